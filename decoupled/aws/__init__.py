@@ -1,0 +1,1 @@
+"""AWS: SQS and DynamoDB behind the protocols of `decoupled.engine`. The only room that imports boto3."""

@@ -1,0 +1,34 @@
+"""Every limit of the system, with its unit. Nothing here is configuration: those are options of `decoupled serve`
+and parameters of the template. A limit that AWS sets says so."""
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# --- a request ----------------------------------------------------------------
+MAX_REQUEST_BYTES = 4 * MIB  # Lambda takes 6 MB with the body as a JSON string, whose quotes double when escaped
+MAX_ENTRY_BYTES = 256 * KIB  # leaves room in a DynamoDB item (400 KB) to keep a dead letter's body with its story
+MAX_BATCH_ENTRIES = 1_000  # a JSON array; 100 SendMessageBatch calls fit API Gateway's 30 s
+MAX_FAULTS_NAMED = 50  # bad fields named in one 422
+MAX_IDEMPOTENCY_KEY_CHARS = 255
+MAX_ID_CHARS = 64
+
+# --- a message ----------------------------------------------------------------
+RECEIVE_MAX = 10  # AWS: SQS hands out at most ten messages a receive, and takes ten entries a batch call
+MAX_VISIBILITY_TIMEOUT_S = 43_200  # AWS: twelve hours
+MAX_DELAY_S = 900  # AWS
+MAX_GROUP_ID_CHARS = 128  # AWS: MessageGroupId of a fair queue
+
+# --- effects ------------------------------------------------------------------
+MAX_ITEMS = 100  # AWS: actions in one TransactWriteItems; the record is one of them
+MAX_ITEM_BYTES = 400_000  # AWS: 400 KB with attribute names
+MAX_EMITS = 100  # a record keeps what it emits until it is sent
+MAX_KEY_BYTES = 1_024
+MAX_NUMBER_DIGITS = 38  # AWS: DynamoDB's numbers
+
+# --- retries ------------------------------------------------------------------
+BACKOFF_FIRST_S = 2.0
+BACKOFF_CAP_S = 900.0
+MAX_ATTEMPTS = 5  # failures that are the message's fault, before it is a dead letter
+MAX_RECEIVE_COUNT = 1_000  # the queue's own safety net: AWS's maximum, far above the ~110 receives of a day's outage
+MAX_ERROR_CHARS = 2_000  # of an error's text kept with a record
+MAX_RETRY_AFTER_S = 43_200  # of what a backend may ask for: the longest visibility timeout

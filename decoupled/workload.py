@@ -1,0 +1,141 @@
+"""What a use case is made of: a schema, and a pure function from a message to its effects. Plain data and checks of
+it; no I/O, no clock, no engine. A file in `workloads/` needs nothing else from this package."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+Number = int | Decimal
+Item = Mapping[str, Any]
+"""Attributes of an item: text, whole numbers, Decimals, booleans, None, and lists and mappings of these."""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One accepted entry of a request, as the queue carries it."""
+
+    id: str  # opaque, URL-safe, at most 64 characters
+    workload: str
+    body: str  # the entry's JSON text, as the client sent it
+    caller: str  # who sent it: scopes idempotency keys and fair queueing
+    accepted_at: int  # milliseconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Store an item whole. With `if_absent`, the message is rejected for that reason when the key is taken."""
+
+    key: str
+    item: Item
+    if_absent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Add to numbers of an item, which starts from nothing unless `if_present` asks for it.
+
+    `lowest` and `highest` keep the smaller and the larger of the stored number and the given one. `floor` and `ceiling`
+    bound numbers named in `amounts`, after adding. `if_present` and `otherwise` are the reasons to reject the message
+    with when the item does not exist, and when a bound would be crossed.
+    """
+
+    key: str
+    amounts: Mapping[str, Number]
+    lowest: Mapping[str, Number] = field(default_factory=dict)
+    highest: Mapping[str, Number] = field(default_factory=dict)
+    floor: Mapping[str, Number] = field(default_factory=dict)
+    ceiling: Mapping[str, Number] = field(default_factory=dict)
+    if_present: str | None = None
+    otherwise: str = "out of bounds"
+
+
+Write = Put | Add
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """A message for another workload: sent exactly once in effect, if and only if this message is processed."""
+
+    workload: str
+    entry: Any  # a schema's Struct, or plain data that it accepts
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """All that a message does, applied in one atomic step together with its record."""
+
+    result: Mapping[str, Any]  # what GET shows
+    writes: Sequence[Write] = ()
+    emits: Sequence[Emit] = ()
+
+
+class Rejected(Exception):  # noqa: N818  a verdict, not an error
+    """A business rule says no: final, recorded with its reason, never retried."""
+
+
+class Unavailable(Exception):  # noqa: N818  a state of the backend, not an error of the message
+    """Something the workload needs is sick. The message waits and is retried; it is never dead-lettered for this."""
+
+    def __init__(self, detail: str, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class EffectsError(ValueError):
+    """Effects that no engine can apply: too many or too large items, one key twice, a number out of range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A use case: `POST /{name}` takes entries of `schema`, and `process` turns each into effects.
+
+    `natural_key` names what makes an entry the same entry when it is sent again (device and timestamp, say); entries
+    without one are told apart by Idempotency-Key or not at all. `readable` lists the collections of items that
+    `GET /{name}/{collection}/{key}` shows. `emits_to` lists the workloads it emits to, which must be served too.
+    """
+
+    name: str
+    schema: type[msgspec.Struct]
+    process: Callable[[Any, Message], Effects]
+    natural_key: Callable[[Any], str] | None = None
+    readable: tuple[str, ...] = ()
+    emits_to: tuple[str, ...] = ()
+
+
+Workloads = Mapping[str, Workload]
+
+
+def load(names: Sequence[str]) -> dict[str, Workload]:
+    """Import the named workloads from `workloads/`, and only those.
+
+    Raises ValueError naming what is wrong: no such workload, or one that emits to a workload not named."""
+    loaded = {}
+    for name in names:
+        if not (name.isidentifier() and name.islower()):
+            raise ValueError(f"workload {name!r} is not a lower-case Python module name")
+        try:
+            module = importlib.import_module(f"workloads.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"workloads.{name}":
+                raise  # the workload exists; something it imports does not
+            raise ValueError(f"there is no workload {name!r}: no file workloads/{name}.py") from None
+        loaded[name] = module.WORKLOAD
+    if not loaded:
+        raise ValueError("name at least one workload")
+    for workload in loaded.values():
+        for target in workload.emits_to:
+            if target not in loaded:
+                raise ValueError(f"workload {workload.name!r} emits to {target!r}: name that one too")
+    return loaded
+
+
+def derived_id(*parts: str) -> str:
+    """The id that these parts always give: 40 hex digits of SHA-256 over them, each with its length before it."""
+    text = "".join(f"{len(part)}:{part}" for part in parts)
+    return hashlib.sha256(text.encode()).hexdigest()[:40]

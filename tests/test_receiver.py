@@ -1,0 +1,2 @@
+def test_placeholder() -> None:
+    import functions.receiver  # noqa: F401
