@@ -8,6 +8,7 @@ MIB = 1024 * KIB
 MAX_REQUEST_BYTES = 4 * MIB  # Lambda takes 6 MB with the body as a JSON string, whose quotes double when escaped
 MAX_ENTRY_BYTES = 256 * KIB  # leaves room in a DynamoDB item (400 KB) to keep a dead letter's body with its story
 MAX_BATCH_ENTRIES = 1_000  # a JSON array; 100 SendMessageBatch calls fit API Gateway's 30 s
+MAX_BUFFERED_BYTES = 64 * MIB  # of bodies being read by the embedded gateway, over all clients
 MAX_FAULTS_NAMED = 50  # bad fields named in one 422
 MAX_IDEMPOTENCY_KEY_CHARS = 255
 MAX_ID_CHARS = 64

@@ -1,0 +1,71 @@
+"""Stops asking a sick backend, one breaker a workload: after a run of `unavailable` answers nothing of that workload is
+claimed, so that waiting spends no receive counts; then single messages probe whether it is well again. Pure but for the
+clock, which is passed in.
+
+    closed ── SICK_AFTER in a row ──▶ open ── wait over ──▶ one probe ── well ──▶ closed
+                                        ▲                       │ sick: wait twice as long
+                                        └───────────────────────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+SICK_AFTER = 10  # unavailable answers in a row: one recipient's trouble among others does not stop a workload
+FIRST_WAIT_S = 1.0
+LONGEST_WAIT_S = 30.0
+
+
+@dataclass(slots=True)
+class _Breaker:
+    sick_in_a_row: int = 0
+    wait_s: float = 0.0  # 0: closed
+    probe_at: float = 0.0
+    probing_until: float = 0.0
+
+
+class Breakers:
+    """The state of every workload's backend."""
+
+    def __init__(self, workloads: Iterable[str], clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self._breakers = {name: _Breaker() for name in workloads}
+
+    def allowance(self, workload: str) -> int | None:
+        """How many messages may be claimed: None for no limit, 0 while open, 1 when it is time to probe. A workload
+        that is not served here gets 0: its messages wait for a server that does."""
+        breaker = self._breakers.get(workload)
+        if breaker is None:
+            return 0
+        if not breaker.wait_s:
+            return None
+        now = self.clock()
+        return 1 if now >= breaker.probe_at and now >= breaker.probing_until else 0
+
+    def probing(self, workload: str) -> None:
+        """The probe is out: no second one before its answer, or before it is surely lost."""
+        self._breakers[workload].probing_until = self.clock() + LONGEST_WAIT_S
+
+    def observe(self, workload: str, sick: bool, retry_after_s: float | None = None) -> None:
+        """An answer came."""
+        breaker = self._breakers.get(workload)
+        if breaker is None:
+            return
+        if not sick:
+            self._breakers[workload] = _Breaker()
+            return
+        breaker.sick_in_a_row += 1
+        now = self.clock()
+        if breaker.wait_s and now >= breaker.probe_at:  # the probe's answer
+            breaker.wait_s = min(breaker.wait_s * 2, LONGEST_WAIT_S)
+        elif not breaker.wait_s and breaker.sick_in_a_row >= SICK_AFTER:
+            breaker.wait_s = FIRST_WAIT_S
+        else:
+            return
+        breaker.probe_at = now + min(max(breaker.wait_s, retry_after_s or 0), LONGEST_WAIT_S)
+        breaker.probing_until = 0.0
+
+    def open(self) -> list[str]:
+        """The workloads whose backend is taken for sick."""
+        return [name for name, breaker in self._breakers.items() if breaker.wait_s]

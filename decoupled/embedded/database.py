@@ -1,0 +1,190 @@
+"""The SQLite file of one data directory: its schema, its lock, its transactions. Statements on messages stand in
+`queue.py`, on records and items in `table.py`; no other module talks to SQLite."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from decoupled.workload import Unavailable
+
+FILE_NAME = "decoupled.sqlite3"
+APPLICATION_ID = 0x64636F75  # "dcou", so that `file` and we can tell this file from others
+SCHEMA_VERSION = 1
+OLDEST_SQLITE = (3, 35, 0)  # UPDATE ... RETURNING
+
+# A message is one row until it is deleted; the receipt of a delivery is (seq, receive_count), so that it lapses when
+# the message is handed out again. AUTOINCREMENT: a deleted message's seq must never come back under an old receipt.
+# A dead letter is a record with its body, not a row of messages: it cannot be in two places.
+SCHEMA = """
+CREATE TABLE messages (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    visible_at INTEGER NOT NULL,
+    receive_count INTEGER NOT NULL DEFAULT 0,
+    in_flight INTEGER NOT NULL DEFAULT 0,
+    accepted_at INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    workload TEXT NOT NULL,
+    caller TEXT NOT NULL,
+    body TEXT NOT NULL
+);
+CREATE INDEX messages_by_visibility ON messages (workload, visible_at);
+CREATE INDEX messages_by_id ON messages (id);
+CREATE TABLE records (
+    id TEXT PRIMARY KEY,
+    workload TEXT NOT NULL,
+    status TEXT NOT NULL,
+    accepted_at INTEGER NOT NULL,
+    caller TEXT NOT NULL,
+    result TEXT,
+    reason TEXT,
+    finished_at INTEGER,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    error_type TEXT,
+    error TEXT,
+    first_failed_at INTEGER,
+    last_failed_at INTEGER,
+    body TEXT
+);
+CREATE INDEX records_dead ON records (finished_at) WHERE status = 'dead';
+CREATE TABLE items (key TEXT PRIMARY KEY, item TEXT NOT NULL);
+"""
+
+
+class DataDirectoryError(Exception):
+    """The data directory cannot be used, and why: in use, not ours, from another version, not writable."""
+
+
+class StoreUnavailable(Unavailable):
+    """SQLite refused a transaction (disk full, I/O error, locked). Nothing of it was applied, unless `unknown`: then
+    the commit itself failed, and only the file can tell."""
+
+    def __init__(self, detail: str, unknown: bool = False) -> None:
+        super().__init__(detail, retry_after_s=1.0)
+        self.unknown = unknown
+
+
+class Database:
+    """One connection, used from one thread. `transaction()` nests: what is inside becomes part of the outer one."""
+
+    def __init__(self, path: Path | str, *, create: bool = True) -> None:
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise DataDirectoryError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 is needed")
+        if not create and not Path(path).exists():
+            raise DataDirectoryError(f"there is no {path}")
+        try:
+            self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+            self.execute = self.connection.execute
+            self.executemany = self.connection.executemany
+            self._prepare(path)
+        except sqlite3.Error as error:
+            raise DataDirectoryError(f"{path} cannot be used: {error}") from error
+
+    def _prepare(self, path: Path | str) -> None:
+        self.execute("PRAGMA busy_timeout = 5000")  # a tool beside the server writes for milliseconds at most
+        (application_id,) = self.execute("PRAGMA application_id").fetchone()
+        (version,) = self.execute("PRAGMA user_version").fetchone()
+        (tables,) = self.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if tables and application_id != APPLICATION_ID:
+            raise DataDirectoryError(f"{path} is a SQLite file of another program; it is left alone")
+        if tables and version != SCHEMA_VERSION:
+            raise DataDirectoryError(f"{path} has schema version {version}; this program reads {SCHEMA_VERSION}")
+        self.execute("PRAGMA journal_mode = WAL")
+        self.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns: the 202 stands on this
+        self.execute("PRAGMA cache_size = -32768")  # KiB
+        self.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: 16 MB of log between pauses of a few milliseconds
+        if not tables:
+            self.connection.executescript(
+                f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
+                f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
+
+    def transaction(self) -> _Transaction:
+        """Everything inside, or nothing. Raises StoreUnavailable when SQLite refuses."""
+        return _Transaction(self.connection)
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Inside a transaction: undo this part if it raises, and leave the rest of the transaction alone."""
+        self.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            if self.connection.in_transaction:  # SQLite itself rolls back everything when the disk is full
+                self.execute("ROLLBACK TO part")
+                self.execute("RELEASE part")
+            raise
+        self.execute("RELEASE part")
+
+    def close(self) -> None:
+        """Fold the log into the file and let go of it."""
+        self.connection.close()
+
+
+class _Transaction:
+    """A class, not a generator: it stands around every group of requests."""
+
+    __slots__ = ("connection", "outermost")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def __enter__(self) -> None:
+        self.outermost = not self.connection.in_transaction
+        if self.outermost:
+            try:
+                self.connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                raise StoreUnavailable(str(error)) from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.outermost:
+            if isinstance(error, sqlite3.OperationalError):
+                raise StoreUnavailable(str(error)) from error
+            return
+        if error is not None:
+            self._roll_back()
+            if isinstance(error, sqlite3.OperationalError):
+                raise StoreUnavailable(str(error)) from error
+            return
+        try:
+            self.connection.execute("COMMIT")
+        except sqlite3.Error as commit_error:
+            self._roll_back()
+            raise StoreUnavailable(str(commit_error), unknown=True) from commit_error
+
+    def _roll_back(self) -> None:
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+
+class DataDirectory:
+    """A directory that one server owns: `lock` is held until the process ends, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = path / FILE_NAME
+
+    def lock(self) -> None:
+        """Create the directory if need be and own it. Raises DataDirectoryError naming the process that does."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DataDirectoryError(f"the data directory {self.path} cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(self._lock, 32, 0).decode(errors="replace").strip() or "another process"
+            raise DataDirectoryError(
+                f"the data directory {self.path} is in use by process {owner}; one server owns it at a time"
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)

@@ -1,0 +1,227 @@
+"""API Gateway for one machine: HTTP in, the same event 2.0 that an HTTP API sends to Lambda, HTTP out. A bare ASGI
+application: what a request means is decided in `functions/`, and only the wait for the disk stands here."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from decoupled import limits
+from decoupled.embedded.table import SqliteTable
+from decoupled.embedded.writer import Writer
+from decoupled.http import Event, Problem, Response, answer
+from decoupled.workload import Workloads
+from functions import receiver, status
+
+log = logging.getLogger("decoupled.gateway")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Gateway:
+    """The ASGI application."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        table: SqliteTable,
+        workloads: Workloads,
+        health: Callable[[], Mapping[str, Any]],
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.writer = writer
+        self.table = table
+        self.workloads = workloads
+        self.health = health
+        self.clock_ms = clock_ms
+        self.buffered_bytes = 0  # of bodies being read: bounded, whatever the number of clients
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        try:
+            response = await self._respond(scope, receive)
+        except Problem as problem:
+            response = problem.response()
+        except _ClientGone:
+            return
+        except Exception:  # the edge: no request may take the server down, and no internals may leave it
+            log.exception("request failed", extra={"path": scope["path"]})
+            response = Problem(
+                500, "Not accepted, as far as is known: an internal error.", resend="with_idempotency_key"
+            ).response()
+        body = response["body"].encode()
+        headers = [(name.encode(), value.encode()) for name, value in response["headers"].items()]
+        headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": response["statusCode"], "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+        route, path = _route(scope["method"], scope["path"], scope["raw_path"])
+        if route == "GET /health":
+            health = self.health()
+            return answer(200 if health["status"] == "ok" else 503, health)
+        event = to_event(scope, await self._body(receive), route, path, self.clock_ms())
+        if route == "POST /{workload}":
+            return await self._accept(event)
+        return status.handle(event, self.table, self.workloads)
+
+    async def _accept(self, event: Event) -> Response:
+        admission = receiver.admit(event, self.workloads, self.clock_ms())
+        if not admission.messages:
+            return receiver.respond(admission, [])
+        outcome = await self.writer.send(admission.messages)
+        return receiver.respond(admission, [outcome] * len(admission.messages))
+
+    async def _body(self, receive: Receive) -> bytes:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _ClientGone
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            return _bounded(body)
+        chunks, size = [body], len(body)
+        self.buffered_bytes += size
+        try:
+            while message.get("more_body"):
+                if self.buffered_bytes > limits.MAX_BUFFERED_BYTES:
+                    raise Problem(503, "Too many large bodies at once.", resend="safe", retry_after_s=1)
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _ClientGone
+                chunk = message.get("body", b"")
+                chunks.append(chunk)
+                size += len(chunk)
+                self.buffered_bytes += len(chunk)
+                if size > limits.MAX_REQUEST_BYTES:
+                    _bounded(b"".join(chunks))
+        finally:
+            self.buffered_bytes -= size
+        return b"".join(chunks)
+
+
+class _ClientGone(Exception):  # noqa: N818
+    """The client went away before it had sent its request: nobody is there to answer."""
+
+
+def _bounded(body: bytes) -> bytes:
+    if len(body) > limits.MAX_REQUEST_BYTES:
+        raise Problem(413, f"The body is over {limits.MAX_REQUEST_BYTES} bytes.")
+    return body
+
+
+# --- routes -------------------------------------------------------------------
+
+
+def _route(method: str, path: str, raw_path: bytes) -> tuple[str, dict[str, str]]:
+    """The route key and the path parameters, as API Gateway gives them. Raises Problem 404 or 405."""
+    if path == "/health":
+        return _allowed(method, "GET", "GET /health"), {}
+    parts = [unquote(part) for part in raw_path.decode("ascii", "replace").split("/")[1:]]
+    if all(parts):
+        if len(parts) == 1:
+            return _allowed(method, "POST", "POST /{workload}"), {"workload": parts[0]}
+        if len(parts) == 2:
+            return _allowed(method, "GET", "GET /{workload}/{id}"), {"workload": parts[0], "id": parts[1]}
+        if len(parts) == 3:
+            path_parameters = {"workload": parts[0], "collection": parts[1], "key": parts[2]}
+            return _allowed(method, "GET", "GET /{workload}/{collection}/{key}"), path_parameters
+    raise Problem(404, "There is nothing here. POST /{workload} sends; GET /{workload}/{id} asks what became of it.")
+
+
+def _allowed(method: str, wanted: str, route: str) -> str:
+    if method != wanted:
+        raise Problem(405, f"This takes {wanted}, not {method[:20]}.")
+    return route
+
+
+# --- the event ----------------------------------------------------------------
+
+# API Gateway hands over these as text, and everything else as base64.
+_TEXT = re.compile(r"(?:text/|application/(?:json|xml|javascript)\b)")
+
+
+def to_event(scope: Scope, body: bytes, route: str, path_parameters: dict[str, str], now_ms: int) -> dict[str, Any]:
+    """The request as payload format 2.0. Optional keys that have no value are absent, not null."""
+    headers: dict[str, str] = {}
+    cookies: list[str] = []
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        if name == "cookie":
+            cookies += [cookie.strip() for cookie in value.split(";")]
+        elif name in headers:
+            headers[name] += f",{value}"
+        else:
+            headers[name] = value
+    path = scope["raw_path"].decode("latin-1")
+    domain = headers.get("host", "")
+    client = scope.get("client")
+    event: dict[str, Any] = {
+        "version": "2.0",
+        "routeKey": route,
+        "rawPath": path,
+        "rawQueryString": scope["query_string"].decode("latin-1"),
+        "headers": headers,
+        "requestContext": {
+            "accountId": "anonymous",
+            "apiId": "embedded",
+            "domainName": domain,
+            "domainPrefix": domain.partition(".")[0],
+            "http": {
+                "method": scope["method"],
+                "path": path,
+                "protocol": f"HTTP/{scope['http_version']}",
+                "sourceIp": client[0] if client else "",
+                "userAgent": headers.get("user-agent", ""),
+            },
+            "requestId": uuid.uuid4().hex,
+            "routeKey": route,
+            "stage": "$default",
+            "time": _clf_time(now_ms // 1000),
+            "timeEpoch": now_ms,
+        },
+        "isBase64Encoded": False,
+    }
+    if cookies:
+        event["cookies"] = cookies
+    if scope["query_string"]:
+        event["queryStringParameters"] = _joined(parse_qsl(event["rawQueryString"], keep_blank_values=True))
+    if path_parameters:
+        event["pathParameters"] = path_parameters
+    if body:
+        event["body"], event["isBase64Encoded"] = _body_text(body, headers.get("content-type", ""))
+    return event
+
+
+def _body_text(body: bytes, content_type: str) -> tuple[str, bool]:
+    if _TEXT.match(content_type):
+        try:
+            return body.decode(), False
+        except UnicodeDecodeError:
+            pass  # not the text it says it is: handed over as bytes, and refused by the receiver
+    return base64.b64encode(body).decode(), True
+
+
+def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    joined: dict[str, str] = {}
+    for name, value in pairs:
+        joined[name] = f"{joined[name]},{value}" if name in joined else value
+    return joined
+
+
+_last_time = (0, "")
+
+
+def _clf_time(second: int) -> str:
+    """12/Mar/2020:19:03:58 +0000, made once a second."""
+    global _last_time
+    if _last_time[0] != second:
+        _last_time = (second, time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(second)))
+    return _last_time[1]

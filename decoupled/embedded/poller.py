@@ -1,0 +1,258 @@
+"""Drives the processor at a controlled rate, as Lambda's event source mapping does: claims messages, hands them to
+workers, settles what they decided. Claims and settlements ride in the writer's group commits.
+
+    claim ──▶ worker decides ──▶ settle: record and deletion, one transaction
+                   │ dies
+                   └──▶ its batch again, one message at a time; alone, it is the message's fault
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+
+from decoupled import limits
+from decoupled.embedded.breaker import Breakers
+from decoupled.embedded.options import Options
+from decoupled.embedded.queue import SqliteQueue
+from decoupled.embedded.table import SqliteTable
+from decoupled.embedded.workers import MAX_WINDOW, Batch, Worker
+from decoupled.embedded.writer import Writer
+from decoupled.engine import Decision, Delivery, Failure, Record
+from functions.processor import Policy, settle
+
+log = logging.getLogger("decoupled.poller")
+
+TICK_S = 0.25  # how often to look for messages whose time has come
+AHEAD_S = 0.05  # of work that a worker may have ahead of it: little enough to take back when the worker dies
+FIRST_GUESS_S = 0.005  # a message takes, until its workload has shown how long it really takes
+RESTART_S = 1.0  # before starting a worker again that died without having decided anything
+STORE_RETRY_S = 1.0
+
+
+class Poller:
+    """Owns the workers and every message in flight."""
+
+    def __init__(
+        self, writer: Writer, queue: SqliteQueue, table: SqliteTable, policy: Policy, options: Options
+    ) -> None:
+        self.writer = writer
+        self.queue = queue
+        self.table = table
+        self.policy = policy
+        self.options = options
+        self.loop = writer.loop
+        self.breakers = Breakers(options.workloads, time.monotonic)
+        self.counts: Counter[str] = Counter()
+        self.workers: list[Worker] = []
+        self.stopping = False
+        self._waiting: deque[Batch] = deque()  # claimed, and not yet with a worker
+        self._message_s: dict[str, float] = {}  # how long a message of each workload takes, a running mean
+        self._claiming = False
+        self._settling = 0
+        self._tokens = float(options.rate or 0)
+        self._tokens_at = time.monotonic()
+
+    async def start(self) -> None:
+        """Start the workers and the clock."""
+        for _ in range(self.options.concurrency):
+            await self._start_worker()
+        self._tick()
+
+    async def _start_worker(self) -> None:
+        worker = Worker(self.options.workloads, self.options.function_timeout_s, self._decided, self._lost)
+        await worker.start()
+        self.workers.append(worker)
+
+    def _tick(self) -> None:
+        if not self.stopping:
+            self.loop.call_later(TICK_S, self._tick)
+        self.wake()
+
+    def wake(self) -> None:
+        """Something changed: hand out what waits, and claim more if workers have room."""
+        while self._waiting and (worker := self._roomy_worker()) is not None:
+            worker.give(self._waiting.popleft())
+        if not (self._claiming or self.stopping or self._waiting or self.writer.failure) and self._room_s() > 0:
+            self._claiming = True
+            self.writer.run(self._claim).add_done_callback(self._claimed)
+
+    def _roomy_worker(self) -> Worker | None:
+        """The first worker that has nothing to do, or little: work is packed, so that idle workers stay idle."""
+        for worker in self.workers:
+            if not worker.batches or (worker.expected_s < AHEAD_S and len(worker.batches) < MAX_WINDOW):
+                return worker
+        return None
+
+    def _room_s(self) -> float:
+        return sum(
+            AHEAD_S - worker.expected_s
+            for worker in self.workers
+            if worker.expected_s < AHEAD_S and len(worker.batches) < MAX_WINDOW
+        )
+
+    # --- claim ----------------------------------------------------------------
+
+    def _claim(self) -> list[Batch]:
+        """Inside a transaction: batches for the room there is, shared between the workloads that have messages."""
+        batches: list[Batch] = []
+        ready = [name for name in self.queue.ready() if self.breakers.allowance(name) != 0]
+        for name in ready:
+            message_s = self._message_s.get(name, FIRST_GUESS_S)
+            size = max(1, min(limits.RECEIVE_MAX, int(AHEAD_S / message_s)))
+            wanted = max(size, int(self._room_s() / message_s) // len(ready))
+            wanted = min(wanted, MAX_WINDOW * limits.RECEIVE_MAX * len(self.workers), self._take_tokens(wanted))
+            if (allowance := self.breakers.allowance(name)) is not None:
+                wanted = size = min(wanted, allowance)
+            if wanted:
+                deliveries = self.queue.claim(name, wanted, self.options.visibility_timeout_s)
+                deliveries = [delivery for delivery in deliveries if not self._received_too_often(delivery)]
+                for start in range(0, len(deliveries), size):
+                    part = deliveries[start : start + size]
+                    batches.append(Batch(name, part, message_s * len(part)))
+                self._return_tokens(wanted - len(deliveries))
+        return batches
+
+    def _claimed(self, future: asyncio.Future[list[Batch]]) -> None:
+        self._claiming = False
+        if future.exception() is not None:
+            log.error("claim failed", extra={"error": str(future.exception())})
+            return  # the next tick tries again
+        batches = future.result()
+        for batch in batches:
+            if (allowance := self.breakers.allowance(batch.workload)) is not None and allowance:
+                self.breakers.probing(batch.workload)
+        self._waiting.extend(batches)
+        if batches:
+            self.wake()
+
+    def _received_too_often(self, delivery: Delivery) -> bool:
+        """The queue's own safety net: what was handed out this often and never settled kills whatever touches it."""
+        if delivery.receive_count <= self.options.max_receive_count:
+            return False
+        message, now_ms = delivery.message, self.policy.now_ms()
+        error = f"received {delivery.receive_count - 1} times and never settled: what took it died each time"
+        dead = Record(
+            id=message.id,
+            workload=message.workload,
+            status="dead",
+            accepted_at=message.accepted_at,
+            caller=message.caller,
+            finished_at=now_ms,
+            attempts=delivery.receive_count - 1,
+            error_type="MaxReceiveCountExceeded",
+            error=error,
+            first_failed_at=None,
+            last_failed_at=now_ms,
+            body=message.body,
+        )
+        self.table.mark_dead(dead)
+        self.queue.delete([delivery])
+        log.error("dead", extra={"message_id": message.id, "workload": message.workload, "error": error})
+        return True
+
+    def _take_tokens(self, wanted: int) -> int:
+        """How many messages the rate allows now, taken from the bucket."""
+        if not self.options.rate:
+            return wanted
+        now = time.monotonic()
+        self._tokens = min(max(self.options.rate, 1.0), self._tokens + (now - self._tokens_at) * self.options.rate)
+        self._tokens_at = now
+        taken = min(wanted, int(self._tokens))
+        self._tokens -= taken
+        return taken
+
+    def _return_tokens(self, unused: int) -> None:
+        if self.options.rate:
+            self._tokens += unused
+
+    # --- decided --------------------------------------------------------------
+
+    def _decided(self, _worker: Worker, batch: Batch, decisions: list[Decision], took_s: float) -> None:
+        mean = self._message_s.get(batch.workload, FIRST_GUESS_S)
+        self._message_s[batch.workload] = max(1e-6, mean + 0.2 * (took_s / len(batch.deliveries) - mean))
+        self._settle(list(zip(batch.deliveries, decisions, strict=True)))
+        self.wake()
+
+    def _settle(self, decided: Sequence[tuple[Delivery, Decision]]) -> None:
+        self._settling += 1
+
+        def store() -> list[Delivery]:
+            given_back = settle(decided, self.queue, self.table, self.policy)
+            kept = {delivery.receipt for delivery in given_back}
+            self.queue.delete([delivery for delivery, _ in decided if delivery.receipt not in kept])
+            return given_back
+
+        def stored(future: asyncio.Future[list[Delivery]]) -> None:
+            self._settling -= 1
+            if (error := future.exception()) is not None:
+                log.error("settlement failed; it is tried again", extra={"error": str(error)})
+                self._settling += 1  # a drain waits for it
+                self.loop.call_later(STORE_RETRY_S, self._settle_again, decided)
+                return
+            self._learn(decided, {delivery.receipt for delivery in future.result()})
+            self.wake()
+
+        self.writer.run(store).add_done_callback(stored)
+
+    def _settle_again(self, decided: Sequence[tuple[Delivery, Decision]]) -> None:
+        self._settling -= 1
+        self._settle(decided)
+
+    def _learn(self, decided: Sequence[tuple[Delivery, Decision]], given_back: set[str]) -> None:
+        """Count, and tell the breakers who is sick. What was decided and still came back, the table refused."""
+        for delivery, decision in decided:
+            kind = decision.kind if isinstance(decision, Failure) else "settled"
+            if kind == "settled" and delivery.receipt in given_back:
+                kind = "unavailable"
+            self.counts[kind] += 1
+            retry_after_s = decision.retry_after_s if isinstance(decision, Failure) else None
+            self.breakers.observe(delivery.message.workload, kind == "unavailable", retry_after_s)
+
+    # --- lost -----------------------------------------------------------------
+
+    def _lost(self, worker: Worker, left: list[Batch], cause: str) -> None:
+        """A worker died. The batch it worked on goes again one message at a time, so that one poison message does not
+        take nine others with it; the batches behind it were not touched."""
+        self.workers.remove(worker)
+        if self.stopping and not left:
+            return
+        log.error("worker lost", extra={"cause": cause, "batches": len(left)})
+        if left:
+            head, *untouched = left
+            self._waiting.extendleft(reversed(untouched))
+            if len(head.deliveries) == 1:
+                crashed = Failure("failed", "WorkerLost", f"the worker that processed it died: {cause}")
+                self._settle([(head.deliveries[0], crashed)])
+            else:
+                alone = [Batch(head.workload, [delivery], AHEAD_S) for delivery in head.deliveries]
+                self._waiting.extendleft(reversed(alone))
+        if not self.stopping:
+            delay_s = 0 if worker.useful or left else RESTART_S
+            self.loop.call_later(delay_s, lambda: asyncio.ensure_future(self._replace_worker()))
+
+    async def _replace_worker(self) -> None:
+        if not self.stopping:
+            await self._start_worker()
+            self.wake()
+
+    # --- stop -----------------------------------------------------------------
+
+    async def drain(self, deadline_s: float) -> bool:
+        """Claim nothing more, and settle what is in flight; False if that was not done by the deadline. What is left
+        is still on the queue."""
+        self.stopping = True
+        until = time.monotonic() + deadline_s
+        while self._in_flight() and time.monotonic() < until:
+            self.wake()
+            await asyncio.sleep(0.01)
+        drained = not self._in_flight()
+        for worker in list(self.workers):
+            worker.kill("the server stops")
+        return drained
+
+    def _in_flight(self) -> bool:
+        return bool(self._waiting or self._settling or self._claiming or any(worker.batches for worker in self.workers))

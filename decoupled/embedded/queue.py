@@ -1,0 +1,132 @@
+"""The queue on SQLite, with SQS's semantics: visibility timeouts, receive counts, receipts that lapse, delays. It
+stands beside the table in one file, so that a record and the deletion of its message commit together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from decoupled import limits
+from decoupled.embedded.database import Database, StoreUnavailable
+from decoupled.engine import Delivery, NotSent, Record
+from decoupled.workload import Message
+
+
+def system_clock_ms() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class SqliteQueue:
+    """Implements `decoupled.engine.Queue`. Inside a transaction of the database, its changes are part of that one."""
+
+    def __init__(self, database: Database, clock_ms: Callable[[], int] = system_clock_ms) -> None:
+        self.database = database
+        self.clock_ms = clock_ms
+
+    def send(self, messages: Sequence[Message], delay_s: float = 0) -> list[NotSent | None]:
+        """All or none, as one transaction. Raises StoreUnavailable only inside an outer transaction."""
+        nested = self.database.connection.in_transaction
+        try:
+            with self.database.transaction():
+                self.insert(messages, delay_s)
+        except StoreUnavailable as error:
+            if nested:
+                raise
+            return [NotSent(str(error), unknown=error.unknown)] * len(messages)
+        return [None] * len(messages)
+
+    def insert(self, messages: Sequence[Message], delay_s: float = 0) -> None:
+        """Add rows, inside a transaction."""
+        visible_at = self.clock_ms() + int(delay_s * 1000)
+        self.database.executemany(
+            "INSERT INTO messages (visible_at, accepted_at, id, workload, caller, body) VALUES (?, ?, ?, ?, ?, ?)",
+            [(visible_at, m.accepted_at, m.id, m.workload, m.caller, m.body) for m in messages],
+        )
+
+    def receive(self, maximum: int, visibility_timeout_s: float) -> list[Delivery]:
+        """As SQS: up to ten messages, of any workload."""
+        if not 1 <= maximum <= limits.RECEIVE_MAX:
+            raise ValueError(f"receive takes 1 to {limits.RECEIVE_MAX} messages, not {maximum}")
+        deliveries: list[Delivery] = []
+        with self.database.transaction():
+            for workload in self.ready():
+                deliveries += self.claim(workload, maximum - len(deliveries), visibility_timeout_s)
+                if len(deliveries) == maximum:
+                    break
+        return deliveries
+
+    def ready(self) -> list[str]:
+        """The workloads that have a visible message, the longest-waiting first."""
+        now = self.clock_ms()
+        # A loose index scan: one step for each workload, however many messages wait.
+        rows = self.database.execute(
+            """
+            WITH RECURSIVE names (name) AS (
+                SELECT min(workload) FROM messages
+                UNION ALL
+                SELECT (SELECT min(workload) FROM messages WHERE workload > name) FROM names WHERE name IS NOT NULL
+            )
+            SELECT name, (SELECT min(visible_at) FROM messages WHERE workload = name) AS since
+            FROM names WHERE name IS NOT NULL AND since <= ? ORDER BY since
+            """,
+            (now,),
+        )
+        return [name for name, _ in rows]
+
+    def claim(self, workload: str, maximum: int, visibility_timeout_s: float) -> list[Delivery]:
+        """Hand out visible messages of one workload, the longest-waiting first. One statement: claims never overlap."""
+        now = self.clock_ms()
+        rows = self.database.execute(
+            """
+            UPDATE messages SET visible_at = ?, receive_count = receive_count + 1, in_flight = 1
+            WHERE seq IN (
+                SELECT seq FROM messages WHERE workload = ? AND visible_at <= ? ORDER BY visible_at LIMIT ?
+            )
+            RETURNING seq, receive_count, id, body, caller, accepted_at
+            """,
+            (now + int(visibility_timeout_s * 1000), workload, now, maximum),
+        ).fetchall()
+        return [
+            Delivery(Message(message_id, workload, body, caller, accepted_at), f"{seq}.{count}", count)
+            for seq, count, message_id, body, caller, accepted_at in rows
+        ]
+
+    def delete(self, deliveries: Sequence[Delivery]) -> None:
+        """By receipt, never by id: a lapsed receipt matches no row."""
+        with self.database.transaction():
+            self.database.executemany(
+                "DELETE FROM messages WHERE seq = ? AND receive_count = ?",
+                [delivery.receipt.split(".") for delivery in deliveries],
+            )
+
+    def retry_later(self, delays: Sequence[tuple[Delivery, float]]) -> None:
+        """Visible again after so many seconds, and no longer in flight."""
+        now = self.clock_ms()
+        with self.database.transaction():
+            self.database.executemany(
+                "UPDATE messages SET visible_at = ?, in_flight = 0 WHERE seq = ? AND receive_count = ?",
+                [
+                    (now + int(min(delay_s, limits.MAX_VISIBILITY_TIMEOUT_S) * 1000), *delivery.receipt.split("."))
+                    for delivery, delay_s in delays
+                ],
+            )
+
+    def bury(self, delivery: Delivery, record: Record) -> None:
+        """Nothing more to do: here the dead record, with its body, is the dead letter."""
+
+    def release_in_flight(self) -> int:
+        """Make visible what the process that died had in flight; its receipts can no longer come back. Not what waits
+        out a backoff. The receive count stands: it is all that tells of a message that kills its server."""
+        now = self.clock_ms()
+        with self.database.transaction():
+            return self.database.execute(
+                "UPDATE messages SET visible_at = ?, in_flight = 0 WHERE in_flight = 1", (now,)
+            ).rowcount
+
+    def holds(self, message_id: str) -> tuple[str, int, str] | None:
+        """Workload, time of acceptance and caller of a message that is on the queue."""
+        row: tuple[str, int, str] | None = self.database.execute(
+            "SELECT workload, accepted_at, caller FROM messages WHERE id = ? LIMIT 1", (message_id,)
+        ).fetchone()
+        return row

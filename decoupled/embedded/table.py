@@ -1,0 +1,239 @@
+"""The table on SQLite: records of messages, and the items that workloads write. Conditions are checked before anything
+is written, which one writer at a time makes safe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Context, Decimal
+from typing import Any
+
+import msgspec
+
+from decoupled.embedded.database import Database
+from decoupled.embedded.queue import SqliteQueue
+from decoupled.engine import Commit, Failure, NotStored, Record, Reject, Status, Stored
+from decoupled.workload import Add, Message, Number, Put, Unavailable, Write
+
+_COLUMNS = ", ".join(Record.__struct_fields__)  # a column for each field, in the same order
+
+# A final record is written once. `queued` (it failed before) and `dead` (it was redriven) make way for it.
+_FINISH = """
+INSERT INTO records (id, workload, status, accepted_at, caller, result, reason, finished_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET
+    status = excluded.status, result = excluded.result, reason = excluded.reason, finished_at = excluded.finished_at,
+    body = NULL
+WHERE status IN ('queued', 'dead')
+"""
+
+
+class SqliteTable:
+    """Implements `decoupled.engine.Table`. Inside a transaction of the database, its changes are part of that one.
+
+    `outage` answers why the table is to be taken for unavailable, or None: see `decoupled spike --outage`."""
+
+    def __init__(self, database: Database, queue: SqliteQueue, outage: Callable[[], str | None] = lambda: None) -> None:
+        self.database = database
+        self.queue = queue
+        self.outage = outage
+
+    def commit(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> list[Stored | NotStored]:
+        """One transaction for all, each message atomic in itself."""
+        if (why := self.outage()) is not None:
+            return [NotStored(why)] * len(decided)
+        with self.database.transaction():
+            return [self._commit_one(message, decision, now_ms) for message, decision in decided]
+
+    def _commit_one(self, message: Message, decision: Commit | Reject, now_ms: int) -> Stored:
+        if isinstance(decision, Commit):
+            items: list[tuple[str, str]] = []
+            if decision.writes:
+                if self._is_final(message.id):
+                    return self._duplicate(message.id)
+                reason, items = self._apply(decision.writes)
+                if reason is not None:
+                    return self._finish(message, "rejected", None, reason, now_ms)
+            stored = self._finish(message, "processed", decision.result, None, now_ms)
+            if stored.duplicate:
+                return stored
+            if items:
+                self.database.executemany("INSERT OR REPLACE INTO items (key, item) VALUES (?, ?)", items)
+            return Stored("processed", emits=decision.emits)
+        return self._finish(message, "rejected", None, decision.reason, now_ms)
+
+    def _finish(self, message: Message, status: Status, result: str | None, reason: str | None, now_ms: int) -> Stored:
+        row = (message.id, message.workload, status, message.accepted_at, message.caller, result, reason, now_ms)
+        if self.database.execute(_FINISH, row).rowcount == 1:
+            return Stored("rejected" if reason is not None else "processed", reason)
+        return self._duplicate(message.id)
+
+    def _is_final(self, message_id: str) -> bool:
+        row = self.database.execute("SELECT status FROM records WHERE id = ?", (message_id,)).fetchone()
+        return row is not None and row[0] in ("processed", "rejected")
+
+    def _duplicate(self, message_id: str) -> Stored:
+        """What was emitted went out in the transaction of the record: nothing is left to send."""
+        status, reason = self.database.execute(
+            "SELECT status, reason FROM records WHERE id = ?", (message_id,)
+        ).fetchone()
+        return Stored(status, reason, duplicate=True)
+
+    # --- items ----------------------------------------------------------------
+
+    def _apply(self, writes: Sequence[Write]) -> tuple[str | None, list[tuple[str, str]]]:
+        """The reason of the first write whose condition does not hold, or the items as they will be."""
+        items = []
+        for write in writes:
+            stored = self._stored_item(write.key)
+            match write:
+                case Put(if_absent=reason) if reason is not None and stored is not None:
+                    return reason, []
+                case Put(item=item):
+                    items.append((write.key, _encode(item)))
+                case Add(if_present=reason) if reason is not None and stored is None:
+                    return reason, []
+                case Add():
+                    added = _added(stored or {}, write)
+                    if added is None:
+                        return write.otherwise, []
+                    items.append((write.key, _encode(added)))
+        return None, items
+
+    def item(self, key: str) -> Mapping[str, Any] | None:
+        """The item, numbers as int or Decimal."""
+        self._refuse_in_outage()
+        return self._stored_item(key)
+
+    def _stored_item(self, key: str) -> dict[str, Any] | None:
+        row = self.database.execute("SELECT item FROM items WHERE key = ?", (key,)).fetchone()
+        return None if row is None else json.loads(row[0], parse_float=_number, parse_int=int)
+
+    # --- records --------------------------------------------------------------
+
+    def get(self, message_id: str) -> Record | None:
+        """The record; for a message that only the queue knows of, `queued`."""
+        self._refuse_in_outage()
+        record = self._record(message_id)
+        if record is None and (held := self.queue.holds(message_id)) is not None:
+            workload, accepted_at, caller = held
+            return Record(message_id, workload, "queued", accepted_at, caller)
+        return record
+
+    def _record(self, message_id: str) -> Record | None:
+        row = self.database.execute(f"SELECT {_COLUMNS} FROM records WHERE id = ?", (message_id,)).fetchone()  # noqa: S608
+        return None if row is None else record_of(row)
+
+    def count_attempt(self, message: Message, failure: Failure | None, now_ms: int, by: int = 1) -> Record:
+        """As the protocol says."""
+        self._refuse_in_outage()
+        failed_at = None if failure is None else now_ms
+        error_type, error = (None, None) if failure is None else (failure.error_type, failure.error)
+        with self.database.transaction():
+            self.database.execute(
+                """
+                INSERT INTO records (id, workload, status, accepted_at, caller, attempts, error_type, error,
+                                     first_failed_at, last_failed_at)
+                VALUES (:id, :workload, 'queued', :accepted_at, :caller, max(:by, 0), :error_type, :error, :at, :at)
+                ON CONFLICT (id) DO UPDATE SET
+                    attempts = max(attempts + :by, 0),
+                    error_type = coalesce(:error_type, error_type),
+                    error = coalesce(:error, error),
+                    first_failed_at = coalesce(first_failed_at, :at),
+                    last_failed_at = coalesce(:at, last_failed_at)
+                WHERE status IN ('queued', 'dead')
+                """,
+                {
+                    "id": message.id,
+                    "workload": message.workload,
+                    "accepted_at": message.accepted_at,
+                    "caller": message.caller,
+                    "by": by,
+                    "error_type": error_type,
+                    "error": error,
+                    "at": failed_at,
+                },
+            )
+            record = self._record(message.id)
+        if record is None:
+            raise AssertionError("a record that was just written is there")
+        return record
+
+    def mark_dead(self, record: Record) -> bool:
+        """Store a dead record, unless a final one is there."""
+        self._refuse_in_outage()
+        with self.database.transaction():
+            changed = self.database.execute(
+                f"""
+                INSERT INTO records ({_COLUMNS}) VALUES (?, ?, 'dead', ?, ?, NULL, NULL, ?, ?, ?, ?, ?, ?, ?)
+                ON CONFLICT (id) DO UPDATE SET
+                    status = 'dead', finished_at = excluded.finished_at, attempts = excluded.attempts,
+                    error_type = excluded.error_type, error = excluded.error, body = excluded.body,
+                    first_failed_at = excluded.first_failed_at, last_failed_at = excluded.last_failed_at
+                WHERE status IN ('queued', 'dead')
+                """,  # noqa: S608  the columns are a constant
+                (
+                    record.id,
+                    record.workload,
+                    record.accepted_at,
+                    record.caller,
+                    record.finished_at,
+                    record.attempts,
+                    record.error_type,
+                    record.error,
+                    record.first_failed_at,
+                    record.last_failed_at,
+                    record.body,
+                ),
+            ).rowcount
+        return changed == 1
+
+    def _refuse_in_outage(self) -> None:
+        if (why := self.outage()) is not None:
+            raise Unavailable(why)
+
+
+def record_of(row: Sequence[Any]) -> Record:
+    """A row of `_COLUMNS` as a Record."""
+    values = dict(zip(Record.__struct_fields__, row, strict=True))
+    if values["result"] is not None:
+        values["result"] = json.loads(values["result"], parse_float=_number)
+    return Record(**values)
+
+
+def _added(stored: dict[str, Any], write: Add) -> dict[str, Any] | None:
+    """The item after an Add; None if a bound does not hold."""
+    item = dict(stored)
+    for name, amount in write.amounts.items():
+        total = _EXACT.add(Decimal(stored.get(name, 0)), Decimal(amount))
+        if name in write.floor and total < write.floor[name]:
+            return None
+        if name in write.ceiling and total > write.ceiling[name]:
+            return None
+        item[name] = _whole(total)
+    for name, number in write.lowest.items():
+        item[name] = min(stored.get(name, number), number)
+    for name, number in write.highest.items():
+        item[name] = max(stored.get(name, number), number)
+    return item
+
+
+def _number(text: str) -> Number:
+    """A JSON number, exactly."""
+    return _whole(Decimal(text))
+
+
+def _whole(number: Decimal) -> Number:
+    """Whole numbers as int, as DynamoDB gives them back."""
+    return int(number) if number == number.to_integral_value() else number.normalize(_EXACT)
+
+
+# Sums of two numbers that DynamoDB would store (38 digits, exponents within ±130) are exact in this many digits.
+_EXACT = Context(prec=300)
+
+
+def _encode(item: Mapping[str, Any]) -> str:
+    return _json.encode(item).decode()
+
+
+_json = msgspec.json.Encoder(decimal_format="number")
