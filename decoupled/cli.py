@@ -16,7 +16,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
-@click.option("--port", default=8080, help="Port to listen on; 0 takes a free one.")
+@click.option("--port", default=8080, help="Port to listen on.")
 @click.option("--data", default=Path(".data"), type=click.Path(path_type=Path, file_okay=False), help="Data directory.")
 @click.option("--workloads", default="orders", help="Comma-separated names of files in workloads/.")
 @click.option("--concurrency", default=2, help="Worker processes that process messages.")

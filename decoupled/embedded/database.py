@@ -9,7 +9,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from decoupled.workload import Unavailable
 
@@ -18,29 +17,21 @@ APPLICATION_ID = 0x64636F75  # "dcou", so that `file` and we can tell this file 
 SCHEMA_VERSION = 1
 OLDEST_SQLITE = (3, 35, 0)  # UPDATE ... RETURNING
 
-# A message is one row until it is deleted; the receipt of a delivery is (seq, receive_count), so that it lapses when
-# the message is handed out again. AUTOINCREMENT: a deleted message's seq must never come back under an old receipt.
-# A dead letter is a record with its body, not a row of messages: it cannot be in two places.
+# A message is one row, from its acceptance to its end: whatever happens, its id is in exactly one status. The receipt
+# of a delivery is (seq, receive_count), so that it lapses when the message is handed out again. A final row gives up
+# its body; a dead one keeps it, and so is its own dead letter.
 SCHEMA = """
 CREATE TABLE messages (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    visible_at INTEGER NOT NULL,
+    seq INTEGER PRIMARY KEY,
+    status TEXT NOT NULL,
+    visible_at INTEGER,
     receive_count INTEGER NOT NULL DEFAULT 0,
     in_flight INTEGER NOT NULL DEFAULT 0,
-    accepted_at INTEGER NOT NULL,
-    id TEXT NOT NULL,
+    id TEXT NOT NULL UNIQUE,
     workload TEXT NOT NULL,
-    caller TEXT NOT NULL,
-    body TEXT NOT NULL
-);
-CREATE INDEX messages_by_visibility ON messages (workload, visible_at);
-CREATE INDEX messages_by_id ON messages (id);
-CREATE TABLE records (
-    id TEXT PRIMARY KEY,
-    workload TEXT NOT NULL,
-    status TEXT NOT NULL,
     accepted_at INTEGER NOT NULL,
     caller TEXT NOT NULL,
+    body TEXT,
     result TEXT,
     reason TEXT,
     finished_at INTEGER,
@@ -48,10 +39,10 @@ CREATE TABLE records (
     error_type TEXT,
     error TEXT,
     first_failed_at INTEGER,
-    last_failed_at INTEGER,
-    body TEXT
+    last_failed_at INTEGER
 );
-CREATE INDEX records_dead ON records (finished_at) WHERE status = 'dead';
+CREATE INDEX messages_queued ON messages (workload, visible_at) WHERE status = 'queued';
+CREATE INDEX messages_dead ON messages (finished_at) WHERE status = 'dead';
 CREATE TABLE items (key TEXT PRIMARY KEY, item TEXT NOT NULL);
 """
 
@@ -70,7 +61,7 @@ class StoreUnavailable(Unavailable):
 
 
 class Database:
-    """One connection, used from one thread. `transaction()` nests: what is inside becomes part of the outer one."""
+    """One connection, used by one thread at a time."""
 
     def __init__(self, path: Path | str, *, create: bool = True) -> None:
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
@@ -104,9 +95,43 @@ class Database:
                 f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             )
 
-    def transaction(self) -> _Transaction:
-        """Everything inside, or nothing. Raises StoreUnavailable when SQLite refuses."""
-        return _Transaction(self.connection)
+    def begin(self) -> None:
+        """Start a transaction as the only writer. Raises StoreUnavailable."""
+        try:
+            self.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise StoreUnavailable(str(error)) from error
+
+    def commit(self) -> None:
+        """Everything since `begin` is on the disk when this returns. Raises StoreUnavailable, and nothing is."""
+        try:
+            self.execute("COMMIT")
+        except sqlite3.Error as error:
+            self.roll_back()
+            raise StoreUnavailable(str(error), unknown=True) from error
+
+    def roll_back(self) -> None:
+        """Undo everything since `begin`. SQLite may have done so itself."""
+        if self.connection.in_transaction:
+            self.execute("ROLLBACK")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside, or nothing; part of the outer transaction if there is one. Raises StoreUnavailable when
+        SQLite refuses."""
+        if self.connection.in_transaction:
+            yield
+            return
+        self.begin()
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            self.roll_back()
+            raise StoreUnavailable(str(error)) from error
+        except BaseException:
+            self.roll_back()
+            raise
+        self.commit()
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -124,45 +149,6 @@ class Database:
     def close(self) -> None:
         """Fold the log into the file and let go of it."""
         self.connection.close()
-
-
-class _Transaction:
-    """A class, not a generator: it stands around every group of requests."""
-
-    __slots__ = ("connection", "outermost")
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
-
-    def __enter__(self) -> None:
-        self.outermost = not self.connection.in_transaction
-        if self.outermost:
-            try:
-                self.connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.Error as error:
-                raise StoreUnavailable(str(error)) from error
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not self.outermost:
-            if isinstance(error, sqlite3.OperationalError):
-                raise StoreUnavailable(str(error)) from error
-            return
-        if error is not None:
-            self._roll_back()
-            if isinstance(error, sqlite3.OperationalError):
-                raise StoreUnavailable(str(error)) from error
-            return
-        try:
-            self.connection.execute("COMMIT")
-        except sqlite3.Error as commit_error:
-            self._roll_back()
-            raise StoreUnavailable(str(commit_error), unknown=True) from commit_error
-
-    def _roll_back(self) -> None:
-        if self.connection.in_transaction:
-            self.connection.execute("ROLLBACK")
 
 
 class DataDirectory:

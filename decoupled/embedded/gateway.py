@@ -1,16 +1,16 @@
-"""API Gateway for one machine: HTTP in, the same event 2.0 that an HTTP API sends to Lambda, HTTP out. A bare ASGI
+"""API Gateway for one machine: HTTP in, the same event 2.0 that an HTTP API sends to Lambda, HTTP out. A bare RSGI
 application: what a request means is decided in `functions/`, and only the wait for the disk stands here."""
 
 from __future__ import annotations
 
 import base64
+import itertools
 import logging
 import re
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
-from urllib.parse import parse_qsl, unquote
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Protocol
+from urllib.parse import parse_qsl
 
 from decoupled import limits
 from decoupled.embedded.table import SqliteTable
@@ -21,9 +21,35 @@ from functions import receiver, status
 
 log = logging.getLogger("decoupled.gateway")
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+class Scope(Protocol):
+    """A request, as granian's RSGI hands it over."""
+
+    method: str
+    path: str
+    query_string: str
+    http_version: str
+    client: str
+
+    @property
+    def headers(self) -> Any:
+        """With `items()`: pairs of lower-case name and value, repeated ones included."""
+
+
+class Exchange(Protocol):
+    """The other half of a request: its body, and the way back."""
+
+    async def __call__(self) -> bytes:
+        """The whole body."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The body in pieces."""
+        ...
+
+    def response_str(self, status: int, headers: list[tuple[str, str]], body: str) -> None:
+        """Answer."""
+        ...
 
 
 class Gateway:
@@ -44,31 +70,24 @@ class Gateway:
         self.clock_ms = clock_ms
         self.buffered_bytes = 0  # of bodies being read: bounded, whatever the number of clients
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
         """One request."""
         try:
-            response = await self._respond(scope, receive)
+            response = await self._respond(scope, exchange)
         except Problem as problem:
             response = problem.response()
-        except _ClientGone:
-            return
         except Exception:  # the edge: no request may take the server down, and no internals may leave it
-            log.exception("request failed", extra={"path": scope["path"]})
-            response = Problem(
-                500, "Not accepted, as far as is known: an internal error.", resend="with_idempotency_key"
-            ).response()
-        body = response["body"].encode()
-        headers = [(name.encode(), value.encode()) for name, value in response["headers"].items()]
-        headers.append((b"content-length", b"%d" % len(body)))
-        await send({"type": "http.response.start", "status": response["statusCode"], "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+            log.exception("request failed", extra={"path": scope.path})
+            response = Problem(500, "An internal error.", resend="with_idempotency_key").response()
+        exchange.response_str(response["statusCode"], list(response["headers"].items()), response["body"])
 
-    async def _respond(self, scope: Scope, receive: Receive) -> Response:
-        route, path = _route(scope["method"], scope["path"], scope["raw_path"])
+    async def _respond(self, scope: Scope, exchange: Exchange) -> Response:
+        route, path = _route(scope.method, scope.path)
         if route == "GET /health":
             health = self.health()
             return answer(200 if health["status"] == "ok" else 503, health)
-        event = to_event(scope, await self._body(receive), route, path, self.clock_ms())
+        headers = scope.headers.items()
+        event = to_event(scope, headers, await self._body(dict(headers), exchange), route, path, self.clock_ms())
         if route == "POST /{workload}":
             return await self._accept(event)
         return status.handle(event, self.table, self.workloads)
@@ -80,51 +99,35 @@ class Gateway:
         outcome = await self.writer.send(admission.messages)
         return receiver.respond(admission, [outcome] * len(admission.messages))
 
-    async def _body(self, receive: Receive) -> bytes:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _ClientGone
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            return _bounded(body)
-        chunks, size = [body], len(body)
-        self.buffered_bytes += size
+    async def _body(self, headers: Mapping[str, str], exchange: Exchange) -> bytes:
+        """The body, within its limit, also when the client does not say how long it is."""
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) <= limits.WHOLE_BODY_BYTES:
+            return await exchange()
+        chunks: list[bytes] = []
+        size = 0
         try:
-            while message.get("more_body"):
-                if self.buffered_bytes > limits.MAX_BUFFERED_BYTES:
-                    raise Problem(503, "Too many large bodies at once.", resend="safe", retry_after_s=1)
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise _ClientGone
-                chunk = message.get("body", b"")
+            async for chunk in exchange:
                 chunks.append(chunk)
                 size += len(chunk)
                 self.buffered_bytes += len(chunk)
                 if size > limits.MAX_REQUEST_BYTES:
-                    _bounded(b"".join(chunks))
+                    raise Problem(413, f"The body is over {limits.MAX_REQUEST_BYTES} bytes.")
+                if self.buffered_bytes > limits.MAX_BUFFERED_BYTES:
+                    raise Problem(503, "Too many large bodies at once.", resend="safe", retry_after_s=1)
         finally:
             self.buffered_bytes -= size
         return b"".join(chunks)
 
 
-class _ClientGone(Exception):  # noqa: N818
-    """The client went away before it had sent its request: nobody is there to answer."""
-
-
-def _bounded(body: bytes) -> bytes:
-    if len(body) > limits.MAX_REQUEST_BYTES:
-        raise Problem(413, f"The body is over {limits.MAX_REQUEST_BYTES} bytes.")
-    return body
-
-
 # --- routes -------------------------------------------------------------------
 
 
-def _route(method: str, path: str, raw_path: bytes) -> tuple[str, dict[str, str]]:
+def _route(method: str, path: str) -> tuple[str, dict[str, str]]:
     """The route key and the path parameters, as API Gateway gives them. Raises Problem 404 or 405."""
     if path == "/health":
         return _allowed(method, "GET", "GET /health"), {}
-    parts = [unquote(part) for part in raw_path.decode("ascii", "replace").split("/")[1:]]
+    parts = path.split("/")[1:]
     if all(parts):
         if len(parts) == 1:
             return _allowed(method, "POST", "POST /{workload}"), {"workload": parts[0]}
@@ -148,26 +151,31 @@ def _allowed(method: str, wanted: str, route: str) -> str:
 _TEXT = re.compile(r"(?:text/|application/(?:json|xml|javascript)\b)")
 
 
-def to_event(scope: Scope, body: bytes, route: str, path_parameters: dict[str, str], now_ms: int) -> dict[str, Any]:
+def to_event(
+    scope: Scope,
+    raw_headers: Sequence[tuple[str, str]],
+    body: bytes,
+    route: str,
+    path_parameters: dict[str, str],
+    now_ms: int,
+) -> dict[str, Any]:
     """The request as payload format 2.0. Optional keys that have no value are absent, not null."""
     headers: dict[str, str] = {}
     cookies: list[str] = []
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+    for name, value in raw_headers:
         if name == "cookie":
             cookies += [cookie.strip() for cookie in value.split(";")]
         elif name in headers:
             headers[name] += f",{value}"
         else:
             headers[name] = value
-    path = scope["raw_path"].decode("latin-1")
+    path = scope.path
     domain = headers.get("host", "")
-    client = scope.get("client")
     event: dict[str, Any] = {
         "version": "2.0",
         "routeKey": route,
         "rawPath": path,
-        "rawQueryString": scope["query_string"].decode("latin-1"),
+        "rawQueryString": scope.query_string,
         "headers": headers,
         "requestContext": {
             "accountId": "anonymous",
@@ -175,13 +183,13 @@ def to_event(scope: Scope, body: bytes, route: str, path_parameters: dict[str, s
             "domainName": domain,
             "domainPrefix": domain.partition(".")[0],
             "http": {
-                "method": scope["method"],
+                "method": scope.method,
                 "path": path,
-                "protocol": f"HTTP/{scope['http_version']}",
-                "sourceIp": client[0] if client else "",
+                "protocol": f"HTTP/{scope.http_version}",
+                "sourceIp": scope.client.rpartition(":")[0],
                 "userAgent": headers.get("user-agent", ""),
             },
-            "requestId": uuid.uuid4().hex,
+            "requestId": f"{now_ms:x}-{next(_request_numbers):x}",
             "routeKey": route,
             "stage": "$default",
             "time": _clf_time(now_ms // 1000),
@@ -191,7 +199,7 @@ def to_event(scope: Scope, body: bytes, route: str, path_parameters: dict[str, s
     }
     if cookies:
         event["cookies"] = cookies
-    if scope["query_string"]:
+    if scope.query_string:
         event["queryStringParameters"] = _joined(parse_qsl(event["rawQueryString"], keep_blank_values=True))
     if path_parameters:
         event["pathParameters"] = path_parameters
@@ -216,6 +224,7 @@ def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
     return joined
 
 
+_request_numbers = itertools.count(1)
 _last_time = (0, "")
 
 

@@ -27,7 +27,7 @@ class Options:
 
     def __post_init__(self) -> None:
         bounds = {
-            "port": (0, 65_535),
+            "port": (1, 65_535),
             "concurrency": (1, 64),
             "rate": (0.001, 1_000_000),
             "function_timeout_s": (0.1, 900),

@@ -76,6 +76,8 @@ class Poller:
         """Something changed: hand out what waits, and claim more if workers have room."""
         while self._waiting and (worker := self._roomy_worker()) is not None:
             worker.give(self._waiting.popleft())
+        for worker in self.workers:
+            worker.flush()
         if not (self._claiming or self.stopping or self._waiting or self.writer.failure) and self._room_s() > 0:
             self._claiming = True
             self.writer.run(self._claim).add_done_callback(self._claimed)
@@ -150,7 +152,6 @@ class Poller:
             body=message.body,
         )
         self.table.mark_dead(dead)
-        self.queue.delete([delivery])
         log.error("dead", extra={"message_id": message.id, "workload": message.workload, "error": error})
         return True
 
@@ -181,10 +182,8 @@ class Poller:
         self._settling += 1
 
         def store() -> list[Delivery]:
-            given_back = settle(decided, self.queue, self.table, self.policy)
-            kept = {delivery.receipt for delivery in given_back}
-            self.queue.delete([delivery for delivery, _ in decided if delivery.receipt not in kept])
-            return given_back
+            # What is not given back has a final or dead record now, and with that has left the queue.
+            return settle(decided, self.queue, self.table, self.policy)
 
         def stored(future: asyncio.Future[list[Delivery]]) -> None:
             self._settling -= 1

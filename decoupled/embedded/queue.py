@@ -1,5 +1,5 @@
-"""The queue on SQLite, with SQS's semantics: visibility timeouts, receive counts, receipts that lapse, delays. It
-stands beside the table in one file, so that a record and the deletion of its message commit together."""
+"""The queue on SQLite, with SQS's semantics: visibility timeouts, receive counts, receipts that lapse, delays. A
+message and its record are one row (see `database.SCHEMA`): storing the record takes the message off the queue."""
 
 from __future__ import annotations
 
@@ -37,11 +37,14 @@ class SqliteQueue:
         return [None] * len(messages)
 
     def insert(self, messages: Sequence[Message], delay_s: float = 0) -> None:
-        """Add rows, inside a transaction."""
+        """Add rows, inside a transaction. A message that was accepted before, under the same id, stays as it is."""
         visible_at = self.clock_ms() + int(delay_s * 1000)
         self.database.executemany(
-            "INSERT INTO messages (visible_at, accepted_at, id, workload, caller, body) VALUES (?, ?, ?, ?, ?, ?)",
-            [(visible_at, m.accepted_at, m.id, m.workload, m.caller, m.body) for m in messages],
+            """
+            INSERT INTO messages (status, visible_at, id, workload, accepted_at, caller, body)
+            VALUES ('queued', ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
+            """,
+            [(visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body) for m in messages],
         )
 
     def receive(self, maximum: int, visibility_timeout_s: float) -> list[Delivery]:
@@ -63,11 +66,12 @@ class SqliteQueue:
         rows = self.database.execute(
             """
             WITH RECURSIVE names (name) AS (
-                SELECT min(workload) FROM messages
+                SELECT min(workload) FROM messages WHERE status = 'queued'
                 UNION ALL
-                SELECT (SELECT min(workload) FROM messages WHERE workload > name) FROM names WHERE name IS NOT NULL
+                SELECT (SELECT min(workload) FROM messages WHERE status = 'queued' AND workload > name)
+                FROM names WHERE name IS NOT NULL
             )
-            SELECT name, (SELECT min(visible_at) FROM messages WHERE workload = name) AS since
+            SELECT name, (SELECT min(visible_at) FROM messages WHERE status = 'queued' AND workload = name) AS since
             FROM names WHERE name IS NOT NULL AND since <= ? ORDER BY since
             """,
             (now,),
@@ -81,7 +85,8 @@ class SqliteQueue:
             """
             UPDATE messages SET visible_at = ?, receive_count = receive_count + 1, in_flight = 1
             WHERE seq IN (
-                SELECT seq FROM messages WHERE workload = ? AND visible_at <= ? ORDER BY visible_at LIMIT ?
+                SELECT seq FROM messages WHERE status = 'queued' AND workload = ? AND visible_at <= ?
+                ORDER BY visible_at LIMIT ?
             )
             RETURNING seq, receive_count, id, body, caller, accepted_at
             """,
@@ -93,10 +98,11 @@ class SqliteQueue:
         ]
 
     def delete(self, deliveries: Sequence[Delivery]) -> None:
-        """By receipt, never by id: a lapsed receipt matches no row."""
+        """By receipt, never by id: a lapsed receipt matches no row. A message with a final or dead record has left the
+        queue already."""
         with self.database.transaction():
             self.database.executemany(
-                "DELETE FROM messages WHERE seq = ? AND receive_count = ?",
+                "DELETE FROM messages WHERE seq = ? AND receive_count = ? AND status = 'queued'",
                 [delivery.receipt.split(".") for delivery in deliveries],
             )
 
@@ -105,7 +111,10 @@ class SqliteQueue:
         now = self.clock_ms()
         with self.database.transaction():
             self.database.executemany(
-                "UPDATE messages SET visible_at = ?, in_flight = 0 WHERE seq = ? AND receive_count = ?",
+                """
+                UPDATE messages SET visible_at = ?, in_flight = 0
+                WHERE seq = ? AND receive_count = ? AND status = 'queued'
+                """,
                 [
                     (now + int(min(delay_s, limits.MAX_VISIBILITY_TIMEOUT_S) * 1000), *delivery.receipt.split("."))
                     for delivery, delay_s in delays
@@ -121,12 +130,5 @@ class SqliteQueue:
         now = self.clock_ms()
         with self.database.transaction():
             return self.database.execute(
-                "UPDATE messages SET visible_at = ?, in_flight = 0 WHERE in_flight = 1", (now,)
+                "UPDATE messages SET visible_at = ?, in_flight = 0 WHERE status = 'queued' AND in_flight = 1", (now,)
             ).rowcount
-
-    def holds(self, message_id: str) -> tuple[str, int, str] | None:
-        """Workload, time of acceptance and caller of a message that is on the queue."""
-        row: tuple[str, int, str] | None = self.database.execute(
-            "SELECT workload, accepted_at, caller FROM messages WHERE id = ? LIMIT 1", (message_id,)
-        ).fetchone()
-        return row

@@ -8,14 +8,18 @@ import gc
 import json
 import logging
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import uvicorn
 import uvloop
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
 
+from decoupled import limits
 from decoupled.embedded.database import Database, DataDirectory
 from decoupled.embedded.gateway import Gateway
 from decoupled.embedded.options import Options
@@ -32,23 +36,36 @@ log = logging.getLogger("decoupled.server")
 def serve(options: Options, announce: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT. Raises DataDirectoryError or ValueError when it cannot start."""
     load(options.workloads)
+    _require_free_port(options)
     directory = DataDirectory(options.data)
     directory.lock()
     database = Database(directory.file)
+    reader = Database(directory.file)  # answers GET while the other connection waits for the disk
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(options, database, announce))
+            runner.run(_serve(options, database, reader, announce))
     finally:
+        reader.close()
         database.close()
 
 
-async def _serve(options: Options, database: Database, announce: Callable[[str], None]) -> None:
+def _require_free_port(options: Options) -> None:
+    """granian shares a port with whoever else listens on it; requests would then reach either server."""
+    with socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((options.host, options.port))
+        except OSError as error:
+            raise ValueError(f"cannot listen on {options.host}:{options.port}: {error.strerror}") from error
+
+
+async def _serve(options: Options, database: Database, reader: Database, announce: Callable[[str], None]) -> None:
+    loop = asyncio.get_running_loop()
     workloads = load(options.workloads)
     queue = SqliteQueue(database)
-    table = SqliteTable(database, queue)
     released = queue.release_in_flight()
-    writer = Writer(database, queue, asyncio.get_running_loop())
-    poller = Poller(writer, queue, table, Policy(options.max_attempts), options)
+    writer = Writer(database, queue, loop)
+    poller = Poller(writer, queue, SqliteTable(database), Policy(options.max_attempts), options)
     writer.on_sent = poller.wake
 
     def health() -> Mapping[str, Any]:
@@ -60,51 +77,40 @@ async def _serve(options: Options, database: Database, announce: Callable[[str],
             "breakers_open": poller.breakers.open(),
         }
 
-    server = _Server(
-        uvicorn.Config(
-            Gateway(writer, table, workloads, health),
-            host=options.host,
-            port=options.port,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=max(1, int(options.drain_s)),
-        )
+    server = Server(
+        Gateway(writer, SqliteTable(reader), workloads, health),
+        address=options.host,
+        port=options.port,
+        interface=Interfaces.RSGI,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=limits.HEADER_READ_TIMEOUT_MS),
+        backlog=limits.MAX_CLIENTS,
+        backpressure=limits.MAX_CLIENTS,
+        websockets=False,
+        log_enabled=False,
     )
-    server.on_listening = lambda port: announce(_welcome(options, port, released))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, server.stop)
+    server.on_startup(lambda: announce(_welcome(options, released)))  # called when the socket listens
     await poller.start()
-    gc.collect()
-    gc.freeze()  # what is alive now stays: the collector need not walk it again at every request's garbage
-    gc.set_threshold(50_000, 20, 100)
+    _quiet_collector()
     await server.serve()
     log.info("stopping")
     if not await poller.drain(options.drain_s):
         log.warning("stopped before all in flight was settled; it is still on the queue")
+    writer.close()
     queue.release_in_flight()
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, which tells when it listens, and leaves the process alive after a signal so that the drain can run."""
-
-    on_listening: Callable[[int], None]
-
-    async def startup(self, sockets: Any = None) -> None:
-        """Listen."""
-        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises the signal again when it is done
-            signal.signal(number, lambda *_: None)
-        await super().startup(sockets)
-        if self.started:
-            self.on_listening(self.servers[0].sockets[0].getsockname()[1])
+def _quiet_collector() -> None:
+    """What is alive now stays alive: the garbage collector need not walk it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
-def _welcome(options: Options, port: int, released: int) -> str:
-    url = f"http://{options.host}:{port}"
+def _welcome(options: Options, released: int) -> str:
+    url = f"http://{options.host}:{options.port}"
     lines = [
         f"decoupled serves {', '.join(options.workloads)} on {url}; data in {options.data.resolve()}",
         *([f"{released} messages were in flight when the last server died; they are visible again"] * bool(released)),

@@ -11,20 +11,16 @@ from typing import Any
 import msgspec
 
 from decoupled.embedded.database import Database
-from decoupled.embedded.queue import SqliteQueue
 from decoupled.engine import Commit, Failure, NotStored, Record, Reject, Status, Stored
 from decoupled.workload import Add, Message, Number, Put, Unavailable, Write
 
-_COLUMNS = ", ".join(Record.__struct_fields__)  # a column for each field, in the same order
+# A column for each field, in the same order. A queued message's body is nobody's business but the queue's.
+_COLUMNS = ", ".join(Record.__struct_fields__[:-1]) + ", CASE status WHEN 'dead' THEN body END"
 
-# A final record is written once. `queued` (it failed before) and `dead` (it was redriven) make way for it.
+# `queued` and `dead` make way for a final record; a final record stays as it is.
 _FINISH = """
-INSERT INTO records (id, workload, status, accepted_at, caller, result, reason, finished_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET
-    status = excluded.status, result = excluded.result, reason = excluded.reason, finished_at = excluded.finished_at,
-    body = NULL
-WHERE status IN ('queued', 'dead')
+UPDATE messages SET status = ?, result = ?, reason = ?, finished_at = ?, body = NULL, in_flight = 0
+WHERE id = ? AND status IN ('queued', 'dead')
 """
 
 
@@ -33,9 +29,8 @@ class SqliteTable:
 
     `outage` answers why the table is to be taken for unavailable, or None: see `decoupled spike --outage`."""
 
-    def __init__(self, database: Database, queue: SqliteQueue, outage: Callable[[], str | None] = lambda: None) -> None:
+    def __init__(self, database: Database, outage: Callable[[], str | None] = lambda: None) -> None:
         self.database = database
-        self.queue = queue
         self.outage = outage
 
     def commit(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> list[Stored | NotStored]:
@@ -63,19 +58,32 @@ class SqliteTable:
         return self._finish(message, "rejected", None, decision.reason, now_ms)
 
     def _finish(self, message: Message, status: Status, result: str | None, reason: str | None, now_ms: int) -> Stored:
-        row = (message.id, message.workload, status, message.accepted_at, message.caller, result, reason, now_ms)
-        if self.database.execute(_FINISH, row).rowcount == 1:
-            return Stored("rejected" if reason is not None else "processed", reason)
+        for _ in range(2):
+            if self.database.execute(_FINISH, (status, result, reason, now_ms, message.id)).rowcount == 1:
+                return Stored("rejected" if reason is not None else "processed", reason)
+            if self._is_final(message.id):
+                break
+            self._know(message)
         return self._duplicate(message.id)
 
+    def _know(self, message: Message) -> None:
+        """A row for a message that did not come from this queue. Never visible: it is in flight elsewhere."""
+        self.database.execute(
+            """
+            INSERT INTO messages (status, id, workload, accepted_at, caller, body) VALUES ('queued', ?, ?, ?, ?, ?)
+            ON CONFLICT (id) DO NOTHING
+            """,
+            (message.id, message.workload, message.accepted_at, message.caller, message.body),
+        )
+
     def _is_final(self, message_id: str) -> bool:
-        row = self.database.execute("SELECT status FROM records WHERE id = ?", (message_id,)).fetchone()
+        row = self.database.execute("SELECT status FROM messages WHERE id = ?", (message_id,)).fetchone()
         return row is not None and row[0] in ("processed", "rejected")
 
     def _duplicate(self, message_id: str) -> Stored:
         """What was emitted went out in the transaction of the record: nothing is left to send."""
         status, reason = self.database.execute(
-            "SELECT status, reason FROM records WHERE id = ?", (message_id,)
+            "SELECT status, reason FROM messages WHERE id = ?", (message_id,)
         ).fetchone()
         return Stored(status, reason, duplicate=True)
 
@@ -112,16 +120,9 @@ class SqliteTable:
     # --- records --------------------------------------------------------------
 
     def get(self, message_id: str) -> Record | None:
-        """The record; for a message that only the queue knows of, `queued`."""
+        """The record, `queued` from the moment the message is accepted."""
         self._refuse_in_outage()
-        record = self._record(message_id)
-        if record is None and (held := self.queue.holds(message_id)) is not None:
-            workload, accepted_at, caller = held
-            return Record(message_id, workload, "queued", accepted_at, caller)
-        return record
-
-    def _record(self, message_id: str) -> Record | None:
-        row = self.database.execute(f"SELECT {_COLUMNS} FROM records WHERE id = ?", (message_id,)).fetchone()  # noqa: S608
+        row = self.database.execute(f"SELECT {_COLUMNS} FROM messages WHERE id = ?", (message_id,)).fetchone()  # noqa: S608
         return None if row is None else record_of(row)
 
     def count_attempt(self, message: Message, failure: Failure | None, now_ms: int, by: int = 1) -> Record:
@@ -130,53 +131,34 @@ class SqliteTable:
         failed_at = None if failure is None else now_ms
         error_type, error = (None, None) if failure is None else (failure.error_type, failure.error)
         with self.database.transaction():
+            self._know(message)
             self.database.execute(
                 """
-                INSERT INTO records (id, workload, status, accepted_at, caller, attempts, error_type, error,
-                                     first_failed_at, last_failed_at)
-                VALUES (:id, :workload, 'queued', :accepted_at, :caller, max(:by, 0), :error_type, :error, :at, :at)
-                ON CONFLICT (id) DO UPDATE SET
-                    attempts = max(attempts + :by, 0),
-                    error_type = coalesce(:error_type, error_type),
-                    error = coalesce(:error, error),
-                    first_failed_at = coalesce(first_failed_at, :at),
-                    last_failed_at = coalesce(:at, last_failed_at)
-                WHERE status IN ('queued', 'dead')
+                UPDATE messages SET
+                    attempts = max(attempts + ?, 0),
+                    error_type = coalesce(?, error_type),
+                    error = coalesce(?, error),
+                    first_failed_at = coalesce(first_failed_at, ?),
+                    last_failed_at = coalesce(?, last_failed_at)
+                WHERE id = ? AND status IN ('queued', 'dead')
                 """,
-                {
-                    "id": message.id,
-                    "workload": message.workload,
-                    "accepted_at": message.accepted_at,
-                    "caller": message.caller,
-                    "by": by,
-                    "error_type": error_type,
-                    "error": error,
-                    "at": failed_at,
-                },
+                (by, error_type, error, failed_at, failed_at, message.id),
             )
-            record = self._record(message.id)
-        if record is None:
-            raise AssertionError("a record that was just written is there")
-        return record
+            row = self.database.execute(f"SELECT {_COLUMNS} FROM messages WHERE id = ?", (message.id,)).fetchone()  # noqa: S608
+        return record_of(row)
 
     def mark_dead(self, record: Record) -> bool:
         """Store a dead record, unless a final one is there."""
         self._refuse_in_outage()
         with self.database.transaction():
+            self._know(Message(record.id, record.workload, record.body or "", record.caller, record.accepted_at))
             changed = self.database.execute(
-                f"""
-                INSERT INTO records ({_COLUMNS}) VALUES (?, ?, 'dead', ?, ?, NULL, NULL, ?, ?, ?, ?, ?, ?, ?)
-                ON CONFLICT (id) DO UPDATE SET
-                    status = 'dead', finished_at = excluded.finished_at, attempts = excluded.attempts,
-                    error_type = excluded.error_type, error = excluded.error, body = excluded.body,
-                    first_failed_at = excluded.first_failed_at, last_failed_at = excluded.last_failed_at
-                WHERE status IN ('queued', 'dead')
-                """,  # noqa: S608  the columns are a constant
+                """
+                UPDATE messages SET status = 'dead', finished_at = ?, attempts = ?, error_type = ?, error = ?,
+                    first_failed_at = ?, last_failed_at = ?, body = ?, in_flight = 0
+                WHERE id = ? AND status IN ('queued', 'dead')
+                """,
                 (
-                    record.id,
-                    record.workload,
-                    record.accepted_at,
-                    record.caller,
                     record.finished_at,
                     record.attempts,
                     record.error_type,
@@ -184,6 +166,7 @@ class SqliteTable:
                     record.first_failed_at,
                     record.last_failed_at,
                     record.body,
+                    record.id,
                 ),
             ).rowcount
         return changed == 1

@@ -50,6 +50,7 @@ class Worker(asyncio.Protocol):
         self.expected_s = 0.0
         self.useful = False  # has decided something: if not, starting another at once would only spin
         self._buffer = bytearray()
+        self._frames: list[bytes] = []
         self._head_started = 0.0
         self._cause: str | None = None
         self._watchdog: asyncio.TimerHandle | None = None
@@ -76,12 +77,17 @@ class Worker(asyncio.Protocol):
     def give(self, batch: Batch) -> None:
         """Hand over a batch."""
         frame = pickle.dumps([delivery.message for delivery in batch.deliveries], protocol=5)
-        if self._transport is not None:
-            self._transport.write(HEADER.pack(len(frame)) + frame)
+        self._frames += (HEADER.pack(len(frame)), frame)
         self.batches.append(batch)
         self.expected_s += batch.expected_s
         if len(self.batches) == 1:
             self._watch_head()
+
+    def flush(self) -> None:
+        """Write what was given, in one system call."""
+        if self._frames and self._transport is not None:
+            self._transport.write(b"".join(self._frames))
+            self._frames.clear()
 
     def data_received(self, data: bytes) -> None:
         """Decisions, a frame for each batch in turn."""

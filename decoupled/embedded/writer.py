@@ -1,18 +1,23 @@
-"""Group commit: everything that waits to be written (sends, claims, settlements, releases) goes into one transaction
-and one fsync. It runs in the event loop's own thread, which measured faster than a thread of its own; while it waits
-for the disk, the next group gathers in the sockets.
+"""Group commit: everything that waits to be written (sends, claims, settlements) goes into one transaction and one
+fsync. The statements run in the event loop's thread; only the wait for the disk is left to another one, and meanwhile
+the next group gathers.
 
-    requests ── send ──┐                          ┌─▶ 202
-    poller ──── run ───┴─▶ one transaction, fsync ┴─▶ batches for the workers
+    requests ── send ──┐                                         ┌─▶ 202
+    poller ──── run ───┴─▶ BEGIN, statements ─▶ COMMIT, fsync ───┴─▶ batches for the workers
+                            event loop           commit thread       event loop
 
-A send starts a commit as soon as the loop has read every socket that is ready. Other operations can wait a moment for
-one: on a busy server their commits then cost nothing.
+A send starts a transaction as soon as the loop has read what is there. Other operations can wait a moment for one: on a
+busy server their commits then cost nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from decoupled.embedded.database import Database, StoreUnavailable
@@ -25,82 +30,126 @@ T = TypeVar("T")
 GATHER_S = 0.002  # how long an operation that is not a send may wait for one to share its commit with
 
 
+@dataclass(slots=True)
+class _Group:
+    """What one transaction holds, and who waits for it."""
+
+    sends: list[tuple[Sequence[Message], asyncio.Future[NotSent | None]]] = field(default_factory=list)
+    operations: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = field(default_factory=list)
+    results: list[tuple[Any, Exception | None]] = field(default_factory=list)  # of the operations
+
+
 class Writer:
-    """The only caller of the database's transactions while the server runs."""
+    """The only one who writes while the server runs."""
 
     def __init__(self, database: Database, queue: SqliteQueue, loop: asyncio.AbstractEventLoop) -> None:
         self.database = database
         self.queue = queue
         self.loop = loop
         self.failure: str | None = None  # why the last transaction failed, until one succeeds
-        self._sends: list[tuple[Sequence[Message], asyncio.Future[NotSent | None]]] = []
-        self._operations: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._flush_soon = False
         self.on_sent: Callable[[], None] = lambda: None
+        self._gathering = _Group()
+        self._committing = False
+        self._soon: asyncio.Handle | None = None
+        self._to_commit: SimpleQueue[_Group | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._commit_all, name="commit", daemon=True)
+        self._thread.start()
 
     def send(self, messages: Sequence[Message]) -> asyncio.Future[NotSent | None]:
-        """Resolves when all of the messages are on the disk, or none is."""
+        """Resolves to None when all of the messages are on the disk, or to why none is."""
         future: asyncio.Future[NotSent | None] = self.loop.create_future()
-        self._sends.append((messages, future))
-        if not self._flush_soon:
-            self._flush_soon = True
-            self.loop.call_soon(self._flush)
+        if not self._gathering.sends and not self._committing:
+            self._cancel()
+            self._soon = self.loop.call_soon(self._begin)
+        self._gathering.sends.append((messages, future))
         return future
 
     def run(self, operation: Callable[[], T]) -> asyncio.Future[T]:
         """Resolves to what the operation returns, once that is on the disk. It is undone alone if it raises; its future
         fails with that error, or with StoreUnavailable when the transaction as a whole failed."""
         future: asyncio.Future[T] = self.loop.create_future()
-        self._operations.append((operation, future))
-        if not self._flush_soon and self._timer is None:
-            self._timer = self.loop.call_later(GATHER_S, self._flush)
+        self._gathering.operations.append((operation, future))
+        if self._soon is None and not self._committing:
+            self._soon = self.loop.call_later(GATHER_S, self._begin)
         return future
 
-    def _flush(self) -> None:
-        self._flush_soon = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        sends, self._sends = self._sends, []
-        operations, self._operations = self._operations, []
-        try:
-            with self.database.transaction():
-                if sends:
-                    self.queue.insert([message for messages, _ in sends for message in messages])
-                results = [(future, *self._attempt(operation)) for operation, future in operations]
-        except StoreUnavailable as error:
-            self._fail(error, sends, operations)
-            return
-        self.failure = None
-        for _, future in sends:
-            if not future.done():  # its client may have gone away
-                future.set_result(None)
-        for future, result, refusal in results:
-            if not future.done():
-                future.set_result(result) if refusal is None else future.set_exception(refusal)
-        if sends:
-            self.on_sent()
+    def close(self) -> None:
+        """End the thread. What still gathers was never answered."""
+        self._to_commit.put(None)
+        self._thread.join()
 
-    def _attempt(self, operation: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    def _cancel(self) -> None:
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+
+    def _begin(self) -> None:
+        self._soon = None
+        group, self._gathering = self._gathering, _Group()
+        try:
+            self.database.begin()
+            if group.sends:
+                self.queue.insert([message for messages, _ in group.sends for message in messages])
+            group.results = [self._attempt(operation) for operation, _ in group.operations]
+        except (sqlite3.Error, StoreUnavailable) as error:
+            self.database.roll_back()
+            self._failed(group, error)
+            return
+        self._committing = True
+        self._to_commit.put(group)
+
+    def _attempt(self, operation: Callable[[], Any]) -> tuple[Any, Exception | None]:
         try:
             with self.database.savepoint():
                 return operation(), None
         except Exception as error:
             if not self.database.connection.in_transaction:
-                raise StoreUnavailable(str(error)) from error  # SQLite gave up the whole transaction
+                raise StoreUnavailable(str(error)) from error  # SQLite gave up the transaction as a whole
             return None, error
 
-    def _fail(
-        self,
-        error: StoreUnavailable,
-        sends: Sequence[tuple[Sequence[Message], asyncio.Future[NotSent | None]]],
-        operations: Sequence[tuple[Callable[[], Any], asyncio.Future[Any]]],
-    ) -> None:
+    def _commit_all(self) -> None:
+        """The commit thread. Between here and `_committed`, no other thread touches the connection."""
+        while (group := self._to_commit.get()) is not None:
+            refusal = None
+            try:
+                self.database.commit()
+            except StoreUnavailable as error:
+                refusal = error
+            self.loop.call_soon_threadsafe(self._committed, group, refusal)
+
+    def _committed(self, group: _Group, refusal: StoreUnavailable | None) -> None:
+        self._committing = False
+        if refusal is None:
+            self._succeeded(group)
+        else:
+            self._failed(group, refusal)
+        if self._gathering.sends:
+            self._cancel()
+            self._begin()
+        elif self._gathering.operations and self._soon is None:
+            self._soon = self.loop.call_later(GATHER_S, self._begin)
+
+    def _succeeded(self, group: _Group) -> None:
+        self.failure = None
+        for _, future in group.sends:
+            if not future.done():  # its client may have gone away
+                future.set_result(None)
+        for (_, waiting), (result, error) in zip(group.operations, group.results, strict=True):
+            if waiting.done():
+                continue
+            if error is None:
+                waiting.set_result(result)
+            else:
+                waiting.set_exception(error)
+        if group.sends:
+            self.on_sent()
+
+    def _failed(self, group: _Group, error: Exception) -> None:
         self.failure = str(error)
-        for _, waiting in sends:
-            if not waiting.done():
-                waiting.set_result(NotSent(f"the queue cannot be written: {error}", unknown=error.unknown))
-        for _, future in operations:
+        unknown = isinstance(error, StoreUnavailable) and error.unknown
+        for _, future in group.sends:
             if not future.done():
-                future.set_exception(StoreUnavailable(str(error), error.unknown))
+                future.set_result(NotSent(f"the queue cannot be written: {error}", unknown=unknown))
+        for _, waiting in group.operations:
+            if not waiting.done():
+                waiting.set_exception(StoreUnavailable(str(error), unknown))

@@ -1,2 +1,0 @@
-def test_placeholder() -> None:
-    import functions.receiver  # noqa: F401
