@@ -38,7 +38,7 @@ class NotSent:
 # --- what processing one message came to (made by functions/processor.decide, pure)
 
 
-class Commit(msgspec.Struct, frozen=True, tag=True):
+class Commit(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Effects, checked and encoded, ready to be applied."""
 
     result: str  # JSON text of an object
@@ -46,7 +46,7 @@ class Commit(msgspec.Struct, frozen=True, tag=True):
     emits: list[Message] = []
 
 
-class Reject(msgspec.Struct, frozen=True, tag=True):
+class Reject(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """A business rule said no."""
 
     reason: str
@@ -55,7 +55,7 @@ class Reject(msgspec.Struct, frozen=True, tag=True):
 FailureKind = Literal["unavailable", "failed", "undecodable", "not_started"]
 
 
-class Failure(msgspec.Struct, frozen=True, tag=True):
+class Failure(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Processing came to nothing. `unavailable` and `not_started` are not the message's fault; `failed` is, and counts
     as an attempt; `undecodable` can never succeed."""
 

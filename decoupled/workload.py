@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +17,7 @@ Item = Mapping[str, Any]
 """Attributes of an item: text, whole numbers, Decimals, booleans, None, and lists and mappings of these."""
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, array_like=True):
     """One accepted entry of a request, as the queue carries it."""
 
     id: str  # opaque, URL-safe, at most 64 characters
@@ -27,8 +27,7 @@ class Message(msgspec.Struct, frozen=True):
     accepted_at: int  # milliseconds since the epoch
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(msgspec.Struct, frozen=True, tag=True):
     """Store an item whole. With `if_absent`, the message is rejected for that reason when the key is taken."""
 
     key: str
@@ -36,8 +35,7 @@ class Put:
     if_absent: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Add:
+class Add(msgspec.Struct, frozen=True, tag=True):
     """Add to numbers of an item, which starts from nothing unless `if_present` asks for it.
 
     `lowest` and `highest` keep the smaller and the larger of the stored number and the given one. `floor` and `ceiling`
@@ -47,10 +45,10 @@ class Add:
 
     key: str
     amounts: Mapping[str, Number]
-    lowest: Mapping[str, Number] = field(default_factory=dict)
-    highest: Mapping[str, Number] = field(default_factory=dict)
-    floor: Mapping[str, Number] = field(default_factory=dict)
-    ceiling: Mapping[str, Number] = field(default_factory=dict)
+    lowest: Mapping[str, Number] = {}
+    highest: Mapping[str, Number] = {}
+    floor: Mapping[str, Number] = {}
+    ceiling: Mapping[str, Number] = {}
     if_present: str | None = None
     otherwise: str = "out of bounds"
 

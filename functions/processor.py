@@ -174,16 +174,17 @@ def _time_limit(seconds: float) -> Iterator[None]:
         yield
         return
 
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise _TimeLimitExceeded
-
-    previous = signal.signal(signal.SIGALRM, interrupt)
+    if signal.getsignal(signal.SIGALRM) is not _interrupt:
+        signal.signal(signal.SIGALRM, _interrupt)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise _TimeLimitExceeded
 
 
 # --- settle: the only part that writes ----------------------------------------

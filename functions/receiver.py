@@ -46,8 +46,10 @@ class Admission:
     resend: str  # what a resend would do if it is not known whether the queue took a message
 
 
-def admit(event: Event, workloads: Workloads, now_ms: int) -> Admission:
-    """Route, decode, validate and identify. Pure but for the random part of new ids.
+def admit(
+    event: Event, workloads: Workloads, now_ms: int, random_hex: Callable[[], str] = lambda: secrets.token_hex(9)
+) -> Admission:
+    """Route, decode, validate and identify. Pure: the clock and the random part of new ids are passed in.
 
     Raises Problem when the request as a whole is refused: 400, 404, 413, 415 or 422."""
     workload = _route(event, workloads)
@@ -58,7 +60,7 @@ def admit(event: Event, workloads: Workloads, now_ms: int) -> Admission:
         raise Problem(413, f"The body has {len(body)} bytes; {limits.MAX_REQUEST_BYTES} is the limit.")
     key = _idempotency_key(headers.get("idempotency-key"))
     caller = _caller(event)
-    identify = _identifier(workload, caller, key, now_ms)
+    identify = _identifier(workload, caller, key, now_ms, random_hex)
     resend = "safe" if key is not None or workload.natural_key else "with_idempotency_key"
 
     if body.lstrip()[:1] != b"[":
@@ -202,7 +204,9 @@ def _caller(event: Event) -> str:
     return "anonymous"
 
 
-def _identifier(workload: Workload, caller: str, key: str | None, now_ms: int) -> Callable[[Any, int], str]:
+def _identifier(
+    workload: Workload, caller: str, key: str | None, now_ms: int, random_hex: Callable[[], str]
+) -> Callable[[Any, int], str]:
     """How entries get their ids: from the workload's natural key, from the caller's key, or new."""
     if workload.natural_key is not None:
         natural_key = workload.natural_key
@@ -210,7 +214,7 @@ def _identifier(workload: Workload, caller: str, key: str | None, now_ms: int) -
     if key is not None:
         return lambda _, index: derived_id(workload.name, "key", caller, key, str(index))
     # Ids that grow with time keep their index entries together on disk, which halves the cost of storing them.
-    return lambda _, index: f"{now_ms:012x}{index:03x}{secrets.token_hex(9)}"
+    return lambda _, index: f"{now_ms:012x}{index:03x}{random_hex()}"
 
 
 # --- on Lambda ----------------------------------------------------------------

@@ -53,7 +53,8 @@ class Breakers:
         if breaker is None:
             return
         if not sick:
-            self._breakers[workload] = _Breaker()
+            if breaker.sick_in_a_row:
+                self._breakers[workload] = _Breaker()
             return
         breaker.sick_in_a_row += 1
         now = self.clock()

@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1
 OLDEST_SQLITE = (3, 35, 0)  # UPDATE ... RETURNING
 
 # A message is one row, from its acceptance to its end: whatever happens, its id is in exactly one status. The receipt
-# of a delivery is (seq, receive_count), so that it lapses when the message is handed out again. A final row gives up
+# of a delivery is (id, receive_count), so that it lapses when the message is handed out again. A final row gives up
 # its body; a dead one keeps it, and so is its own dead letter.
 SCHEMA = """
 CREATE TABLE messages (

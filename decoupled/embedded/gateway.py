@@ -7,8 +7,9 @@ import base64
 import itertools
 import logging
 import re
+import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -68,6 +69,7 @@ class Gateway:
         self.workloads = workloads
         self.health = health
         self.clock_ms = clock_ms
+        self._random_hex = _random_hex(18).__next__
         self.buffered_bytes = 0  # of bodies being read: bounded, whatever the number of clients
 
     async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
@@ -86,14 +88,16 @@ class Gateway:
         if route == "GET /health":
             health = self.health()
             return answer(200 if health["status"] == "ok" else 503, health)
-        headers = scope.headers.items()
-        event = to_event(scope, headers, await self._body(dict(headers), exchange), route, path, self.clock_ms())
+        now_ms = self.clock_ms()
+        event = to_event(scope, route, path, now_ms)
+        if body := await self._body(event["headers"], exchange):
+            event["body"], event["isBase64Encoded"] = _body_text(body, event["headers"].get("content-type", ""))
         if route == "POST /{workload}":
-            return await self._accept(event)
+            return await self._accept(event, now_ms)
         return status.handle(event, self.table, self.workloads)
 
-    async def _accept(self, event: Event) -> Response:
-        admission = receiver.admit(event, self.workloads, self.clock_ms())
+    async def _accept(self, event: Event, now_ms: int) -> Response:
+        admission = receiver.admit(event, self.workloads, now_ms, self._random_hex)
         if not admission.messages:
             return receiver.respond(admission, [])
         outcome = await self.writer.send(admission.messages)
@@ -118,6 +122,15 @@ class Gateway:
         finally:
             self.buffered_bytes -= size
         return b"".join(chunks)
+
+
+def _random_hex(digits: int) -> Iterator[str]:
+    """Random hexadecimal numbers, asked of the system hundreds at a time: a system call each would cost as much as
+    validating an order."""
+    while True:
+        block = secrets.token_hex(digits * 256)
+        for start in range(0, len(block), digits):
+            yield block[start : start + digits]
 
 
 # --- routes -------------------------------------------------------------------
@@ -151,18 +164,11 @@ def _allowed(method: str, wanted: str, route: str) -> str:
 _TEXT = re.compile(r"(?:text/|application/(?:json|xml|javascript)\b)")
 
 
-def to_event(
-    scope: Scope,
-    raw_headers: Sequence[tuple[str, str]],
-    body: bytes,
-    route: str,
-    path_parameters: dict[str, str],
-    now_ms: int,
-) -> dict[str, Any]:
-    """The request as payload format 2.0. Optional keys that have no value are absent, not null."""
+def to_event(scope: Scope, route: str, path_parameters: dict[str, str], now_ms: int) -> dict[str, Any]:
+    """The request as payload format 2.0, without its body. Optional keys that have no value are absent, not null."""
     headers: dict[str, str] = {}
     cookies: list[str] = []
-    for name, value in raw_headers:
+    for name, value in scope.headers.items():
         if name == "cookie":
             cookies += [cookie.strip() for cookie in value.split(";")]
         elif name in headers:
@@ -203,8 +209,6 @@ def to_event(
         event["queryStringParameters"] = _joined(parse_qsl(event["rawQueryString"], keep_blank_values=True))
     if path_parameters:
         event["pathParameters"] = path_parameters
-    if body:
-        event["body"], event["isBase64Encoded"] = _body_text(body, headers.get("content-type", ""))
     return event
 
 

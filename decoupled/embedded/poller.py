@@ -45,6 +45,7 @@ class Poller:
         self.policy = policy
         self.options = options
         self.loop = writer.loop
+        self.visibility_timeout_s = options.visibility_timeout_s
         self.breakers = Breakers(options.workloads, time.monotonic)
         self.counts: Counter[str] = Counter()
         self.workers: list[Worker] = []
@@ -52,6 +53,7 @@ class Poller:
         self._waiting: deque[Batch] = deque()  # claimed, and not yet with a worker
         self._message_s: dict[str, float] = {}  # how long a message of each workload takes, a running mean
         self._claiming = False
+        self._caught_up = False  # nothing visible was left behind at the last claim
         self._settling = 0
         self._tokens = float(options.rate or 0)
         self._tokens_at = time.monotonic()
@@ -70,6 +72,7 @@ class Poller:
     def _tick(self) -> None:
         if not self.stopping:
             self.loop.call_later(TICK_S, self._tick)
+        self._caught_up = False  # the time of a message that waited may have come
         self.wake()
 
     def wake(self) -> None:
@@ -78,7 +81,9 @@ class Poller:
             worker.give(self._waiting.popleft())
         for worker in self.workers:
             worker.flush()
-        if not (self._claiming or self.stopping or self._waiting or self.writer.failure) and self._room_s() > 0:
+        if self._caught_up or self._claiming or self.stopping or self._waiting or self.writer.failure:
+            return
+        if self._room_s() > 0:
             self._claiming = True
             self.writer.run(self._claim).add_done_callback(self._claimed)
 
@@ -96,25 +101,55 @@ class Poller:
             if worker.expected_s < AHEAD_S and len(worker.batches) < MAX_WINDOW
         )
 
+    # --- fresh messages ---------------------------------------------------------------
+
+    def room(self) -> int:
+        """How many fresh messages can go to the workers in the transaction that accepts them."""
+        if not self._caught_up or self._claiming or self._waiting or self.stopping:
+            return 0
+        if self.options.rate or self.breakers.open():
+            return 0  # they are claimed, where rate and breakers are looked at message by message
+        wanted = int(self._room_s() / max(self._message_s.values(), default=FIRST_GUESS_S))
+        return min(wanted, MAX_WINDOW * limits.RECEIVE_MAX)
+
+    def sent(self, claimed: list[Delivery], left_visible: bool) -> None:
+        """Fresh messages are on the disk: these of them in flight, and others, perhaps, to be claimed."""
+        if left_visible:
+            self._caught_up = False
+        by_workload: dict[str, list[Delivery]] = {}
+        for delivery in claimed:
+            by_workload.setdefault(delivery.message.workload, []).append(delivery)
+        for name, deliveries in by_workload.items():
+            self._waiting.extend(self._batches(name, deliveries))
+        self.wake()
+
+    def _batches(self, workload: str, deliveries: Sequence[Delivery]) -> list[Batch]:
+        """Up to ten messages each, fewer where a message takes long."""
+        message_s = self._message_s.get(workload, FIRST_GUESS_S)
+        size = max(1, min(limits.RECEIVE_MAX, int(AHEAD_S / message_s)))
+        parts = [deliveries[start : start + size] for start in range(0, len(deliveries), size)]
+        return [Batch(workload, part, message_s * len(part)) for part in parts]
+
     # --- claim ----------------------------------------------------------------
 
     def _claim(self) -> list[Batch]:
         """Inside a transaction: batches for the room there is, shared between the workloads that have messages."""
         batches: list[Batch] = []
+        self._caught_up = True
         ready = [name for name in self.queue.ready() if self.breakers.allowance(name) != 0]
         for name in ready:
             message_s = self._message_s.get(name, FIRST_GUESS_S)
-            size = max(1, min(limits.RECEIVE_MAX, int(AHEAD_S / message_s)))
-            wanted = max(size, int(self._room_s() / message_s) // len(ready))
+            wanted = max(1, int(self._room_s() / message_s) // len(ready))
             wanted = min(wanted, MAX_WINDOW * limits.RECEIVE_MAX * len(self.workers), self._take_tokens(wanted))
             if (allowance := self.breakers.allowance(name)) is not None:
-                wanted = size = min(wanted, allowance)
-            if wanted:
-                deliveries = self.queue.claim(name, wanted, self.options.visibility_timeout_s)
+                wanted = min(wanted, allowance)
+            if not wanted:
+                self._caught_up = False
+            else:
+                deliveries = self.queue.claim(name, wanted, self.visibility_timeout_s)
+                self._caught_up = self._caught_up and len(deliveries) < wanted
                 deliveries = [delivery for delivery in deliveries if not self._received_too_often(delivery)]
-                for start in range(0, len(deliveries), size):
-                    part = deliveries[start : start + size]
-                    batches.append(Batch(name, part, message_s * len(part)))
+                batches += self._batches(name, deliveries)
                 self._return_tokens(wanted - len(deliveries))
         return batches
 
@@ -203,6 +238,10 @@ class Poller:
 
     def _learn(self, decided: Sequence[tuple[Delivery, Decision]], given_back: set[str]) -> None:
         """Count, and tell the breakers who is sick. What was decided and still came back, the table refused."""
+        if not given_back:
+            self.counts["settled"] += len(decided)
+            self.breakers.observe(decided[0][0].message.workload, sick=False)
+            return
         for delivery, decision in decided:
             kind = decision.kind if isinstance(decision, Failure) else "settled"
             if kind == "settled" and delivery.receipt in given_back:

@@ -66,7 +66,7 @@ async def _serve(options: Options, database: Database, reader: Database, announc
     released = queue.release_in_flight()
     writer = Writer(database, queue, loop)
     poller = Poller(writer, queue, SqliteTable(database), Policy(options.max_attempts), options)
-    writer.on_sent = poller.wake
+    writer.taker = poller
 
     def health() -> Mapping[str, Any]:
         return {

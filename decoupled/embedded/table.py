@@ -24,6 +24,9 @@ WHERE id = ? AND status IN ('queued', 'dead')
 """
 
 
+_PROCESSED = Stored("processed")
+
+
 class SqliteTable:
     """Implements `decoupled.engine.Table`. Inside a transaction of the database, its changes are part of that one.
 
@@ -50,7 +53,7 @@ class SqliteTable:
                 if reason is not None:
                     return self._finish(message, "rejected", None, reason, now_ms)
             stored = self._finish(message, "processed", decision.result, None, now_ms)
-            if stored.duplicate:
+            if stored.duplicate or not (items or decision.emits):
                 return stored
             if items:
                 self.database.executemany("INSERT OR REPLACE INTO items (key, item) VALUES (?, ?)", items)
@@ -60,7 +63,7 @@ class SqliteTable:
     def _finish(self, message: Message, status: Status, result: str | None, reason: str | None, now_ms: int) -> Stored:
         for _ in range(2):
             if self.database.execute(_FINISH, (status, result, reason, now_ms, message.id)).rowcount == 1:
-                return Stored("rejected" if reason is not None else "processed", reason)
+                return _PROCESSED if reason is None else Stored("rejected", reason)
             if self._is_final(message.id):
                 break
             self._know(message)

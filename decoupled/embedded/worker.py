@@ -13,12 +13,50 @@ import sys
 import threading
 import time
 
-from decoupled.engine import Decision
+import msgspec
+
+from decoupled.engine import Commit, Decision, Failure, Reject
 from decoupled.workload import Message, Workloads, load
 from functions.processor import decide
 
-# A frame is its length, then a pickle: the two ends are one program, and Effects hold Decimals and nested data.
-HEADER = struct.Struct("!I")
+HEADER = struct.Struct("!I")  # a frame is its length, then MessagePack
+
+
+class Reply(msgspec.Struct, array_like=True):
+    """Decisions in the order of the messages. Writes travel beside them as a pickle of {index: writes}: they may hold
+    Decimals in nested data, and few messages have any."""
+
+    decisions: list[Commit | Reject | Failure]
+    writes: bytes = b""
+
+
+def pack_reply(decisions: list[Decision]) -> bytes:
+    """A reply's frame, without its header."""
+    writes = {
+        i: decision.writes for i, decision in enumerate(decisions) if type(decision) is Commit and decision.writes
+    }
+    if not writes:
+        return _encoder.encode(Reply(decisions))
+    bare = [
+        msgspec.structs.replace(decision, writes=[]) if i in writes else decision
+        for i, decision in enumerate(decisions)
+    ]
+    return _encoder.encode(Reply(bare, pickle.dumps(writes)))
+
+
+def unpack_reply(frame: bytes | memoryview) -> list[Decision]:
+    """The other way round."""
+    reply = _reply_decoder.decode(frame)
+    decisions: list[Decision] = list(reply.decisions)
+    if reply.writes:
+        for i, writes in pickle.loads(reply.writes).items():  # noqa: S301  from our own child process
+            decisions[i] = msgspec.structs.replace(decisions[i], writes=writes)
+    return decisions
+
+
+_encoder = msgspec.msgpack.Encoder()
+_reply_decoder = msgspec.msgpack.Decoder(Reply)
+_messages_decoder = msgspec.msgpack.Decoder(list[Message])
 
 
 def main() -> None:
@@ -31,9 +69,7 @@ def main() -> None:
     with connection.makefile("rb", buffering=1 << 16) as frames:
         while header := frames.read(HEADER.size):
             (size,) = HEADER.unpack(header)
-            messages: list[Message] = pickle.loads(frames.read(size))  # noqa: S301
-            decisions = _decide_all(messages, workloads, timeout_s)
-            reply = pickle.dumps(decisions, protocol=5)
+            reply = pack_reply(_decide_all(_messages_decoder.decode(frames.read(size)), workloads, timeout_s))
             connection.sendall(HEADER.pack(len(reply)) + reply)
 
 

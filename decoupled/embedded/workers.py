@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
 import socket
 import subprocess
 import sys
@@ -14,13 +13,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from decoupled.embedded.worker import HEADER
+import msgspec
+
+from decoupled.embedded.worker import HEADER, unpack_reply
 from decoupled.engine import Decision, Delivery
 
 log = logging.getLogger("decoupled.workers")
 
 MAX_WINDOW = 32  # batches that a worker may have ahead of it; 4 starved it while the main process served 256 clients
 GRACE_S = 1.0  # beyond the function timeout, for the worker itself to interrupt what runs too long
+
+
+_encoder = msgspec.msgpack.Encoder()
 
 
 @dataclass(slots=True)
@@ -76,7 +80,7 @@ class Worker(asyncio.Protocol):
 
     def give(self, batch: Batch) -> None:
         """Hand over a batch."""
-        frame = pickle.dumps([delivery.message for delivery in batch.deliveries], protocol=5)
+        frame = _encoder.encode([delivery.message for delivery in batch.deliveries])
         self._frames += (HEADER.pack(len(frame)), frame)
         self.batches.append(batch)
         self.expected_s += batch.expected_s
@@ -98,7 +102,7 @@ class Worker(asyncio.Protocol):
             end = start + HEADER.size + size
             if len(self._buffer) < end:
                 break
-            decisions: list[Decision] = pickle.loads(memoryview(self._buffer)[start + HEADER.size : end])  # noqa: S301
+            decisions = unpack_reply(bytes(self._buffer[start + HEADER.size : end]))
             start = end
             self._decided(decisions)
         if start:

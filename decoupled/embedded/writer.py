@@ -18,11 +18,11 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from decoupled.embedded.database import Database, StoreUnavailable
 from decoupled.embedded.queue import SqliteQueue
-from decoupled.engine import NotSent
+from decoupled.engine import Delivery, NotSent
 from decoupled.workload import Message
 
 T = TypeVar("T")
@@ -37,6 +37,22 @@ class _Group:
     sends: list[tuple[Sequence[Message], asyncio.Future[NotSent | None]]] = field(default_factory=list)
     operations: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = field(default_factory=list)
     results: list[tuple[Any, Exception | None]] = field(default_factory=list)  # of the operations
+    claimed: list[Delivery] = field(default_factory=list)  # of the sends, handed out at once
+    left_visible: bool = False  # and whether others were not
+
+
+class Taker(Protocol):
+    """Who takes messages off the queue, and may be given them in the transaction that puts them on it."""
+
+    visibility_timeout_s: float
+
+    def room(self) -> int:
+        """How many fresh messages it would take now: none while older ones wait."""
+        ...
+
+    def sent(self, claimed: list[Delivery], left_visible: bool) -> None:
+        """Sends are on the disk: these of them in flight, and others, perhaps, visible."""
+        ...
 
 
 class Writer:
@@ -47,7 +63,7 @@ class Writer:
         self.queue = queue
         self.loop = loop
         self.failure: str | None = None  # why the last transaction failed, until one succeeds
-        self.on_sent: Callable[[], None] = lambda: None
+        self.taker: Taker  # set before the first send
         self._gathering = _Group()
         self._committing = False
         self._soon: asyncio.Handle | None = None
@@ -89,7 +105,7 @@ class Writer:
         try:
             self.database.begin()
             if group.sends:
-                self.queue.insert([message for messages, _ in group.sends for message in messages])
+                self._insert(group)
             group.results = [self._attempt(operation) for operation, _ in group.operations]
         except (sqlite3.Error, StoreUnavailable) as error:
             self.database.roll_back()
@@ -97,6 +113,15 @@ class Writer:
             return
         self._committing = True
         self._to_commit.put(group)
+
+    def _insert(self, group: _Group) -> None:
+        messages = [message for messages, _ in group.sends for message in messages]
+        at_once = self.taker.room()
+        if at_once:
+            group.claimed = self.queue.insert_claimed(messages[:at_once], self.taker.visibility_timeout_s)
+        if len(messages) > at_once:
+            self.queue.insert(messages[at_once:])
+            group.left_visible = True
 
     def _attempt(self, operation: Callable[[], Any]) -> tuple[Any, Exception | None]:
         try:
@@ -142,7 +167,7 @@ class Writer:
             else:
                 waiting.set_exception(error)
         if group.sends:
-            self.on_sent()
+            self.taker.sent(group.claimed, group.left_visible)
 
     def _failed(self, group: _Group, error: Exception) -> None:
         self.failure = str(error)
