@@ -81,7 +81,7 @@ class Poller:
             worker.give(self._waiting.popleft())
         for worker in self.workers:
             worker.flush()
-        if self._caught_up or self._claiming or self.stopping or self._waiting or self.writer.failure:
+        if self._caught_up or self._claiming or self.stopping or self._waiting:
             return
         if self._room_s() > 0:
             self._claiming = True
@@ -156,8 +156,9 @@ class Poller:
     def _claimed(self, future: asyncio.Future[list[Batch]]) -> None:
         self._claiming = False
         if future.exception() is not None:
-            log.error("claim failed", extra={"error": str(future.exception())})
-            return  # the next tick tries again
+            log.error("claim failed; it is tried again", extra={"error": str(future.exception())})
+            self._caught_up = True  # until the next tick
+            return
         batches = future.result()
         for batch in batches:
             if (allowance := self.breakers.allowance(batch.workload)) is not None and allowance:
