@@ -17,6 +17,7 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/shellcheck scripts/*.sh .ci/run
 
 bench: install
 	$(BIN)/python -m benchmarks.bench $(ARGS)

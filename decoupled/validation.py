@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from decoupled import limits
+from decoupled.workload import BadField
 
 Fault = dict[str, str]  # {"pointer": "#/lines/0/quantity", "detail": "Expected `int`, got `str`"}
 
@@ -29,7 +30,8 @@ def _walk(value: Any, schema: Any, pointer: str) -> Iterator[Fault]:
     try:
         msgspec.convert(value, schema, strict=True)
     except msgspec.ValidationError as error:
-        yield {"pointer": pointer, "detail": str(error).split(" - at `$")[0]}
+        field = error.__cause__.pointer if isinstance(error.__cause__, BadField) else ""
+        yield {"pointer": pointer + field, "detail": str(error).split(" - at `$")[0]}
 
 
 def _inner(value: Any, schema: Any, pointer: str) -> Iterator[Fault]:

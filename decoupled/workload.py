@@ -85,6 +85,15 @@ class Unavailable(Exception):  # noqa: N818  a state of the backend, not an erro
         self.retry_after_s = retry_after_s
 
 
+class BadField(ValueError):  # noqa: N818  a verdict on what the client sent, not an error of the schema
+    """Raised in a schema's `__post_init__`: a field that is wrong in view of the others. `pointer` is the field's JSON
+    pointer within the schema's own object, such as "/lines/0/unit_price"."""
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(detail)
+        self.pointer = pointer
+
+
 class EffectsError(ValueError):
     """Effects that no engine can apply: too many or too large items, one key twice, a number out of range."""
 

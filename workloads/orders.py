@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from decoupled.workload import Effects, Message, Workload
+from decoupled.workload import BadField, Effects, Message, Workload
 
 MINOR_DIGITS = {"CHF": 2, "EUR": 2, "GBP": 2, "JPY": 0, "USD": 2}  # ISO 4217: decimals of each currency's minor unit
 
@@ -43,11 +43,13 @@ class Order(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         digits = MINOR_DIGITS[self.currency]
-        for amount in [line.unit_price for line in self.lines] + ([self.total] if self.total else []):
-            if len(amount.partition(".")[2]) > digits:
-                raise ValueError(f"{amount} has more decimals than {self.currency} has")
+        for index, line in enumerate(self.lines):
+            if len(line.unit_price.partition(".")[2]) > digits:
+                raise BadField(
+                    f"/lines/{index}/unit_price", f"{line.unit_price}: {self.currency} has {digits} decimals"
+                )
         if self.total is not None and Decimal(self.total) != total(self):
-            raise ValueError(f"total is {self.total}, but the lines come to {total(self)}")
+            raise BadField("/total", f"total is {self.total}, but the lines come to {total(self)}")
 
 
 def total(order: Order) -> Decimal:
