@@ -3,7 +3,7 @@ workload that runs on one machine runs on AWS. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -23,7 +23,7 @@ def encode(effects: Effects, message: Message, workloads: Workloads) -> Commit:
     _check_writes(effects.writes)
     result = _encode(effects.result)
     emits = _messages(effects.emits, message, workloads)
-    size = len(result) + sum(len(emitted.body) for emitted in emits)
+    size = len(result) + sum(len(emitted.body.encode()) for emitted in emits)
     if size > limits.MAX_ITEM_BYTES:
         raise EffectsError(f"the result and what is emitted have {size} bytes; a record takes {limits.MAX_ITEM_BYTES}")
     return Commit(result.decode(), list(effects.writes), emits)
@@ -43,12 +43,20 @@ def _check_writes(writes: Sequence[Write]) -> None:
             case Put(item=item):
                 if len(_encode(item)) > limits.MAX_ITEM_BYTES:
                     raise EffectsError(f"the item {write.key!r} is over {limits.MAX_ITEM_BYTES} bytes")
-                _check_numbers(_numbers(item))
+                _check_plain(item)
             case Add():
-                if unknown := (write.floor.keys() | write.ceiling.keys()) - write.amounts.keys():
-                    raise EffectsError(f"bounds on {sorted(unknown)}, which {write.key!r} adds nothing to")
-                for part in (write.amounts, write.lowest, write.highest, write.floor, write.ceiling):
-                    _check_numbers(part.values())
+                _check_add(write)
+
+
+def _check_add(write: Add) -> None:
+    if unknown := (write.floor.keys() | write.ceiling.keys()) - write.amounts.keys():
+        raise EffectsError(f"bounds on {sorted(unknown)}, which {write.key!r} adds nothing to")
+    named = [*write.amounts, *write.lowest, *write.highest]
+    if len(set(named)) < len(named):
+        raise EffectsError(f"one number of {write.key!r} is both added to and compared: one step does one of them")
+    for part in (write.amounts, write.lowest, write.highest, write.floor, write.ceiling):
+        for number in part.values():
+            _check_number(number)
 
 
 def _messages(emits: Sequence[Emit], message: Message, workloads: Workloads) -> list[Message]:
@@ -66,8 +74,13 @@ def _messages(emits: Sequence[Emit], message: Message, workloads: Workloads) -> 
         if len(body) > limits.MAX_ENTRY_BYTES:
             raise EffectsError(f"emits {len(body)} bytes to {emit.workload!r}; {limits.MAX_ENTRY_BYTES} is the limit")
         emitted_id = derived_id(message.id, "emit", str(index))  # the same at every redelivery
-        messages.append(Message(emitted_id, emit.workload, body.decode(), message.caller, message.accepted_at))
+        text = body.decode().translate(_ESCAPED)
+        messages.append(Message(emitted_id, emit.workload, text, message.caller, message.accepted_at))
     return messages
+
+
+# SQS takes neither of these two raw; in JSON they can only stand inside a string, where an escape means the same.
+_ESCAPED = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
 
 
 def _encode(value: Any) -> bytes:
@@ -77,21 +90,30 @@ def _encode(value: Any) -> bytes:
         raise EffectsError(f"not plain data: {error}") from error
 
 
-def _numbers(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        for part in value.values():
-            yield from _numbers(part)
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _numbers(part)
-    elif isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
-        yield value
+def _check_plain(value: Any) -> None:
+    """Only what both engines store alike: a date, bytes or a Struct would be text on one and an error on the other."""
+    match value:
+        case None | bool() | str():
+            pass
+        case int() | float() | Decimal():
+            _check_number(value)
+        case Mapping():
+            for name, part in value.items():
+                if not isinstance(name, str):
+                    raise EffectsError(f"{name!r:.40} names an attribute; names are text")
+                _check_plain(part)
+        case list() | tuple():
+            for part in value:
+                _check_plain(part)
+        case _:
+            raise EffectsError(f"items hold plain data, not {type(value).__name__}")
 
 
-def _check_numbers(values: Any) -> None:
-    for value in values:
-        if isinstance(value, float):
-            raise EffectsError(f"{value!r} is a float: items hold whole numbers and Decimals, which are exact")
-        number = Decimal(value)
-        if not number.is_finite() or len(number.as_tuple().digits) > limits.MAX_NUMBER_DIGITS:
-            raise EffectsError(f"{value} is not a finite number of at most {limits.MAX_NUMBER_DIGITS} digits")
+def _check_number(number: Any) -> None:
+    if isinstance(number, bool) or not isinstance(number, (int, Decimal)):
+        raise EffectsError(f"{number!r:.40} is not a whole number or a Decimal, which are exact")
+    exact = Decimal(number)
+    if not exact.is_finite() or len(exact.as_tuple().digits) > limits.MAX_NUMBER_DIGITS:
+        raise EffectsError(f"{exact:.40} is not a finite number of at most {limits.MAX_NUMBER_DIGITS} digits")
+    if exact and not limits.MIN_NUMBER_EXPONENT <= exact.adjusted() <= limits.MAX_NUMBER_EXPONENT:
+        raise EffectsError(f"{exact:.40} is too large or too near to zero")

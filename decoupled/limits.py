@@ -13,6 +13,7 @@ WHOLE_BODY_BYTES = 64 * KIB  # a body of at most this is taken in one piece
 MAX_CLIENTS = 1_024  # requests at once; further connections wait in the kernel
 HEADER_READ_TIMEOUT_MS = 10_000  # for a client to send its request line and headers
 MAX_FAULTS_NAMED = 50  # bad fields named in one 422
+MAX_FAULT_CHARS = 200  # of a bad value or an unknown name that a 422 repeats
 MAX_IDEMPOTENCY_KEY_CHARS = 255
 MAX_ID_CHARS = 64
 
@@ -28,11 +29,12 @@ MAX_ITEM_BYTES = 400_000  # AWS: 400 KB with attribute names
 MAX_EMITS = 100  # a record keeps what it emits until it is sent
 MAX_KEY_BYTES = 1_024
 MAX_NUMBER_DIGITS = 38  # AWS: DynamoDB's numbers
+MIN_NUMBER_EXPONENT, MAX_NUMBER_EXPONENT = -130, 125  # AWS: powers of ten of DynamoDB's numbers
 
 # --- retries ------------------------------------------------------------------
 BACKOFF_FIRST_S = 2.0
 BACKOFF_CAP_S = 900.0
 MAX_ATTEMPTS = 5  # failures that are the message's fault, before it is a dead letter
 MAX_RECEIVE_COUNT = 1_000  # the queue's own safety net: AWS's maximum, far above the ~110 receives of a day's outage
-MAX_ERROR_CHARS = 2_000  # of an error's text kept with a record
+MAX_ERROR_CHARS = 2_000  # of an error's text, or a rejection's reason, kept with a record
 MAX_RETRY_AFTER_S = 43_200  # of what a backend may ask for: the longest visibility timeout

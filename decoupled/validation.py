@@ -31,7 +31,7 @@ def _walk(value: Any, schema: Any, pointer: str) -> Iterator[Fault]:
         msgspec.convert(value, schema, strict=True)
     except msgspec.ValidationError as error:
         field = error.__cause__.pointer if isinstance(error.__cause__, BadField) else ""
-        yield {"pointer": pointer + field, "detail": str(error).split(" - at `$")[0]}
+        yield {"pointer": pointer + field, "detail": _clip(str(error).split(" - at `$")[0])}
 
 
 def _inner(value: Any, schema: Any, pointer: str) -> Iterator[Fault]:
@@ -56,7 +56,7 @@ def _fields(value: dict[str, Any], struct: type[msgspec.Struct], pointer: str) -
     if struct.__struct_config__.forbid_unknown_fields:
         for name in value:
             if name not in fields and name != tag:
-                yield {"pointer": f"{pointer}/{_escape(name)}", "detail": "Unknown field"}
+                yield _unknown(name, pointer)
 
 
 def _only_struct(schema: Any) -> type[msgspec.Struct] | None:
@@ -66,7 +66,7 @@ def _only_struct(schema: Any) -> type[msgspec.Struct] | None:
 
 
 def _list_element(schema: Any) -> Any:
-    lists = [part for part in _alternatives(schema) if get_origin(part) in (list, tuple)]
+    lists = [part for part in _alternatives(schema) if get_origin(part) is list or get_args(part)[1:] == (...,)]
     return get_args(lists[0])[0] if len(lists) == 1 else None
 
 
@@ -76,6 +76,17 @@ def _alternatives(schema: Any) -> list[Any]:
     if get_origin(schema) in (list, tuple, dict) or not get_args(schema):
         return [schema]
     return [inner for part in get_args(schema) for inner in _alternatives(part)]  # X | None
+
+
+def _unknown(name: str, pointer: str) -> Fault:
+    """An answer does not repeat a name of a hundred kilobytes: such a field is told by the object it stands in."""
+    if len(name) > limits.MAX_FAULT_CHARS:
+        return {"pointer": pointer, "detail": f"Unknown field {_clip(name)!r}"}
+    return {"pointer": f"{pointer}/{_escape(name)}", "detail": "Unknown field"}
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= limits.MAX_FAULT_CHARS else text[: limits.MAX_FAULT_CHARS] + "…"
 
 
 def _escape(name: str) -> str:

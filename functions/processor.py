@@ -1,5 +1,5 @@
 """The back: an SQS event becomes stored results. Decides what each message comes to, commits that in one atomic step a
-message, and gives back only what must be tried again.
+message (`settlement.py`), and gives back only what must be tried again.
 
     event → read → decide (pure) → settle (commit, or count and back off, or bury) → batchItemFailures
 
@@ -15,10 +15,9 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import random
+import re
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -28,15 +27,17 @@ import msgspec
 
 from decoupled import limits
 from decoupled.effects import encode
-from decoupled.engine import Commit, Decision, Delivery, Failure, NotStored, Queue, Record, Reject, Stored, Table
-from decoupled.retry import backoff_s
+from decoupled.engine import Decision, Delivery, Failure, FailureKind, Queue, Record, Reject, Table
 from decoupled.workload import Message, Rejected, Unavailable, Workloads, load
+from functions.settlement import DUPLICATE, FINAL, Policy, settle
 
 log = logging.getLogger("decoupled.processor")
 
 SqsEvent = Mapping[str, Any]
 
 TIME_RESERVED_S = 3.0  # of the function's time, for committing what was decided: a store's time-out and one retry
+FAIR_SHARE = 0.5  # of a batch's time: a message that was left less is not to blame for running out of it
+INTERRUPT_AGAIN_S = 1.0  # a workload that caught the interruption itself is interrupted again
 _NOT_STARTED = Failure("not_started", "NotStarted", "the function's time was used up by the messages before it")
 
 
@@ -52,9 +53,11 @@ def handle(
     deliveries = [read(record) for record in event["Records"]]
     message_ids = {record["receiptHandle"]: record["messageId"] for record in event["Records"]}
     policy = Policy(max_attempts)
+    time_s = remaining_s()
+    reserved_s = min(TIME_RESERVED_S, time_s / 4)  # a short function timeout still leaves time to process
 
     def decide_one(delivery: Delivery) -> Decision:
-        return decide(delivery.message, workloads, remaining_s() - TIME_RESERVED_S)
+        return decide(delivery.message, workloads, remaining_s() - reserved_s, whole_s=time_s - reserved_s)
 
     first = [delivery for delivery in deliveries if delivery.receive_count == 1]
     failed = settle([(delivery, decide_one(delivery)) for delivery in first], queue, table, policy)
@@ -81,8 +84,8 @@ def _process_again(
                 sick = unavailable(error)
         if sick is not None:
             failed += settle([(delivery, sick)], queue, table, policy)
-        elif record.status in ("processed", "rejected"):
-            failed += settle([(delivery, Commit("{}"))], queue, table, policy)  # a duplicate: sends what it still emits
+        elif record.status in FINAL:
+            failed += settle([(delivery, DUPLICATE)], queue, table, policy)
         elif record.attempts > policy.max_attempts:
             failed += settle([(delivery, _never_returned(record))], queue, table, policy, counted=True)
         else:
@@ -103,25 +106,32 @@ def _never_returned(record: Record) -> Failure:
 
 def read(record: Mapping[str, Any]) -> Delivery:
     """A record of an SQS event as a Delivery. What is not one of our messages gets an empty workload, and is dead."""
-    attributes, system = record.get("messageAttributes", {}), record["attributes"]
+    attributes, system = record.get("messageAttributes") or {}, record["attributes"]
 
     def attribute(name: str, default: str) -> str:
-        value: str = attributes.get(name, {}).get("stringValue", default)
+        value: str = (attributes.get(name) or {}).get("stringValue") or default
         return value
 
+    message_id = attribute("id", record["messageId"])
     accepted_at = attribute("accepted_at", str(system.get("SentTimestamp", "")))
     message = Message(
-        id=attribute("id", record["messageId"])[: limits.MAX_ID_CHARS],
+        id=message_id if _ID.fullmatch(message_id) else record["messageId"],
         workload=attribute("workload", ""),
         body=record["body"],
         caller=attribute("caller", ""),
-        accepted_at=int(accepted_at) if accepted_at.isdecimal() else 0,
+        accepted_at=int(accepted_at) if _MILLISECONDS.fullmatch(accepted_at) else 0,
     )
     return Delivery(message, record["receiptHandle"], int(system["ApproximateReceiveCount"]))
 
 
-def decide(message: Message, workloads: Workloads, limit_s: float) -> Decision:
-    """What a message comes to, within `limit_s` seconds. Never raises: a workload's exceptions are verdicts."""
+_ID = re.compile(rf"[A-Za-z0-9._~-]{{1,{limits.MAX_ID_CHARS}}}")
+_MILLISECONDS = re.compile(r"[0-9]{1,14}")  # until the year 5138
+
+
+def decide(message: Message, workloads: Workloads, limit_s: float, whole_s: float | None = None) -> Decision:
+    """What a message comes to, within `limit_s` seconds. Never raises: a workload's exceptions are verdicts.
+
+    `whole_s` is the time that the batch had, if messages before this one used some of it."""
     if limit_s <= 0:
         return _NOT_STARTED
     if not message.workload:
@@ -133,29 +143,40 @@ def decide(message: Message, workloads: Workloads, limit_s: float) -> Decision:
         return Failure("failed", "UnknownWorkload", f"workload {message.workload!r} is not among those served here")
     try:
         entry = _decoder(workload.schema).decode(message.body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        return Failure("undecodable", type(error).__name__, str(error))
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        return _failure("undecodable", error)
+    except Exception as error:  # noqa: BLE001  the schema's own checks raised what is no verdict on the entry
+        return _failure("failed", error)
     try:
         with _time_limit(limit_s):
             effects = workload.process(entry, message)
         return encode(effects, message, workloads)
     except Rejected as verdict:
-        return Reject(str(verdict))
-    except Unavailable as error:
-        return unavailable(error)
-    except (ConnectionError, TimeoutError) as error:
+        return Reject(_text(verdict))
+    except (Unavailable, ConnectionError, TimeoutError) as error:
         return unavailable(error)
     except _TimeLimitExceeded:
-        return Failure("failed", "TimeLimitExceeded", f"it took longer than the {limit_s:.1f} s that were left")
-    except Exception as error:
+        blameless = whole_s is not None and limit_s < FAIR_SHARE * whole_s
+        kind: FailureKind = "not_started" if blameless else "failed"
+        return Failure(kind, "TimeLimitExceeded", f"it took longer than the {limit_s:.1f} s that were left")
+    except (Exception, SystemExit) as error:
         log.debug("workload raised", exc_info=error, extra={"message_id": message.id})
-        return Failure("failed", type(error).__name__, str(error)[: limits.MAX_ERROR_CHARS])
+        return _failure("failed", error)
 
 
 def unavailable(error: Exception) -> Failure:
     """A sick backend as a Failure."""
     retry_after_s = getattr(error, "retry_after_s", None)
-    return Failure("unavailable", type(error).__name__, str(error)[: limits.MAX_ERROR_CHARS], retry_after_s)
+    return _failure("unavailable", error, retry_after_s if isinstance(retry_after_s, (int, float)) else None)
+
+
+def _failure(kind: FailureKind, error: BaseException, retry_after_s: float | None = None) -> Failure:
+    return Failure(kind, type(error).__name__, _text(error), retry_after_s)
+
+
+def _text(error: BaseException) -> str:
+    """What an exception says, as text that every store takes: bounded, and without unpaired surrogates."""
+    return str(error)[: limits.MAX_ERROR_CHARS].encode(errors="replace").decode()
 
 
 @functools.cache
@@ -176,7 +197,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
     if signal.getsignal(signal.SIGALRM) is not _interrupt:
         signal.signal(signal.SIGALRM, _interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, INTERRUPT_AGAIN_S)
     try:
         yield
     finally:
@@ -185,116 +206,6 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise _TimeLimitExceeded
-
-
-# --- settle: the only part that writes ----------------------------------------
-
-
-class Policy:
-    """When a message that failed is tried again, and when it is dead. Clock and randomness are passed in."""
-
-    def __init__(
-        self,
-        max_attempts: int,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-        spread: Callable[[], float] = random.random,
-    ) -> None:
-        self.max_attempts = max_attempts
-        self.now_ms = now_ms
-        self.spread = spread
-
-
-def settle(
-    decided: Sequence[tuple[Delivery, Decision]], queue: Queue, table: Table, policy: Policy, counted: bool = False
-) -> list[Delivery]:
-    """Store what was decided. Answers the deliveries to give back; every other one may be deleted.
-
-    `counted`: the attempt was counted when it began."""
-    final: list[tuple[Delivery, Commit | Reject]] = []
-    failures: list[tuple[Delivery, Failure]] = []
-    for delivery, decision in decided:
-        if isinstance(decision, Failure):
-            failures.append((delivery, decision))
-        else:
-            final.append((delivery, decision))
-    if final:
-        outcomes = table.commit([(delivery.message, decision) for delivery, decision in final], policy.now_ms())
-        for (delivery, _), outcome in zip(final, outcomes, strict=True):
-            if (failure := _finish(delivery, outcome, queue)) is not None:
-                failures.append((delivery, failure))
-    delays = []
-    for delivery, failure in failures:
-        try:
-            delay = _give_back(delivery, failure, queue, table, policy, counted)
-        except Unavailable as error:
-            delay = backoff_s(delivery.receive_count, policy.spread(), error.retry_after_s)
-            _log_failure(delivery, unavailable(error), delay)
-        if delay is not None:
-            delays.append((delivery, delay))
-    if delays:
-        queue.retry_later(delays)
-    return [delivery for delivery, _ in delays]
-
-
-def _finish(delivery: Delivery, outcome: Stored | NotStored, queue: Queue) -> Failure | None:
-    """Send what a stored message emits; answer why it must be delivered again, if it must."""
-    if isinstance(outcome, NotStored):
-        return Failure("unavailable", "TableUnavailable", outcome.detail, outcome.retry_after_s)
-    if outcome.reason is not None and not outcome.duplicate:
-        log.info("rejected", extra=_fields(delivery) | {"reason": outcome.reason})
-    if outcome.emits:
-        for unsent in filter(None, queue.send(outcome.emits)):
-            return Failure("unavailable", "NotSent", f"an emitted message: {unsent.detail}", unsent.retry_after_s)
-    return None
-
-
-def _give_back(
-    delivery: Delivery, failure: Failure, queue: Queue, table: Table, policy: Policy, counted: bool
-) -> float | None:
-    """Seconds until the message is tried again; None if it is finished or buried."""
-    message, now_ms = delivery.message, policy.now_ms()
-    if failure.kind in ("unavailable", "not_started"):
-        if counted:
-            table.count_attempt(message, None, now_ms, by=-1)
-        tries = delivery.receive_count if failure.kind == "unavailable" else 1
-        delay = backoff_s(tries, policy.spread(), failure.retry_after_s)
-        _log_failure(delivery, failure, delay)
-        return delay
-    record = table.count_attempt(message, failure, now_ms, by=0 if counted else 1)
-    if record.status in ("processed", "rejected"):
-        return None  # another delivery of the same message got there first
-    if failure.kind == "undecodable" or record.attempts >= policy.max_attempts:
-        _bury(delivery, failure, record, queue, table, now_ms)
-        return None
-    delay = backoff_s(record.attempts, policy.spread(), failure.retry_after_s)
-    _log_failure(delivery, failure, delay)
-    return delay
-
-
-def _bury(delivery: Delivery, failure: Failure, record: Record, queue: Queue, table: Table, now_ms: int) -> None:
-    """Move a message to the dead letters: first the record, which GET shows and which keeps the body, then the queue.
-    A crash in between delivers the message again, and it is buried again under the same id."""
-    dead = msgspec.structs.replace(
-        record,
-        status="dead",
-        finished_at=now_ms,
-        error_type=failure.error_type,
-        error=failure.error,
-        body=delivery.message.body,
-    )
-    if table.mark_dead(dead):
-        queue.bury(delivery, dead)
-        log.error("dead", extra=_fields(delivery) | {"error_type": failure.error_type, "error": failure.error})
-
-
-def _log_failure(delivery: Delivery, failure: Failure, delay_s: float) -> None:
-    extra = {"kind": failure.kind, "error_type": failure.error_type, "error": failure.error}
-    log.warning("retry", extra=_fields(delivery) | extra | {"retry_in_s": round(delay_s, 1)})
-
-
-def _fields(delivery: Delivery) -> dict[str, Any]:
-    message = delivery.message
-    return {"message_id": message.id, "workload": message.workload, "receive_count": delivery.receive_count}
 
 
 # --- on Lambda ----------------------------------------------------------------

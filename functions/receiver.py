@@ -7,7 +7,6 @@ nothing but the queue, so that no trouble behind the queue reaches the client.
 from __future__ import annotations
 
 import base64
-import binascii
 import functools
 import os
 import re
@@ -22,7 +21,7 @@ import msgspec
 from decoupled import limits
 from decoupled.engine import NotSent, Queue
 from decoupled.http import Event, Problem, Response, answer
-from decoupled.validation import faults
+from decoupled.validation import Fault, faults
 from decoupled.workload import Message, Workload, Workloads, derived_id, load
 
 
@@ -53,7 +52,7 @@ def admit(
 
     Raises Problem when the request as a whole is refused: 400, 404, 413, 415 or 422."""
     workload = _route(event, workloads)
-    headers = event["headers"]
+    headers = event.get("headers") or {}
     _require_json(headers.get("content-type", ""))
     body = _body(event)
     if len(body) > limits.MAX_REQUEST_BYTES:
@@ -120,7 +119,7 @@ def _unsent(outcome: NotSent, resend: str) -> Problem:
 
 
 def _route(event: Event, workloads: Workloads) -> Workload:
-    name = event.get("pathParameters", {}).get("workload", "")
+    name = (event.get("pathParameters") or {}).get("workload", "")
     if name not in workloads:
         raise Problem(404, f"There is no workload {name[:64]!r} here; these are served: {', '.join(workloads)}.")
     return workloads[name]
@@ -138,7 +137,7 @@ def _body(event: Event) -> bytes:
         return text.encode("utf-8", "surrogatepass")  # an unpaired surrogate fails in decoding, with its own answer
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise Problem(400, f"The body is not base64: {error}.") from error
 
 
@@ -165,13 +164,21 @@ def _entry(raw: bytes, workload: Workload) -> tuple[str, Any]:
         try:
             entry = decoder(workload.schema).decode(raw)
         except msgspec.ValidationError as error:
-            named = faults(msgspec.json.decode(raw), workload.schema) or [{"pointer": "#", "detail": str(error)}]
+            named = _named(raw, workload) or [{"pointer": "#", "detail": str(error)}]
             raise Problem(422, f"{len(named)} fault(s) in the entry.", errors=named) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, f"The entry is not JSON: {error}.") from error
     if not text.isascii() and _NOT_IN_SQS.search(text):
         raise Problem(422, "The entry has U+FFFE or U+FFFF, which are not characters.")
     return text, entry
+
+
+def _named(raw: bytes, workload: Workload) -> list[Fault]:
+    """The faults of an entry that its schema refuses. Raises DecodeError when it is not JSON further on."""
+    try:
+        return faults(msgspec.json.decode(raw), workload.schema)
+    except msgspec.ValidationError:
+        return []  # JSON, with a number that no Python type holds
 
 
 @functools.cache
@@ -196,7 +203,7 @@ def _idempotency_key(header: str | None) -> str | None:
 
 def _caller(event: Event) -> str:
     """Who sends: a JWT's issuer and subject, or an IAM principal (its sessions are one caller); else anonymous."""
-    authorizer = event["requestContext"].get("authorizer", {})
+    authorizer = event["requestContext"].get("authorizer") or {}
     if jwt := authorizer.get("jwt"):
         return f"jwt:{jwt['claims'].get('iss', '')}#{jwt['claims'].get('sub', '')}"
     if iam := authorizer.get("iam"):

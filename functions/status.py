@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from datetime import UTC, datetime
 from typing import Any
 
+from decoupled import limits
 from decoupled.engine import Record, Table
 from decoupled.http import Event, Problem, Response, answer
 from decoupled.workload import Unavailable, Workloads, load
@@ -16,7 +18,7 @@ from decoupled.workload import Unavailable, Workloads, load
 def handle(event: Event, table: Table, workloads: Workloads) -> Response:
     """Answer with the record or the item: 200, or a problem (404, or 503 when the table is sick)."""
     try:
-        return _read(event["pathParameters"], table, workloads)
+        return _read(event.get("pathParameters") or {}, table, workloads)
     except Unavailable as error:
         return Problem(503, f"The table does not answer: {error}", resend="safe", retry_after_s=1).response()
     except Problem as problem:
@@ -24,20 +26,25 @@ def handle(event: Event, table: Table, workloads: Workloads) -> Response:
 
 
 def _read(path: dict[str, str], table: Table, workloads: Workloads) -> Response:
-    workload = workloads.get(path["workload"])
+    name = path.get("workload", "")
+    workload = workloads.get(name)
     if workload is None:
-        raise Problem(404, f"There is no workload {path['workload'][:64]!r} here.")
+        raise Problem(404, f"There is no workload {name[:64]!r} here.")
     if "collection" in path:
         item = None
-        if path["collection"] in workload.readable:
-            item = table.item(f"{workload.name}/{path['collection']}/{path['key']}")
+        key = f"{workload.name}/{path['collection']}/{path['key']}"
+        if path["collection"] in workload.readable and len(key.encode(errors="replace")) <= limits.MAX_KEY_BYTES:
+            item = table.item(key)
         if item is None:
             raise Problem(404, "There is no such item.")
         return answer(200, item)
-    record = table.get(path["id"])
+    record = table.get(path["id"]) if _ID.fullmatch(path["id"]) else None
     if record is None or record.workload != workload.name:
         raise Problem(404, "There is no such record: the id is wrong, or the message is still in the queue.")
     return answer(200, view(record), {"retry-after": "1"} if record.status == "queued" else {})
+
+
+_ID = re.compile(rf"[A-Za-z0-9._~-]{{1,{limits.MAX_ID_CHARS}}}")  # what else is asked for, no table needs to be asked
 
 
 def view(record: Record) -> dict[str, Any]:
@@ -54,7 +61,7 @@ def view(record: Record) -> dict[str, Any]:
         shown["reason"] = record.reason
     if record.attempts and record.status in ("queued", "dead"):
         shown["attempts"] = record.attempts
-    if record.finished_at is not None:
+    if record.finished_at is not None and record.status != "queued":
         shown[f"{record.status}_at"] = rfc3339(record.finished_at)
     return shown
 

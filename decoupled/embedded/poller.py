@@ -22,7 +22,7 @@ from decoupled.embedded.table import SqliteTable
 from decoupled.embedded.workers import MAX_WINDOW, Batch, Worker
 from decoupled.embedded.writer import Writer
 from decoupled.engine import Decision, Delivery, Failure, Record
-from functions.processor import Policy, settle
+from functions.settlement import Policy, settle
 
 log = logging.getLogger("decoupled.poller")
 

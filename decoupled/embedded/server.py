@@ -28,7 +28,7 @@ from decoupled.embedded.queue import SqliteQueue
 from decoupled.embedded.table import SqliteTable
 from decoupled.embedded.writer import Writer
 from decoupled.workload import load
-from functions.processor import Policy
+from functions.settlement import Policy
 
 log = logging.getLogger("decoupled.server")
 

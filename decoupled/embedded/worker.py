@@ -75,7 +75,7 @@ def main() -> None:
 
 def _decide_all(messages: list[Message], workloads: Workloads, timeout_s: float) -> list[Decision]:
     deadline = time.monotonic() + timeout_s
-    return [decide(message, workloads, deadline - time.monotonic()) for message in messages]
+    return [decide(message, workloads, deadline - time.monotonic(), whole_s=timeout_s) for message in messages]
 
 
 def _exit_with_parent(fd: int) -> None:
