@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -14,9 +15,17 @@ DECOUPLED = Path(sys.executable).with_name("decoupled")
 STOP_WITHIN_S = 20
 
 
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server that listens."""
+
+    url: str
+    pid: int
+
+
 @contextmanager
-def serving(data: Path, *options: str) -> Iterator[str]:
-    """The base URL of a server that listens. It is stopped as an operator stops it, and must end by itself."""
+def serving(data: Path, *options: str) -> Iterator[Serving]:
+    """Start a server. It is stopped as an operator stops it, and must end by itself. Its log is serve.log beside data."""
     command = [str(DECOUPLED), "serve", "--port", "0", "--data", str(data), *options]
     with (data.parent / "serve.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -25,7 +34,7 @@ def serving(data: Path, *options: str) -> Iterator[str]:
         announced = process.stdout.readline()
         found = re.search(r"http://[\d.]+:\d+", announced)
         assert found, f"it did not start: {announced!r} {(data.parent / 'serve.log').read_text()}"
-        yield found[0]
+        yield Serving(found[0], process.pid)
     finally:
         process.terminate()
         try:

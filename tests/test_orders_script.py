@@ -28,8 +28,8 @@ AUTHORIZATION = re.compile(
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("orders") / "data") as url:
-        yield url
+    with serving(tmp_path_factory.mktemp("orders") / "data") as server:
+        yield server.url
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

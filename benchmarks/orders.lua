@@ -1,0 +1,45 @@
+-- What wrk sends: real orders, 256 different ones in turn; or, with the argument "health", GET /health.
+-- At the end it prints one line for bench.py: requests, microseconds, refused, socket errors, p50 and p99 in microseconds.
+
+local requests = {}
+local sent = 0
+
+local function order(n)
+  local lines = {}
+  for line = 1, 1 + n % 4 do
+    lines[line] = string.format(
+      '{"sku":"SKU-%04d","quantity":%d,"unit_price":"%d.%02d"}',
+      (n * 7 + line) % 10000, 1 + (n + line) % 5, 1 + n % 90, n * 13 % 100
+    )
+  end
+  return string.format(
+    '{"customer":{"email":"customer-%d@example.com","name":"Customer %d"},"currency":"EUR","lines":[%s],' ..
+    '"shipping_address":{"line1":"%d Main Street","city":"Dublin","postal_code":"D01 F5P2","country":"IE"}}',
+    n, n, table.concat(lines, ","), n
+  )
+end
+
+function init(arguments)
+  if arguments[1] == "health" then
+    requests[1] = wrk.format("GET", "/health")
+    return
+  end
+  for n = 1, 256 do
+    requests[n] = wrk.format("POST", "/orders", { ["Content-Type"] = "application/json" }, order(n))
+  end
+end
+
+function request()
+  sent = sent % #requests + 1
+  return requests[sent]
+end
+
+function done(summary, latency)
+  local errors = summary.errors
+  io.write(string.format(
+    "RESULT %d %d %d %d %d %d\n",
+    summary.requests, summary.duration, errors.status,
+    errors.connect + errors.read + errors.write + errors.timeout,
+    latency:percentile(50), latency:percentile(99)
+  ))
+end

@@ -1,0 +1,161 @@
+"""What was measured, as Markdown: the tables, each target with PASS or FAIL, and the machine, commit and command that a
+number needs to mean something. Measures nothing of the system itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import statistics
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.bench import Load, Measured
+
+ROOT = Path(__file__).parent.parent
+SYNCS = 200
+
+METHOD = """\
+Orders are real ones of 1 to 4 lines, each validated, durable (fsynced) before its 202, and processed by two workers
+while the load runs. The yardstick is a bare ASGI application on uvicorn (uvloop, httptools, no default headers) that
+reads nothing and answers the same POST. The ceiling is the same server answering `GET /health`: HTTP, and nothing of
+the queue. Each load has the machine to itself: the queue is empty before it, and the other server idle."""
+
+
+def render(measured: Measured, disk: str, command: str) -> str:
+    """The whole report."""
+    return "\n".join(
+        [
+            "# Results",
+            "",
+            f"`{command}` at commit {_commit()}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
+            "",
+            f"- Machine: {_cpu()}, {os.cpu_count()} cores, load generator (wrk, one thread) on the same machine",
+            f"- {platform.system()} {platform.release()}, Python {platform.python_version()},"
+            f" SQLite {sqlite3.sqlite_version} (WAL, synchronous=FULL)",
+            f"- Disk: {disk}",
+            "",
+            METHOD,
+            f"Medians of {len(measured.accepted[32])}.",
+            "",
+            *_steady(measured),
+            "",
+            *_end_to_end(measured),
+            "",
+            *_backlog(measured),
+            "",
+            f"Peak resident memory of the main process, over everything above: {measured.peak_rss_mb:.0f} MB.",
+            "",
+            *_targets(measured),
+        ]
+    )
+
+
+def _steady(measured: Measured) -> list[str]:
+    rows = [
+        "| connections | yardstick/s | ceiling/s | accepted/s | of the yardstick | p50 of the 202 | p99 of the 202 |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for connections, loads in measured.accepted.items():
+        rows.append(
+            f"| {connections} | {_median(measured.yardstick[connections]):,.0f}"
+            f" | {_median(measured.health[connections]):,.0f} | {_median(loads):,.0f}"
+            f" | {_ratio(measured, connections):.2f}"
+            f" | {_median(loads, 'p50_ms'):.1f} ms | {_median(loads, 'p99_ms'):.1f} ms |"
+        )
+    return rows
+
+
+def _end_to_end(measured: Measured) -> list[str]:
+    assert measured.minute is not None  # noqa: S101  it was measured before anything is rendered
+    return [
+        "| end to end, 64 connections | accepted/s | processed/s in the same time | of accepted |",
+        "|---|---:|---:|---:|",
+        f"| {measured.minute.requests:,} orders | {measured.minute.per_s:,.0f}"
+        f" | {measured.minute_processed_per_s:,.0f} | {_processed_share(measured):.2f} |",
+    ]
+
+
+def _backlog(measured: Measured) -> list[str]:
+    rows = [
+        "| messages waiting at the start, 64 connections | accepted/s | processed/s | both |",
+        "|---:|---:|---:|---:|",
+    ]
+    for waiting in measured.backlog:
+        accepted, processed = _backlog_medians(measured, waiting)
+        rows.append(f"| {waiting:,} | {accepted:,.0f} | {processed:,.0f} | {accepted + processed:,.0f} |")
+    return rows
+
+
+def _targets(measured: Measured) -> list[str]:
+    few, many = (_backlog_medians(measured, waiting) for waiting in measured.backlog)
+    p99_ms = _median(measured.accepted[64], "p99_ms")
+    targets = [
+        ("accepted orders at 32 connections, of the yardstick", _ratio(measured, 32), ">= 0.45"),
+        ("accepted orders at 256 connections, of the yardstick", _ratio(measured, 256), ">= 0.65"),
+        ("processed of accepted, over the minute", _processed_share(measured), ">= 0.90"),
+        ("p99 of the 202 at 64 connections, ms", p99_ms, "< 60"),
+        ("accepted with the large backlog, of that with the small one", many[0] / few[0], ">= 0.90"),
+        ("accepted and processed with the large backlog, of that with the small one", sum(many) / sum(few), ">= 0.90"),
+        ("peak resident memory of the main process, MB", measured.peak_rss_mb, "< 200"),
+    ]
+    rows = ["| target | measured | wanted | |", "|---|---:|---:|---|"]
+    for name, value, wanted in targets:
+        sign, bound = wanted.split()
+        met = value >= float(bound) if sign == ">=" else value < float(bound)
+        rows.append(f"| {name} | {value:.2f} | {wanted} | {'PASS' if met else '**FAIL**'} |")
+    return rows
+
+
+def _median(loads: list[Load], name: str = "per_s") -> float:
+    return statistics.median(getattr(load, name) for load in loads)
+
+
+def _ratio(measured: Measured, connections: int) -> float:
+    return _median(measured.accepted[connections]) / _median(measured.yardstick[connections])
+
+
+def _processed_share(measured: Measured) -> float:
+    return measured.minute_processed_per_s / measured.minute.per_s if measured.minute else 0.0
+
+
+def _backlog_medians(measured: Measured, waiting: int) -> tuple[float, float]:
+    accepted, processed = zip(*measured.backlog[waiting], strict=True)
+    return statistics.median(accepted), statistics.median(processed)
+
+
+# --- where --------------------------------------------------------------------
+
+
+def disk(directory: Path) -> str:
+    """The file system under a directory, and how long it takes to make 4 KiB durable."""
+    times_ms = []
+    descriptor = os.open(directory / "sync", os.O_RDWR | os.O_CREAT)
+    for _ in range(SYNCS):
+        os.write(descriptor, b"x" * 4096)
+        started = time.perf_counter()
+        os.fsync(descriptor)
+        times_ms.append((time.perf_counter() - started) * 1000)
+    os.close(descriptor)
+    (directory / "sync").unlink()
+    kind = _run("df", "--output=fstype", str(directory)).split()[-1:]
+    return f"{''.join(kind) or 'unknown file system'}, fsync of 4 KiB {statistics.median(times_ms):.2f} ms (median)"
+
+
+def _commit() -> str:
+    changed = " with changes" if _run("git", "status", "--porcelain", "--untracked-files=no") else ""
+    return (_run("git", "rev-parse", "--short", "HEAD") or "unknown") + changed
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
