@@ -25,7 +25,7 @@ class Serving:
 
 @contextmanager
 def serving(data: Path, *options: str) -> Iterator[Serving]:
-    """Start a server. It is stopped as an operator stops it, and must end by itself. Its log is serve.log beside data."""
+    """Start a server. It is stopped as an operator stops it, and must then end by itself. Logs: serve.log."""
     command = [str(DECOUPLED), "serve", "--port", "0", "--data", str(data), *options]
     with (data.parent / "serve.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
