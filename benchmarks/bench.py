@@ -193,13 +193,13 @@ def _ask(data: Path, sql: str, *parameters: int) -> int:
 
 def _processed_per_s(data: Path, since_ms: int) -> float:
     now_ms = time.time_ns() // 1_000_000
-    sql = "SELECT count(*) FROM records WHERE status = 'processed' AND finished_at BETWEEN ? AND ?"
+    sql = "SELECT count(*) FROM messages WHERE status = 'processed' AND finished_at BETWEEN ? AND ?"
     return _ask(data, sql, since_ms, now_ms) * 1000 / (now_ms - since_ms)
 
 
 def _wait_until_empty(data: Path) -> None:
     deadline = time.monotonic() + EMPTY_WITHIN_S
-    while _ask(data, "SELECT EXISTS (SELECT 1 FROM messages)"):
+    while _ask(data, "SELECT EXISTS (SELECT 1 FROM messages WHERE status = 'queued')"):
         if time.monotonic() > deadline:
             sys.exit(f"messages still wait after {EMPTY_WITHIN_S} s")
         time.sleep(0.1)

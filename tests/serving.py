@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 DECOUPLED = Path(sys.executable).with_name("decoupled")
+STARTS = 3  # another process may take the free port before the server does
 STOP_WITHIN_S = 20
 
 
@@ -26,18 +27,28 @@ class Serving:
 @contextmanager
 def serving(data: Path, *options: str) -> Iterator[Serving]:
     """Start a server. It is stopped as an operator stops it, and must then end by itself. Logs: serve.log."""
-    command = [str(DECOUPLED), "serve", "--port", "0", "--data", str(data), *options]
-    with (data.parent / "serve.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
+    process, port = _start(data, options)
     try:
-        assert process.stdout is not None
-        announced = process.stdout.readline()
-        found = re.search(r"http://[\d.]+:\d+", announced)
-        assert found, f"it did not start: {announced!r} {(data.parent / 'serve.log').read_text()}"
-        yield Serving(found[0], process.pid)
+        yield Serving(f"http://127.0.0.1:{port}", process.pid)
     finally:
         process.terminate()
         try:
             assert process.wait(STOP_WITHIN_S) == 0
         finally:
             process.kill()
+
+
+def _start(data: Path, options: tuple[str, ...]) -> tuple[subprocess.Popen[str], int]:
+    log = data.parent / "serve.log"
+    for _ in range(STARTS):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        command = [str(DECOUPLED), "serve", "--port", str(port), "--data", str(data), *options]
+        with log.open("ab") as errors:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True)
+        assert process.stdout is not None
+        if f"http://127.0.0.1:{port}" in process.stdout.readline():
+            return process, port
+        process.kill()
+        process.wait()
+    raise AssertionError(f"it did not start: {log.read_text()}")

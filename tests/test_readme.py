@@ -104,7 +104,7 @@ def test_the_commands_do_what_the_text_says(checkout: Path) -> None:
 
 def test_ci_runs_every_other_command() -> None:
     ci = (ROOT / ".ci" / "run").read_text()
-    others = [block for title, text in sections().items() if text is not START for block in blocks(text, "sh")]
+    others = [block for title, text in sections().items() if text != START for block in blocks(text, "sh")]
     lines = [line for block in others for line in block.splitlines()]
     assert lines
     for line in lines:
