@@ -195,13 +195,13 @@ def _time_limit(seconds: float) -> Iterator[None]:
         yield
         return
 
-    if signal.getsignal(signal.SIGALRM) is not _interrupt:
-        signal.signal(signal.SIGALRM, _interrupt)
+    previous = signal.signal(signal.SIGALRM, _interrupt)
     signal.setitimer(signal.ITIMER_REAL, seconds, INTERRUPT_AGAIN_S)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
