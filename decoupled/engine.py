@@ -84,10 +84,12 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class NotStored:
-    """The table is sick; nothing is known to have been applied, and applying again is safe."""
+    """The table is sick; nothing is known to have been applied, and applying again is safe. `refused`: it is not sick,
+    but will never take these effects (an item too large, say): that is the message's fault."""
 
     detail: str
     retry_after_s: float | None = None
+    refused: bool = False
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -22,12 +22,19 @@ RECEIVE_MAX = 10  # AWS: SQS hands out at most ten messages a receive, and takes
 MAX_VISIBILITY_TIMEOUT_S = 43_200  # AWS: twelve hours
 MAX_DELAY_S = 900  # AWS
 MAX_GROUP_ID_CHARS = 128  # AWS: MessageGroupId of a fair queue
+MAX_SQS_BYTES = MIB  # AWS: of a message, and of a batch call, attributes included
+
+# --- calls of AWS -------------------------------------------------------------
+AWS_CONCURRENCY = 10  # calls at once of one function: the commits of a batch, or the batch calls of a large send
+CONFLICT_TRIES = 5  # of a transaction that collides with another, before its message goes back to the queue
+CONFLICT_PAUSE_S = 0.02  # before the second try, doubled before each further one, with jitter: 0.3 s at most in all
 
 # --- effects ------------------------------------------------------------------
 MAX_ITEMS = 100  # AWS: actions in one TransactWriteItems; the record is one of them
 MAX_ITEM_BYTES = 400_000  # AWS: 400 KB with attribute names
 MAX_EMITS = 100  # a record keeps what it emits until it is sent
 MAX_KEY_BYTES = 1_024
+KEY_ATTRIBUTE = "pk"  # an item's key stands beside its attributes in DynamoDB, under this name
 MAX_NUMBER_DIGITS = 38  # AWS: DynamoDB's numbers
 MIN_NUMBER_EXPONENT, MAX_NUMBER_EXPONENT = -130, 125  # AWS: powers of ten of DynamoDB's numbers
 

@@ -70,6 +70,8 @@ def settle(
 def _finish(delivery: Delivery, outcome: Stored | NotStored, queue: Queue) -> Failure | None:
     """Send what a stored message emits; answer why it must be delivered again, if it must."""
     if isinstance(outcome, NotStored):
+        if outcome.refused:
+            return Failure("failed", "TableRefused", outcome.detail)
         return Failure("unavailable", "TableUnavailable", outcome.detail, outcome.retry_after_s)
     if outcome.reason is not None and not outcome.duplicate:
         log.info("rejected", extra=_fields(delivery) | {"reason": outcome.reason})
