@@ -27,9 +27,17 @@ lock: install ## resolve the dependencies of pyproject.toml anew, for every supp
 		--extra local --extra aws --group install --output-file requirements/run.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade \
 		--extra local --extra aws --group install --group dev --output-file requirements/dev.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --python-version 3.11 \
+		--group aws-tools --output-file requirements/aws-tools.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --python-version 3.11 \
+		--group checkov --output-file requirements/checkov.lock
+
+aws-tools: .venv-aws-tools/stamp ## the AWS CLI, and MiniStack for the tests; apart, because they pin what we use
+
+checkov: .venv-checkov/stamp
 
 clean:
-	rm -rf .venv build
+	rm -rf .venv .venv-* build
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "decoupled needs Python 3.11 or newer; set PYTHON=")'
@@ -44,3 +52,8 @@ clean:
 	$(PIP) install --require-hashes -r requirements/dev.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@ .venv/run.stamp
+
+.venv-%/stamp: requirements/%.lock | .venv/bin/python
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/$*.lock
+	@touch $@

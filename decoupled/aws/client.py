@@ -51,7 +51,7 @@ def never_left(error: Exception) -> bool:
     if not isinstance(error, ClientError):
         return False  # a time-out or a lost connection, at least once
     metadata = error.response.get("ResponseMetadata", {})
-    return metadata.get("RetryAttempts", 0) == 0 and metadata.get("HTTPStatusCode", 500) < 500
+    return bool(metadata.get("RetryAttempts", 0) == 0 and metadata.get("HTTPStatusCode", 500) < 500)
 
 
 def detail(error: Exception) -> str:

@@ -155,7 +155,8 @@ def _dead_letter(message: Message, record: Record) -> Entry:
     }
     full = entry["MessageAttributes"] | _attributes(story) | _attributes({"error": record.error})
     # A stranger's message may fill SQS's 1 MiB to the last byte. Then the story is told by the record alone.
-    for attributes in (full, entry["MessageAttributes"], {}):
+    nothing: dict[str, Any] = {}
+    for attributes in (full, entry["MessageAttributes"], nothing):
         entry["MessageAttributes"] = attributes
         if _size(entry) <= limits.MAX_SQS_BYTES:
             break
