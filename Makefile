@@ -27,6 +27,8 @@ lock: install ## resolve the dependencies of pyproject.toml anew, for every supp
 		--extra local --extra aws --group install --output-file requirements/run.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade \
 		--extra local --extra aws --group install --group dev --output-file requirements/dev.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --python-version 3.14 \
+		--output-file requirements/lambda.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --python-version 3.11 \
 		--group aws-tools --output-file requirements/aws-tools.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --python-version 3.11 \
