@@ -41,8 +41,8 @@ def _check_writes(writes: Sequence[Write]) -> None:
         keys.add(write.key)
         match write:
             case Put(item=item):
-                if limits.KEY_ATTRIBUTE in item:
-                    raise EffectsError(f"{limits.KEY_ATTRIBUTE!r} is the name of the key: {write.key!r} cannot have it")
+                if reserved := item.keys() & {"", limits.KEY_ATTRIBUTE}:
+                    raise EffectsError(f"an attribute of {write.key!r} cannot have the name {reserved.pop()!r}")
                 if len(_encode(item)) > limits.MAX_ITEM_BYTES:
                     raise EffectsError(f"the item {write.key!r} is over {limits.MAX_ITEM_BYTES} bytes")
                 _check_plain(item)

@@ -14,6 +14,8 @@ if ! command -v aws > /dev/null; then
   PATH=$PWD/.venv-aws-tools/bin:$PATH
 fi
 export AWS_PAGER=""
+# For SQS alone, version 1 of the AWS CLI does not look at AWS_ENDPOINT_URL.
+endpoint=(${AWS_ENDPOINT_URL:+--endpoint-url "$AWS_ENDPOINT_URL"})
 
 physical() { # the names of the stack's resources of a type
   aws cloudformation describe-stack-resources --stack-name "$stack" --output text \
@@ -25,7 +27,7 @@ keys=$(physical AWS::KMS::Key)
 
 echo "Deleting $stack keeps, with all that is in them:"
 for queue in $queues; do
-  read -r waiting in_flight < <(aws sqs get-queue-attributes --queue-url "$queue" --output text \
+  read -r waiting in_flight < <(aws sqs get-queue-attributes "${endpoint[@]}" --queue-url "$queue" --output text \
     --attribute-names ApproximateNumberOfMessages ApproximateNumberOfMessagesNotVisible \
     --query '[Attributes.ApproximateNumberOfMessages, Attributes.ApproximateNumberOfMessagesNotVisible]')
   echo "  queue  $queue  ($waiting waiting, $in_flight in flight)"

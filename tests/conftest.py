@@ -1,0 +1,51 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import engines, ministack
+
+
+@pytest.fixture(scope="session")
+def ministack_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One MiniStack for the whole session."""
+    with ministack.running(tmp_path_factory.mktemp("ministack")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="module", params=engines.NAMES)
+def new_engine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], engines.Engine]]:
+    """Makes engines, one kind after the other: a test that asks for it runs on all of them."""
+    if request.param == "moto":
+        yield from engines.in_process()
+    elif request.param == "ministack":
+        yield from engines.over_http(request.getfixturevalue("ministack_url"))
+    else:
+        directory: Path = tmp_path_factory.mktemp("embedded")
+        numbers = iter(range(10_000))
+
+        def make() -> engines.Engine:
+            path = directory / str(next(numbers))
+            path.mkdir()
+            return engines.embedded(path)
+
+        yield make
+
+
+@pytest.fixture
+def engine(new_engine: Callable[[], engines.Engine]) -> engines.Engine:
+    """An empty queue and an empty table."""
+    return new_engine()
+
+
+@pytest.fixture
+def moto_engine() -> Iterator[engines.AwsEngine]:
+    """An empty queue and an empty table of AWS, in the test process."""
+    for make in engines.in_process():
+        yield make()

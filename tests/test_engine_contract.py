@@ -1,0 +1,422 @@
+"""What every engine promises (decoupled/engine.py), on each of them: the queue, and the records of messages. What
+workloads write is in test_engine_contract_writes.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import TypeVar
+
+import msgspec
+import pytest
+
+from decoupled import limits
+from decoupled.engine import Commit, Delivery, Failure, NotSent, NotStored, Record, Reject, Stored
+from decoupled.workload import Message, derived_id
+from tests.engines import Engine
+
+NOW = 1_795_430_130_123
+_numbers = itertools.count()
+T = TypeVar("T")
+
+
+def message(body: str = '{"n": 1}', **changes: object) -> Message:
+    original = Message(f"{next(_numbers):08x}-id_", "orders", body, "iam:1:AROA", NOW - 7)
+    return msgspec.structs.replace(original, **changes)
+
+
+def wait_for(found: Callable[[], T], until: Callable[[T], bool], seconds: float = 10) -> T:
+    deadline = time.monotonic() + seconds
+    while not until(value := found()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {value}"
+        time.sleep(0.02)
+    return value
+
+
+def receive_one(engine: Engine, visibility_timeout_s: float = 60) -> Delivery:
+    (delivery,) = wait_for(lambda: engine.queue.receive(1, visibility_timeout_s), until=bool)
+    return delivery
+
+
+def commit_one(engine: Engine, sent: Message, decision: Commit | Reject, now_ms: int = NOW) -> Stored | NotStored:
+    (outcome,) = engine.table.commit([(sent, decision)], now_ms)
+    if isinstance(outcome, Stored):
+        return dataclasses.replace(outcome, emits=tuple(outcome.emits))
+    return outcome
+
+
+def record_of(engine: Engine, sent: Message) -> Record:
+    record = engine.table.get(sent.id)
+    assert record is not None
+    return record
+
+
+# --- the queue ----------------------------------------------------------------
+
+
+def test_a_sent_message_is_delivered_as_it_was_sent(engine: Engine) -> None:
+    sent = message('{"name": "Ana Ruíz 🛒 \\u0000", "price": 0.10}')
+    assert engine.queue.send([sent]) == [None]
+    delivery = receive_one(engine)
+    assert delivery.message == sent
+    assert delivery.receive_count == 1
+
+
+def test_a_message_from_nobody_is_delivered_without_a_caller(engine: Engine) -> None:
+    sent = message(caller="")
+    engine.queue.send([sent])
+    assert receive_one(engine).message == sent
+
+
+@pytest.mark.parametrize("caller", ["jwt:https://issuer.example#" + "x" * 300, "jwt:#Zoë with spaces"])
+def test_a_caller_may_have_any_name(engine: Engine, caller: str) -> None:
+    sent = message(caller=caller)
+    assert engine.queue.send([sent]) == [None]
+    assert receive_one(engine).message == sent
+
+
+def test_the_largest_entries_arrive_whole(engine: Engine) -> None:
+    sent = [message("é" * (limits.MAX_ENTRY_BYTES // 2), caller="c" * 100) for _ in range(12)]
+    assert engine.queue.send(sent) == [None] * 12
+    assert received_ids(engine) == sorted(one.id for one in sent)
+
+
+def test_a_large_send_is_answered_message_by_message(engine: Engine) -> None:
+    sent = [message() for _ in range(123)]
+    assert engine.queue.send(sent) == [None] * 123
+    assert received_ids(engine) == sorted(one.id for one in sent)
+
+
+def received_ids(engine: Engine) -> list[str]:
+    """The ids of all that the queue holds; delivers each of them."""
+    batches = iter(lambda: engine.queue.receive(10, 60), [])
+    return sorted(delivery.message.id for batch in batches for delivery in batch)
+
+
+def test_sending_nothing_is_fine(engine: Engine) -> None:
+    assert engine.queue.send([]) == []
+
+
+def test_a_receive_hands_out_no_more_than_asked_for(engine: Engine) -> None:
+    engine.queue.send([message() for _ in range(5)])
+    assert len(engine.queue.receive(3, 60)) == 3
+    assert len(engine.queue.receive(10, 60)) == 2
+    assert engine.queue.receive(10, 60) == []
+
+
+def test_a_delayed_message_is_not_there_at_once(engine: Engine) -> None:
+    engine.queue.send([message()], delay_s=2)
+    assert engine.queue.receive(1, 60) == []
+    assert receive_one(engine).receive_count == 1
+
+
+def test_a_message_comes_back_after_its_visibility_timeout_and_is_counted(engine: Engine) -> None:
+    engine.queue.send([message()])
+    first = receive_one(engine, visibility_timeout_s=1)
+    assert engine.queue.receive(1, 60) == []
+    second = receive_one(engine)
+    assert (first.receive_count, second.receive_count) == (1, 2)
+    assert second.message == first.message
+    assert second.receipt != first.receipt
+
+
+def test_a_message_given_back_is_delivered_again_at_once(engine: Engine) -> None:
+    engine.queue.send([message()])
+    engine.queue.retry_later([(receive_one(engine), 0)])
+    assert receive_one(engine).receive_count == 2
+
+
+def test_a_message_that_waits_longer_stays_away(engine: Engine) -> None:
+    engine.queue.send([message(), message()])
+    soon, late = engine.queue.receive(2, 60)
+    engine.queue.retry_later([(soon, 0), (late, limits.MAX_VISIBILITY_TIMEOUT_S * 2)])
+    assert receive_one(engine).message == soon.message
+    assert engine.queue.receive(2, 60) == []
+
+
+def test_a_deleted_message_never_comes_back(engine: Engine) -> None:
+    engine.queue.send([message() for _ in range(3)])
+    deliveries = engine.queue.receive(10, 1)
+    engine.queue.delete(deliveries[:2])
+    assert receive_one(engine).message == deliveries[2].message
+    assert engine.queue.receive(10, 60) == []
+
+
+def test_deleting_twice_changes_nothing(engine: Engine) -> None:
+    engine.queue.send([message()])
+    delivery = receive_one(engine)
+    engine.queue.delete([delivery])
+    engine.queue.delete([delivery])
+    assert engine.queue.receive(1, 60) == []
+
+
+def test_a_lapsed_receipt_gives_nothing_back(engine: Engine) -> None:
+    engine.queue.send([message()])
+    lapsed = receive_one(engine)
+    engine.queue.retry_later([(lapsed, 0)])
+    current = receive_one(engine)
+    engine.queue.delete([current])
+    engine.queue.retry_later([(lapsed, 0)])
+    assert engine.queue.receive(1, 60) == []
+
+
+def test_a_lapsed_receipt_deletes_nothing(engine: Engine) -> None:
+    if engine.name == "moto":
+        pytest.skip("moto takes any receipt it ever gave; SQS promises neither")
+    engine.queue.send([message()])
+    lapsed = receive_one(engine)
+    engine.queue.retry_later([(lapsed, 0)])
+    current = receive_one(engine, visibility_timeout_s=1)
+    engine.queue.delete([lapsed])
+    assert receive_one(engine).message == current.message
+
+
+# --- final records ------------------------------------------------------------
+
+
+def test_a_processed_message_has_its_result_on_record(engine: Engine) -> None:
+    sent = message()
+    assert commit_one(engine, sent, Commit('{"total": "79.80", "lines": [{"sku": "KB"}], "note": null}')) == Stored(
+        "processed"
+    )
+    assert record_of(engine, sent) == Record(
+        id=sent.id,
+        workload="orders",
+        status="processed",
+        accepted_at=sent.accepted_at,
+        caller=sent.caller,
+        result={"total": "79.80", "lines": [{"sku": "KB"}], "note": None},
+        finished_at=NOW,
+    )
+
+
+def test_a_rejected_message_has_its_reason_on_record(engine: Engine) -> None:
+    sent = message()
+    assert commit_one(engine, sent, Reject("the shop is closed")) == Stored("rejected", "the shop is closed")
+    record = record_of(engine, sent)
+    assert (record.status, record.reason, record.result) == ("rejected", "the shop is closed", None)
+    assert record.finished_at == NOW
+
+
+def test_a_result_keeps_its_numbers_exactly(engine: Engine) -> None:
+    sent = message()
+    digits = "-12345678901234567890.123456789012345678"
+    commit_one(
+        engine, sent, Commit(f'{{"large": {digits}, "sum": 0.30000000000000004, "int": {10**37 + 1}, "one": 1.0}}')
+    )
+    result = record_of(engine, sent).result
+    assert result == {
+        "large": Decimal(digits),
+        "sum": Decimal("0.30000000000000004"),
+        "int": 10**37 + 1,
+        "one": 1,
+    }
+
+
+def test_text_of_any_language_survives(engine: Engine) -> None:
+    sent = message(caller="Zoë")
+    commit_one(engine, sent, Commit('{"naïve": "日本語 🛒 \\u0000\\u001f"}'))
+    assert record_of(engine, sent).result == {"naïve": "日本語 🛒 \x00\x1f"}
+
+
+def test_a_second_delivery_changes_nothing_and_is_told_so(engine: Engine) -> None:
+    sent = message()
+    commit_one(engine, sent, Commit('{"first": true}'))
+    for again in (Commit('{"first": false}'), Reject("no")):
+        outcome = commit_one(engine, sent, again, NOW + 1)
+        assert isinstance(outcome, Stored)
+        assert (outcome.status, outcome.duplicate, outcome.reason) == ("processed", True, None)
+    assert record_of(engine, sent).result == {"first": True}
+    assert record_of(engine, sent).finished_at == NOW
+
+
+def test_a_rejection_is_final_too(engine: Engine) -> None:
+    sent = message()
+    commit_one(engine, sent, Reject("no stock"))
+    outcome = commit_one(engine, sent, Commit("{}"))
+    assert isinstance(outcome, Stored)
+    assert (outcome.status, outcome.duplicate, outcome.reason) == ("rejected", True, "no stock")
+
+
+def test_one_commit_answers_for_each_message_in_order(engine: Engine) -> None:
+    sent = [message() for _ in range(10)]
+    decided = [(one, Reject(f"no {i}") if i % 3 == 0 else Commit(f'{{"n": {i}}}')) for i, one in enumerate(sent)]
+    outcomes = engine.table.commit(decided, NOW)
+    assert [outcome.reason for outcome in stored(outcomes)] == [f"no {i}" if i % 3 == 0 else None for i in range(10)]
+    assert [record_of(engine, one).result for one in sent] == [None if i % 3 == 0 else {"n": i} for i in range(10)]
+
+
+def stored(outcomes: Sequence[Stored | NotStored]) -> list[Stored]:
+    return [outcome for outcome in outcomes if isinstance(outcome, Stored)]
+
+
+def test_one_message_twice_in_one_commit_is_stored_once(engine: Engine) -> None:
+    sent, other = message(), message()
+    decided = [(sent, Commit('{"n": 1}')), (other, Commit("{}")), (sent, Commit('{"n": 2}'))]
+    outcomes = stored(engine.table.commit(decided, NOW))
+    assert [outcome.duplicate for outcome in outcomes] == [False, False, True]
+    assert record_of(engine, sent).result == {"n": 1}
+
+
+def test_an_unknown_id_has_no_record(engine: Engine) -> None:
+    assert engine.table.get("nothing") is None
+    assert engine.table.get("") is None
+    assert engine.table.get("x" * 3_000) is None
+    assert engine.table.get("orders/shops/dublin") is None
+
+
+# --- emits ----------------------------------------------------------------------
+
+
+def emitted(sent: Message, index: int) -> Message:
+    return Message(derived_id(sent.id, str(index)), "notifications", f'{{"n": {index}}}', sent.caller, sent.accepted_at)
+
+
+def test_what_a_message_emits_is_handed_back_to_be_sent(engine: Engine) -> None:
+    sent = message()
+    emits = [emitted(sent, 0), emitted(sent, 1)]
+    outcome = commit_one(engine, sent, Commit("{}", emits=emits))
+    assert outcome == Stored("processed", emits=tuple(emits))
+
+
+def test_a_second_delivery_hands_back_what_may_not_have_been_sent(engine: Engine) -> None:
+    sent = message(caller="")
+    emits = [emitted(sent, 0), emitted(sent, 1)]
+    commit_one(engine, sent, Commit("{}", emits=emits))
+    outcome = commit_one(engine, sent, Commit("{}"))
+    assert isinstance(outcome, Stored)
+    if engine.name == "embedded":
+        assert list(outcome.emits) == []  # one transaction stored the record and sent them
+    else:
+        assert list(outcome.emits) == emits
+
+
+# --- attempts and dead records --------------------------------------------------
+
+FAILURE = Failure("failed", "KeyError", "'sku'")
+
+
+def test_attempts_are_counted_with_the_first_and_the_last_failure(engine: Engine) -> None:
+    sent = message()
+    first = engine.table.count_attempt(sent, FAILURE, NOW)
+    second = engine.table.count_attempt(sent, Failure("failed", "OSError", "Zoë's disk"), NOW + 60_000)
+    assert (first.attempts, first.error_type, first.first_failed_at, first.last_failed_at) == (1, "KeyError", NOW, NOW)
+    assert second == record_of(engine, sent)
+    assert second == Record(
+        id=sent.id,
+        workload=sent.workload,
+        status="queued",
+        accepted_at=sent.accepted_at,
+        caller=sent.caller,
+        attempts=2,
+        error_type="OSError",
+        error="Zoë's disk",
+        first_failed_at=NOW,
+        last_failed_at=NOW + 60_000,
+    )
+
+
+def test_an_attempt_counted_at_its_start_is_noted_or_taken_back(engine: Engine) -> None:
+    sent = message()
+    begun = engine.table.count_attempt(sent, None, NOW)
+    assert (begun.attempts, begun.status, begun.error_type, begun.first_failed_at) == (1, "queued", None, None)
+    noted = engine.table.count_attempt(sent, FAILURE, NOW + 1, by=0)
+    assert (noted.attempts, noted.error, noted.first_failed_at) == (1, "'sku'", NOW + 1)
+    assert engine.table.count_attempt(sent, None, NOW + 2).attempts == 2
+    taken_back = engine.table.count_attempt(sent, None, NOW + 3, by=-1)
+    assert (taken_back.attempts, taken_back.error_type, taken_back.last_failed_at) == (1, "KeyError", NOW + 1)
+
+
+def test_a_message_that_failed_before_can_still_be_processed(engine: Engine) -> None:
+    sent = message()
+    engine.table.count_attempt(sent, FAILURE, NOW)
+    assert commit_one(engine, sent, Commit('{"n": 1}')) == Stored("processed")
+    assert (record_of(engine, sent).status, record_of(engine, sent).result) == ("processed", {"n": 1})
+
+
+@pytest.mark.parametrize("decision", [Commit('{"n": 1}'), Reject("no")])
+def test_counting_an_attempt_leaves_a_final_record_alone(engine: Engine, decision: Commit | Reject) -> None:
+    sent = message()
+    commit_one(engine, sent, decision)
+    before = record_of(engine, sent)
+    assert engine.table.count_attempt(sent, FAILURE, NOW + 1) == before
+    assert record_of(engine, sent) == before
+
+
+def test_an_error_that_is_not_valid_unicode_is_recorded_all_the_same(engine: Engine) -> None:
+    if engine.name == "embedded":
+        pytest.skip("the embedded engine takes such a text as it is")
+    sent = message()
+    counted = engine.table.count_attempt(sent, Failure("failed", "ValueError", "half a pair: \ud800"), NOW)
+    assert counted.error == "half a pair: ?"
+
+
+def dead_record(sent: Message, **changes: object) -> Record:
+    record = Record(
+        id=sent.id,
+        workload=sent.workload,
+        status="dead",
+        accepted_at=sent.accepted_at,
+        caller=sent.caller,
+        finished_at=NOW + 5,
+        attempts=5,
+        error_type="KeyError",
+        error="'sku'",
+        first_failed_at=NOW,
+        last_failed_at=NOW + 4,
+        body=sent.body,
+    )
+    return msgspec.structs.replace(record, **changes)
+
+
+def test_a_dead_record_keeps_the_whole_story_and_the_body(engine: Engine) -> None:
+    sent = message('{"large": "' + "x" * (limits.MAX_ENTRY_BYTES - 100) + '"}')
+    engine.table.count_attempt(sent, FAILURE, NOW)
+    dead = dead_record(sent, error="e" * limits.MAX_ERROR_CHARS)
+    assert engine.table.mark_dead(dead)
+    assert engine.table.mark_dead(dead)
+    assert record_of(engine, sent) == dead
+
+
+def test_a_dead_record_of_a_stranger_has_no_workload_and_no_caller(engine: Engine) -> None:
+    dead = dead_record(message(), workload="", caller="", attempts=1, accepted_at=0)
+    assert engine.table.mark_dead(dead)
+    assert engine.table.get(dead.id) == dead
+
+
+def test_a_final_record_cannot_be_marked_dead(engine: Engine) -> None:
+    sent = message()
+    commit_one(engine, sent, Commit('{"n": 1}'))
+    assert not engine.table.mark_dead(dead_record(sent))
+    assert record_of(engine, sent).status == "processed"
+
+
+def test_a_dead_message_that_is_redriven_has_its_effect_once(engine: Engine) -> None:
+    sent = message()
+    engine.table.mark_dead(dead_record(sent))
+    assert engine.table.count_attempt(sent, None, NOW).status == "dead"
+    assert commit_one(engine, sent, Commit('{"n": 1}')) == Stored("processed")
+    record = record_of(engine, sent)
+    assert (record.status, record.result, record.body) == ("processed", {"n": 1}, None)
+
+
+def test_a_buried_message_is_a_dead_letter_with_its_body(engine: Engine) -> None:
+    sent = message()
+    engine.queue.send([sent])
+    delivery = receive_one(engine)
+    engine.queue.bury(delivery, dead_record(sent))
+    engine.queue.bury(delivery, dead_record(sent))
+    engine.queue.delete([delivery])
+    assert engine.queue.receive(1, 60) == []
+    if (letters := engine.dead_letters()) is not None:
+        assert {letter.id: letter for letter in letters} == {sent.id: sent}
+
+
+def test_nothing_is_sent_in_part_without_saying_so(engine: Engine) -> None:
+    outcomes = engine.queue.send([message(), message("")])  # SQS takes no empty body, and the receiver sends none
+    if outcomes != [None, None]:
+        assert any(isinstance(outcome, NotSent) for outcome in outcomes)
+        assert len(received_ids(engine)) == outcomes.count(None)
