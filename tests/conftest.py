@@ -44,8 +44,13 @@ def engine(new_engine: Callable[[], engines.Engine]) -> engines.Engine:
     return new_engine()
 
 
+@pytest.fixture(scope="module")
+def new_moto_engine() -> Iterator[Callable[[], engines.AwsEngine]]:
+    """Makes AWS engines in the test process."""
+    yield from engines.in_process()
+
+
 @pytest.fixture
-def moto_engine() -> Iterator[engines.AwsEngine]:
+def moto_engine(new_moto_engine: Callable[[], engines.AwsEngine]) -> engines.AwsEngine:
     """An empty queue and an empty table of AWS, in the test process."""
-    for make in engines.in_process():
-        yield make()
+    return new_moto_engine()
