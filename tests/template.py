@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def _function(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str
 _Loader.add_multi_constructor("!", _function)
 
 
+@functools.cache
 def load() -> dict[str, Any]:
     """The whole template."""
     template: dict[str, Any] = yaml.load(PATH.read_text(), _Loader)  # noqa: S506  a SafeLoader with tags of its own
