@@ -86,8 +86,7 @@ class EmbeddedEngine:
 def embedded(directory: Path) -> EmbeddedEngine:
     """A new SQLite engine in a directory."""
     database = Database(directory / "decoupled.sqlite3")
-    queue = SqliteQueue(database)
-    return EmbeddedEngine(queue, SqliteTable(database, queue))
+    return EmbeddedEngine(SqliteQueue(database), SqliteTable(database))
 
 
 def in_process() -> Iterator[Callable[[], AwsEngine]]:
