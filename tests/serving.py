@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 DECOUPLED = Path(sys.executable).with_name("decoupled")
 STARTS = 3  # another process may take the free port before the server does
+LISTENS_WITHIN_S = 10
 STOP_WITHIN_S = 20
 
 
@@ -47,8 +49,19 @@ def _start(data: Path, options: tuple[str, ...]) -> tuple[subprocess.Popen[str],
         with log.open("ab") as errors:
             process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert process.stdout is not None
-        if f"http://127.0.0.1:{port}" in process.stdout.readline():
+        if f"http://127.0.0.1:{port}" in process.stdout.readline() and _listens(port):
             return process, port
         process.kill()
         process.wait()
     raise AssertionError(f"it did not start: {log.read_text()}")
+
+
+def _listens(port: int) -> bool:
+    """It is announced a few milliseconds before it listens."""
+    deadline = time.monotonic() + LISTENS_WITHIN_S
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return True
+        time.sleep(0.01)
+    return False
