@@ -7,6 +7,7 @@ others and repeated; a number is the median of its repetitions. Before each, the
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import sqlite3
@@ -66,14 +67,14 @@ def main() -> None:
         sys.exit("wrk is missing; it makes the load. Debian, Ubuntu: sudo apt-get install wrk. macOS: brew install wrk")
     (ROOT / "build").mkdir(exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="bench-", dir=ROOT / "build"))  # beside the sources: on a real disk
-    measured = Measured()
+    measured, load_before = Measured(), os.getloadavg()[0]
     try:
         disk = report.disk(directory)
         _steady(measured, directory, arguments)
         _backlogs(measured, directory, arguments)
     finally:
         shutil.rmtree(directory)
-    text = report.render(measured, disk, arguments.command)
+    text = report.render(measured, disk, load_before, arguments.command)
     print(text)
     if arguments.write:
         (ROOT / "benchmarks" / "RESULTS.md").write_text(text + "\n")
