@@ -3,14 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install run test check bench lock clean
+.PHONY: install run test check bench bench-lambda lock aws-tools checkov clean
 
 install: .venv/dev.stamp ## the tests' and tools' dependencies too
 
 run: .venv/run.stamp ## serve on http://127.0.0.1:8080
 	$(BIN)/decoupled serve $(ARGS)
 
-test: install
+test: install aws-tools checkov
 	$(BIN)/pytest $(ARGS)
 
 check: install
@@ -21,6 +21,9 @@ check: install
 
 bench: install
 	$(BIN)/python -m benchmarks.bench $(ARGS)
+
+bench-lambda: install ## what the Lambda functions cost, beside the usual way
+	$(BIN)/python -m benchmarks.lambda_bench
 
 lock: install ## resolve the dependencies of pyproject.toml anew, for every supported Python
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade \

@@ -1,0 +1,34 @@
+"""POST /orders the usual way: Powertools' router and parser, boto3's SQS."""
+
+import os
+import uuid
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.utilities.parser import ValidationError, parse
+
+from benchmarks.usual_way.model import Order
+
+logger = Logger(service="orders")
+app = APIGatewayHttpResolver()
+sqs = boto3.client("sqs")
+
+
+@app.post("/orders")
+def create_order():
+    try:
+        order = parse(event=app.current_event.body, model=Order)
+    except ValidationError as error:
+        return Response(422, "application/json", error.json())
+    order_id = str(uuid.uuid4())
+    sqs.send_message(
+        QueueUrl=os.environ["QUEUE_URL"],
+        MessageBody=order.model_dump_json(),
+        MessageAttributes={"id": {"DataType": "String", "StringValue": order_id}},
+    )
+    return {"id": order_id}, 202
+
+
+def handler(event, context):
+    return app.resolve(event, context)

@@ -1,0 +1,24 @@
+"""GET /orders/{id} the usual way: Powertools' router, boto3's table."""
+
+import os
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+
+logger = Logger(service="orders")
+app = APIGatewayHttpResolver()
+table = boto3.resource("dynamodb").Table(os.environ["TABLE_NAME"])
+
+
+@app.get("/orders/<order_id>")
+def get_order(order_id: str):
+    found = table.get_item(Key={"pk": order_id}).get("Item")
+    if found is None:
+        raise NotFoundError("no such order")
+    return found
+
+
+def handler(event, context):
+    return app.resolve(event, context)
