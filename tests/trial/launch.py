@@ -1,0 +1,140 @@
+"""Starts `decoupled` so that something goes wrong at a chosen point: `launch.py POINT NTH serve ...` ends itself with
+SIGKILL when that point is reached for the nth time. For tests only: the product has no such hooks."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from decoupled import cli
+from decoupled.embedded import database, poller
+from decoupled.embedded.database import Database
+from decoupled.embedded.queue import SqliteQueue
+
+Point = Callable[[Callable[[], None]], None]
+
+
+def _before(owner: Any, name: str) -> Point:
+    def arm(reached: Callable[[], None]) -> None:
+        original = getattr(owner, name)
+
+        def replacement(*args: Any, **kwargs: Any) -> Any:
+            reached()
+            return original(*args, **kwargs)
+
+        setattr(owner, name, replacement)
+
+    return arm
+
+
+def _after(owner: Any, name: str) -> Point:
+    """Only calls that come to something: an empty claim is no claim."""
+
+    def arm(reached: Callable[[], None]) -> None:
+        original = getattr(owner, name)
+
+        def replacement(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            if result != []:
+                reached()
+            return result
+
+        setattr(owner, name, replacement)
+
+    return arm
+
+
+def _around_commit(owner: Any, name: str, where: Callable[[Any, str], Point]) -> Point:
+    """At the commit of a transaction in which that was called."""
+
+    def arm(reached: Callable[[], None]) -> None:
+        called = threading.Event()
+
+        def at_commit() -> None:
+            if called.is_set():
+                called.clear()
+                reached()
+
+        where(Database, "commit")(at_commit)
+        _after_any(owner, name, called.set)
+
+    return arm
+
+
+def _after_any(owner: Any, name: str, then: Callable[[], None]) -> None:
+    original = getattr(owner, name)
+
+    def replacement(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        then()
+        return result
+
+    setattr(owner, name, replacement)
+
+
+def _checkpoint(reached: Callable[[], None]) -> None:
+    """While the log is folded into the file. Only then is the file itself written, which another process sees."""
+    file = Path(sys.argv[sys.argv.index("--data") + 1]) / database.FILE_NAME
+    prepare = Database._prepare
+
+    def prepare_small(self: Database, path: Path | str) -> None:
+        prepare(self, path)
+        self.execute("PRAGMA wal_autocheckpoint = 200")
+        if next(opened) == 2:  # the writer's and the reader's connection
+            _watch(file)
+
+    opened = itertools.count(1)
+    Database._prepare = prepare_small  # type: ignore[method-assign]
+    del reached
+
+
+def _watch(file: Path) -> None:
+    server = os.getpid()
+    if os.fork() == 0:
+        written = file.stat().st_mtime_ns
+        while os.getppid() == server:
+            if file.stat().st_mtime_ns != written:
+                os.kill(server, signal.SIGKILL)
+            time.sleep(0)
+        os._exit(0)
+
+
+POINTS: dict[str, Point] = {
+    "before_begin": _before(Database, "begin"),
+    "after_begin": _after(Database, "begin"),
+    "after_insert": _after(SqliteQueue, "insert"),
+    "before_commit_of_a_send": _around_commit(SqliteQueue, "insert", _before),
+    "after_commit_of_a_send": _around_commit(SqliteQueue, "insert", _after),
+    "after_claim": _after(SqliteQueue, "claim"),
+    "before_commit_of_a_claim": _around_commit(SqliteQueue, "claim", _before),
+    "after_commit_of_a_claim": _around_commit(SqliteQueue, "claim", _after),
+    "before_settle": _before(poller, "settle"),
+    "before_commit_of_a_settlement": _around_commit(poller, "settle", _before),
+    "after_commit_of_a_settlement": _around_commit(poller, "settle", _after),
+    "after_release": _around_commit(SqliteQueue, "release_in_flight", _after),
+    "checkpoint": _checkpoint,
+}
+
+
+def main() -> None:
+    point, nth = sys.argv[1], int(sys.argv[2])
+    calls = itertools.count(1)
+
+    def reached() -> None:
+        if next(calls) == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    del sys.argv[1:3]
+    POINTS[point](reached)
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
