@@ -1,6 +1,6 @@
-"""A real `decoupled serve` in a process of its own, on a free port and a data directory of the test's: to ask, stop, kill
-and start again. Every wait has a limit, every process is ended by its id. Nothing of the product is patched here; see
-`tests/trial/launch.py` for servers that crash at a chosen point."""
+"""A real `decoupled serve` in a process of its own, on a free port and a data directory of the test's: to ask, stop,
+kill and start again. Every wait has a limit, every process is ended by its id. Nothing of the product is
+patched here; see `tests/trial/launch.py` for servers that crash at a chosen point."""
 
 from __future__ import annotations
 

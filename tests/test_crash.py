@@ -1,5 +1,6 @@
-"""However the process dies, nothing that was answered 202 is lost, and nothing is applied twice. The server is killed
-under load, at random moments and at named points, and started again on the same data; then every id is accounted for."""
+"""However the process dies, nothing that was answered 202 is lost, and nothing is applied twice. The server is
+killed under load, at random moments and at named points, and started again on the same data; then every id is accounted
+for."""
 
 from __future__ import annotations
 
@@ -44,6 +45,7 @@ POINTS = (
 CLIENTS = 6
 ACCOUNTS = 7
 RANDOM_KILLS = 26
+WORKER_KILLS = 25
 
 
 @dataclass
@@ -57,7 +59,6 @@ class Load:
     unanswered: list[tuple[int, int]] = field(default_factory=list)
     refused: collections.Counter[int] = field(default_factory=collections.Counter)
     stopping: threading.Event = field(default_factory=threading.Event)
-    paused: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> Load:
@@ -124,9 +125,7 @@ def seed() -> int:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(
-        tmp_path / "data", "--workloads", "ledger,echoes", "--max-attempts", "50", "--log-level", "WARNING"
-    )
+    server = Server(tmp_path / "data", "--workloads", "ledger,echoes", "--log-level", "WARNING")
     yield server
     server.kill()
 
@@ -144,6 +143,19 @@ def test_nothing_is_lost_or_done_twice_in_fifty_crashes(server: Server, seed: in
         server.start()
         before = len(load.accepted)
         wait_for(lambda: len(load.accepted) > before)  # it serves on
+    _account_for_everything(server, load)
+
+
+def test_killed_workers_lose_nothing(server: Server, seed: int) -> None:
+    choose = random.Random(seed)
+    server.start()
+    with Load(server.port, seed) as load:
+        for _ in range(WORKER_KILLS):
+            workers = wait_for(server.workers)
+            before = len(load.accepted)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(choose.choice(workers), signal.SIGKILL)
+            wait_for(lambda before=before: len(load.accepted) > before)  # type: ignore[misc]
     _account_for_everything(server, load)
 
 
@@ -167,7 +179,6 @@ def _account_for_everything(server: Server, load: Load) -> None:
     server.wait_until_settled(seconds=60)
     assert server.stop() == 0, server.logged()
     assert server.rows("PRAGMA integrity_check") == [("ok",)]
-    print(f"{len(load.accepted)} accepted, {len(load.unanswered)} unanswered, refused: {dict(load.refused)}")
 
     rows = server.rows("SELECT id, status, json_extract(result, '$.account', '$.amount') FROM messages")
     ledger = {message_id: json.loads(entry) for message_id, _, entry in rows if entry != "[null,null]"}

@@ -1,6 +1,7 @@
 """Everything that a workload can do to the process that runs it, chosen by the entry. With `once`, only the first time:
 the file of that name tells."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -55,10 +56,8 @@ def _hang_in_c(_: Hazard) -> None:
 
 def _swallow(_: Hazard) -> None:
     while True:
-        try:
+        with contextlib.suppress(BaseException):  # a workload may be this bad
             time.sleep(3600)
-        except BaseException:  # noqa: BLE001, S110  a workload may be this bad
-            pass
 
 
 def _print(_: Hazard) -> None:
