@@ -3,6 +3,7 @@ nothing else anywhere: what was decided is stored by the main process. Run as `p
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import select
@@ -58,13 +59,15 @@ _encoder = msgspec.msgpack.Encoder()
 _reply_decoder = msgspec.msgpack.Decoder(Reply)
 _messages_decoder = msgspec.msgpack.Decoder(list[Message])
 
+PR_SET_PDEATHSIG = 1  # Linux: the signal to get when the parent dies
+
 
 def main() -> None:
     """Arguments: the socket's number, the function timeout in seconds, the workloads."""
     fd, timeout_s, names = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3].split(",")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process drains and closes
     connection = socket.socket(fileno=fd)
-    threading.Thread(target=_exit_with_parent, args=(fd,), daemon=True).start()
+    _end_with_parent(fd)
     workloads = load(names)
     with connection.makefile("rb", buffering=1 << 16) as frames:
         while header := frames.read(HEADER.size):
@@ -78,8 +81,14 @@ def _decide_all(messages: list[Message], workloads: Workloads, timeout_s: float)
     return [decide(message, workloads, deadline - time.monotonic(), whole_s=timeout_s) for message in messages]
 
 
-def _exit_with_parent(fd: int) -> None:
+def _end_with_parent(fd: int) -> None:
     """However the main process dies, its workers must not outlive it, even one that hangs in a workload."""
+    if sys.platform == "linux":  # also while C code holds Python's lock, when no thread of ours runs
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_exit_at_hangup, args=(fd,), daemon=True).start()
+
+
+def _exit_at_hangup(fd: int) -> None:
     hangup = select.poll()
     hangup.register(fd, 0)  # no events wanted: a hang-up is always told
     hangup.poll()
