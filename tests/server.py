@@ -138,6 +138,13 @@ class Server:
             self.process.kill()
             self.process.wait()
 
+    def end(self) -> None:
+        """Kill what is left of it: workers that outlived it, children that workloads left behind."""
+        self.kill()
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
     def logged(self) -> str:
         """The end of what it wrote to standard output and standard error."""
         return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
@@ -220,7 +227,7 @@ def serving(data: Path, *options: str) -> Iterator[Server]:
         yield server
         assert server.stop() == 0, server.logged()
     finally:
-        server.kill()
+        server.end()
 
 
 def free_port() -> int:

@@ -127,7 +127,7 @@ def seed() -> int:
 def server(tmp_path: Path) -> Iterator[Server]:
     server = Server(tmp_path / "data", "--workloads", "ledger,echoes", "--log-level", "WARNING")
     yield server
-    server.kill()
+    server.end()
 
 
 def test_nothing_is_lost_or_done_twice_in_fifty_crashes(server: Server, seed: int) -> None:

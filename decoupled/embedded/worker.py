@@ -67,6 +67,7 @@ def main() -> None:
     fd, timeout_s, names = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3].split(",")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process drains and closes
     connection = socket.socket(fileno=fd)
+    _keep_from_children(fd)
     _end_with_parent(fd)
     workloads = load(names)
     with connection.makefile("rb", buffering=1 << 16) as frames:
@@ -79,6 +80,14 @@ def main() -> None:
 def _decide_all(messages: list[Message], workloads: Workloads, timeout_s: float) -> list[Decision]:
     deadline = time.monotonic() + timeout_s
     return [decide(message, workloads, deadline - time.monotonic(), whole_s=timeout_s) for message in messages]
+
+
+def _keep_from_children(fd: int) -> None:
+    """A process that a workload leaves behind must neither take messages nor hide from the main process that this one
+    ended: the socket hangs up only when nobody holds it."""
+    os.set_inheritable(fd, False)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.register_at_fork(after_in_child=lambda: os.dup2(nothing, fd, inheritable=False))
 
 
 def _end_with_parent(fd: int) -> None:

@@ -139,6 +139,8 @@ class Worker(asyncio.Protocol):
         """End the process; what it had is reported lost for that cause."""
         self._cause = cause
         self.process.kill()
+        if self._transport is not None:
+            self._transport.abort()  # the socket does not hang up while a child of the workload's holds it too
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The process ended, by itself or by us."""

@@ -73,6 +73,19 @@ def _fork(hazard: Hazard) -> None:
         os._exit(0)
 
 
+def _fork_and_return(_: Hazard) -> None:
+    """Both processes go on as if they were the worker."""
+    os.fork()
+
+
+def _fork_in_c(hazard: Hazard) -> None:
+    """A child that Python does not know of."""
+    if ctypes.PyDLL(None).fork() == 0:
+        time.sleep(hazard.seconds)
+        os._exit(0)
+    _hang_in_python(hazard)
+
+
 def _close_everything(_: Hazard) -> None:
     os.closerange(0, 256)
 
@@ -100,6 +113,8 @@ ACTS = {
     "swallow": _swallow,
     "print": _print,
     "fork": _fork,
+    "fork_and_return": _fork_and_return,
+    "fork_in_c": _fork_in_c,
     "close_everything": _close_everything,
     "memory": _exhaust_memory,
     "recurse": _recurse,
