@@ -34,7 +34,7 @@ trap 'rm -rf "$staging" "$staging.log"' EXIT
 .venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps --only-binary :all: \
   --no-compile --target "$staging" "${for_platform[@]}" --requirement requirements/lambda.lock 2> "$staging.log" ||
   { cat "$staging.log" >&2; exit 1; }
-rm -rf "$staging/bin"
+rm -rf "${staging:?}/bin"
 cp -R functions workloads "$staging/"
 mkdir "$staging/decoupled"
 cp decoupled/*.py "$staging/decoupled/"

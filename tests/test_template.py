@@ -242,7 +242,7 @@ def test_every_alarm_tells_someone_and_watches_a_metric_of_this_stack() -> None:
 
 def test_the_alarm_on_a_sick_backend_counts_what_the_processor_logs() -> None:
     pattern = template.properties("UnavailableFilter")["FilterPattern"]
-    code = (ROOT / "functions/processor.py").read_text()
+    code = "".join(path.read_text() for path in (ROOT / "functions").glob("*.py"))
     assert pattern == '{ ($.message = "retry") && ($.kind = "unavailable") }'
     assert 'log.warning("retry"' in code
     assert '"kind": failure.kind' in code
