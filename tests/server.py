@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 ROOT = Path(__file__).parent.parent
 DECOUPLED = Path(sys.executable).with_name("decoupled")
 TRIAL = ROOT / "tests" / "trial"  # workloads for tests, found by PYTHONPATH beside the real ones
+LAUNCH = (sys.executable, "-P", str(TRIAL / "launch.py"))  # a server with a fault, see there
 STARTS = 3  # another process may take the free port before the server does
 WITHIN_S = 20.0
 
@@ -62,6 +63,7 @@ class Server:
         self.program = program
         self.port = free_port()
         self.process: subprocess.Popen[str] | None = None
+        self.directory = data.parent  # where it runs
         self.log = data.parent / f"{data.name}.log"
 
     @property
@@ -85,7 +87,7 @@ class Server:
             # In a session of its own, so that a test can signal the whole group, as Ctrl-C does.
             self.process = subprocess.Popen(
                 [*(program or self.program), *arguments],
-                cwd=self.data.parent,
+                cwd=self.directory,
                 env=environment,
                 stdout=log,
                 stderr=log,

@@ -12,7 +12,6 @@ import json
 import os
 import random
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,9 +23,8 @@ import pytest
 
 from decoupled.embedded.database import Database
 from decoupled.embedded.table import SqliteTable
-from tests.server import TRIAL, Server, wait_for
+from tests.server import LAUNCH, Server, wait_for
 
-LAUNCH = (sys.executable, "-P", str(TRIAL / "launch.py"))
 POINTS = (
     "before_begin",
     "after_begin",

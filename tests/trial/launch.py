@@ -1,10 +1,14 @@
-"""Starts `decoupled` so that something goes wrong at a chosen point: `launch.py POINT NTH serve ...` ends itself with
-SIGKILL when that point is reached for the nth time. For tests only: the product has no such hooks."""
+"""Starts `decoupled` with a fault. For tests only: the product has no such hooks.
+
+launch.py POINT NTH serve ...        ends itself with SIGKILL when that point is reached for the nth time
+launch.py full_disk FILE serve ...   has no space in its database for as long as FILE exists
+launch.py no_growth BYTES serve ...  cannot write files larger than that"""
 
 from __future__ import annotations
 
 import itertools
 import os
+import resource
 import signal
 import sys
 import threading
@@ -124,16 +128,37 @@ POINTS: dict[str, Point] = {
 
 
 def main() -> None:
-    point, nth = sys.argv[1], int(sys.argv[2])
+    point, argument = sys.argv[1:3]
+    del sys.argv[1:3]
+    if point == "full_disk":
+        _no_space_while(Path(argument))
+    elif point == "no_growth":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(argument), resource.RLIM_INFINITY))
+    else:
+        _die_at(POINTS[point], int(argument))
+    cli.main()
+
+
+def _no_space_while(file: Path) -> None:
+    """SQLite's own limit stands for the disk's: its errors and its rollbacks are the real ones."""
+    begin = Database.begin
+
+    def begin_limited(self: Database) -> None:
+        pages = 1 if file.exists() else 1 << 30  # it cannot be less than what is there
+        self.execute(f"PRAGMA max_page_count = {pages}")
+        begin(self)
+
+    Database.begin = begin_limited  # type: ignore[method-assign]
+
+
+def _die_at(point: Point, nth: int) -> None:
     calls = itertools.count(1)
 
     def reached() -> None:
         if next(calls) == nth:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    del sys.argv[1:3]
-    POINTS[point](reached)
-    cli.main()
+    point(reached)
 
 
 if __name__ == "__main__":
