@@ -15,6 +15,7 @@ from decoupled.workload import Unavailable
 FILE_NAME = "decoupled.sqlite3"
 APPLICATION_ID = 0x64636F75  # "dcou", so that `file` and we can tell this file from others
 SCHEMA_VERSION = 1
+SMALLEST_FILE_BYTES = 512  # SQLite takes a smaller file for an empty one, and would write over it
 OLDEST_SQLITE = (3, 35, 0)  # UPDATE ... RETURNING
 
 # A message is one row, from its acceptance to its end: whatever happens, its id is in exactly one status. The receipt
@@ -68,6 +69,8 @@ class Database:
             raise DataDirectoryError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 is needed")
         if not create and not Path(path).exists():
             raise DataDirectoryError(f"there is no {path}")
+        if 0 < _size(path) < SMALLEST_FILE_BYTES:
+            raise DataDirectoryError(f"{path} cannot be used: file is not a database")
         try:
             self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
             self.execute = self.connection.execute
@@ -81,7 +84,7 @@ class Database:
         (application_id,) = self.execute("PRAGMA application_id").fetchone()
         (version,) = self.execute("PRAGMA user_version").fetchone()
         (tables,) = self.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if tables and application_id != APPLICATION_ID:
+        if application_id != APPLICATION_ID and (tables or application_id or version):
             raise DataDirectoryError(f"{path} is a SQLite file of another program; it is left alone")
         if tables and version != SCHEMA_VERSION:
             raise DataDirectoryError(f"{path} has schema version {version}; this program reads {SCHEMA_VERSION}")
@@ -149,6 +152,13 @@ class Database:
     def close(self) -> None:
         """Fold the log into the file and let go of it."""
         self.connection.close()
+
+
+def _size(path: Path | str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0  # not there, or not to be read: connecting says which
 
 
 class DataDirectory:
