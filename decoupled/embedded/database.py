@@ -182,5 +182,8 @@ class DataDirectory:
             raise DataDirectoryError(
                 f"the data directory {self.path} is in use by process {owner}; one server owns it at a time"
             ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise DataDirectoryError(f"the data directory {self.path} cannot be written: {error.strerror}") from error

@@ -20,7 +20,7 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from decoupled import limits
-from decoupled.embedded.database import Database, DataDirectory
+from decoupled.embedded.database import Database, DataDirectory, DataDirectoryError, StoreUnavailable
 from decoupled.embedded.gateway import Gateway
 from decoupled.embedded.options import Options
 from decoupled.embedded.poller import Poller
@@ -63,7 +63,10 @@ async def _serve(options: Options, database: Database, reader: Database, announc
     loop = asyncio.get_running_loop()
     workloads = load(options.workloads)
     queue = SqliteQueue(database)
-    released = queue.release_in_flight()
+    try:
+        released = queue.release_in_flight()
+    except StoreUnavailable as error:
+        raise DataDirectoryError(f"the data directory {options.data} cannot be written: {error}") from error
     writer = Writer(database, queue, loop)
     poller = Poller(writer, queue, SqliteTable(database), Policy(options.max_attempts), options)
     writer.taker = poller
@@ -99,7 +102,10 @@ async def _serve(options: Options, database: Database, reader: Database, announc
     if not await poller.drain(options.drain_s):
         log.warning("stopped before all in flight was settled; it is still on the queue")
     writer.close()
-    queue.release_in_flight()
+    try:
+        queue.release_in_flight()
+    except StoreUnavailable as error:
+        log.warning("what was in flight is visible again when a server starts", extra={"error": str(error)})
 
 
 def _quiet_collector() -> None:
