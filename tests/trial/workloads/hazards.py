@@ -19,6 +19,7 @@ class Hazard(Struct, frozen=True, forbid_unknown_fields=True):
     seconds: float = 0.0
     once: str | None = None
     touch: str | None = None  # a file to make when processing begins
+    spans: str | None = None  # a directory
 
 
 def process(hazard: Hazard, _message: Message) -> Effects:
@@ -29,6 +30,14 @@ def process(hazard: Hazard, _message: Message) -> Effects:
             Path(hazard.once).touch()
         ACTS[hazard.act](hazard)
     return Effects({"act": hazard.act}, [Add("hazards/survived", {hazard.act: 1})])
+
+
+def _span(hazard: Hazard) -> None:
+    """Notes when processing began and ended, by the clock that all processes of a machine share."""
+    assert hazard.spans is not None
+    began = time.monotonic_ns()
+    time.sleep(hazard.seconds)
+    (Path(hazard.spans) / f"{os.getpid()}-{began}").write_text(f"{began} {time.monotonic_ns()}")
 
 
 def _raise(_: Hazard) -> None:
@@ -101,6 +110,7 @@ def _recurse(hazard: Hazard) -> None:
 ACTS = {
     "well": lambda _: None,
     "slow": lambda hazard: time.sleep(hazard.seconds),
+    "span": _span,
     "raise": _raise,
     "reject": _reject,
     "unavailable": _unavailable,
