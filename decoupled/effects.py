@@ -11,7 +11,7 @@ import msgspec
 
 from decoupled import limits
 from decoupled.engine import Commit
-from decoupled.workload import Add, Effects, EffectsError, Emit, Message, Put, Workloads, Write, derived_id
+from decoupled.workload import Add, Effects, EffectsError, Emit, Message, Put, Workloads, Write
 
 
 def encode(effects: Effects, message: Message, workloads: Workloads) -> Commit:
@@ -75,9 +75,8 @@ def _messages(emits: Sequence[Emit], message: Message, workloads: Workloads) -> 
             raise EffectsError(f"emits what {emit.workload!r} would refuse: {error}") from error
         if len(body) > limits.MAX_ENTRY_BYTES:
             raise EffectsError(f"emits {len(body)} bytes to {emit.workload!r}; {limits.MAX_ENTRY_BYTES} is the limit")
-        emitted_id = derived_id(message.id, "emit", str(index))  # the same at every redelivery
         text = body.decode().translate(_ESCAPED)
-        messages.append(Message(emitted_id, emit.workload, text, message.caller, message.accepted_at))
+        messages.append(Message(message.emitted_id(index), emit.workload, text, message.caller, message.accepted_at))
     return messages
 
 

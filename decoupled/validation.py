@@ -15,7 +15,7 @@ from decoupled.workload import BadField
 Fault = dict[str, str]  # {"pointer": "#/lines/0/quantity", "detail": "Expected `int`, got `str`"}
 
 
-def faults(entry: Any, schema: type) -> list[Fault]:
+def faults(entry: Any, schema: Any) -> list[Fault]:
     """Every fault of an entry (plain data) against a schema, at most MAX_FAULTS_NAMED; empty if it is valid."""
     return list(islice(_walk(entry, schema, "#"), limits.MAX_FAULTS_NAMED))
 
@@ -36,18 +36,34 @@ def _walk(value: Any, schema: Any, pointer: str) -> Iterator[Fault]:
 
 def _inner(value: Any, schema: Any, pointer: str) -> Iterator[Fault]:
     """Faults of the parts of a value: fields of a Struct, elements of a list. Other kinds have no parts."""
-    struct = _only_struct(schema)
-    if struct is not None and isinstance(value, dict):
-        yield from _fields(value, struct, pointer)
-    elif (element := _list_element(schema)) is not None and isinstance(value, list):
+    if isinstance(value, dict) and (structs := _structs(schema)):
+        yield from _object(value, structs, pointer)
+    elif isinstance(value, list) and (element := _list_element(schema)) is not None:
         for index, part in enumerate(value):
             yield from _walk(part, element, f"{pointer}/{index}")
 
 
+def _object(value: dict[str, Any], structs: list[type[msgspec.Struct]], pointer: str) -> Iterator[Fault]:
+    """Faults of an object that may be one of several Structs: its tag says which, and what that one lacks is named."""
+    field = structs[0].__struct_config__.tag_field
+    if len(structs) == 1 and (field is None or field not in value):
+        yield from _fields(value, structs[0], pointer)
+        return
+    if field is None:
+        return  # a union without tags is not a schema that msgspec takes
+    tags = {struct.__struct_config__.tag: struct for struct in structs}
+    at = f"{pointer}/{_escape(field)}"
+    if field not in value:
+        yield {"pointer": at, "detail": f"Required field is missing: {_one_of(tags)}"}
+    elif not isinstance(value[field], (str, int)) or value[field] not in tags:
+        yield {"pointer": at, "detail": f"Expected {_one_of(tags)}"}
+    else:
+        yield from _fields(value, tags[value[field]], pointer)
+
+
 def _fields(value: dict[str, Any], struct: type[msgspec.Struct], pointer: str) -> Iterator[Fault]:
     fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
-    if (tag := struct.__struct_config__.tag_field) is not None:
-        fields.pop(tag, None)
+    tag = struct.__struct_config__.tag_field
     for name, field in fields.items():
         if name in value:
             yield from _walk(value[name], field.type, f"{pointer}/{_escape(name)}")
@@ -59,15 +75,18 @@ def _fields(value: dict[str, Any], struct: type[msgspec.Struct], pointer: str) -
                 yield _unknown(name, pointer)
 
 
-def _only_struct(schema: Any) -> type[msgspec.Struct] | None:
-    """The one Struct that a schema means: itself, annotated, or optional. None for a union of several."""
-    structs = [part for part in _alternatives(schema) if isinstance(part, type) and issubclass(part, msgspec.Struct)]
-    return structs[0] if len(structs) == 1 else None
+def _structs(schema: Any) -> list[type[msgspec.Struct]]:
+    """The Structs that a schema may mean: itself, annotated, optional, or several told apart by a tag."""
+    return [part for part in _alternatives(schema) if isinstance(part, type) and issubclass(part, msgspec.Struct)]
 
 
 def _list_element(schema: Any) -> Any:
     lists = [part for part in _alternatives(schema) if get_origin(part) is list or get_args(part)[1:] == (...,)]
     return get_args(lists[0])[0] if len(lists) == 1 else None
+
+
+def _one_of(tags: dict[Any, Any]) -> str:
+    return "one of " + ", ".join(f"`{tag}`" for tag in tags)
 
 
 def _alternatives(schema: Any) -> list[Any]:

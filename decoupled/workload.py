@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from types import UnionType
 from typing import Any
 
 import msgspec
@@ -25,6 +26,10 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     body: str  # the entry's JSON text, as the client sent it
     caller: str  # who sent it: scopes idempotency keys and fair queueing
     accepted_at: int  # milliseconds since the epoch
+
+    def emitted_id(self, index: int) -> str:
+        """The id of the message that this one's `emits[index]` becomes: the same at every redelivery."""
+        return derived_id(self.id, "emit", str(index))
 
 
 class Put(msgspec.Struct, frozen=True, tag=True):
@@ -98,6 +103,10 @@ class EffectsError(ValueError):
     """Effects that no engine can apply: too many or too large items, one key twice, a number out of range."""
 
 
+Schema = type[msgspec.Struct] | UnionType
+"""What entries look like: a Struct, or a union of Structs told apart by a tag (`Open | Transfer`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A use case: `POST /{name}` takes entries of `schema`, and `process` turns each into effects.
@@ -108,7 +117,7 @@ class Workload:
     """
 
     name: str
-    schema: type[msgspec.Struct]
+    schema: Schema
     process: Callable[[Any, Message], Effects]
     natural_key: Callable[[Any], str] | None = None
     readable: tuple[str, ...] = ()

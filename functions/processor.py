@@ -28,7 +28,7 @@ import msgspec
 from decoupled import limits
 from decoupled.effects import encode
 from decoupled.engine import Decision, Delivery, Failure, FailureKind, Queue, Record, Reject, Table
-from decoupled.workload import Message, Rejected, Unavailable, Workloads, load
+from decoupled.workload import Message, Rejected, Schema, Unavailable, Workloads, load
 from functions.settlement import DUPLICATE, FINAL, Policy, settle
 
 log = logging.getLogger("decoupled.processor")
@@ -180,7 +180,7 @@ def _text(error: BaseException) -> str:
 
 
 @functools.cache
-def _decoder(schema: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
+def _decoder(schema: Schema) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(schema)
 
 

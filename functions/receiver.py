@@ -22,7 +22,7 @@ from decoupled import limits
 from decoupled.engine import NotSent, Queue
 from decoupled.http import Event, Problem, Response, answer
 from decoupled.validation import Fault, faults
-from decoupled.workload import Message, Workload, Workloads, derived_id, load
+from decoupled.workload import Message, Schema, Workload, Workloads, derived_id, load
 
 
 def handle(event: Event, queue: Queue, workloads: Workloads) -> Response:
@@ -182,7 +182,7 @@ def _named(raw: bytes, workload: Workload) -> list[Fault]:
 
 
 @functools.cache
-def decoder(schema: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
+def decoder(schema: Schema) -> msgspec.json.Decoder[Any]:
     """The decoder of a schema, made once."""
     return msgspec.json.Decoder(schema)
 
