@@ -17,6 +17,17 @@ def system_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def insert(database: Database, messages: Sequence[Message], visible_at: int) -> None:
+    """Add messages, inside a transaction. One that was accepted before, under the same id, stays as it is."""
+    database.executemany(
+        """
+        INSERT INTO messages (status, visible_at, id, workload, accepted_at, caller, body)
+        VALUES ('queued', ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
+        """,
+        [(visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body) for m in messages],
+    )
+
+
 class SqliteQueue:
     """Implements `decoupled.engine.Queue`. Inside a transaction of the database, its changes are part of that one."""
 
@@ -37,15 +48,8 @@ class SqliteQueue:
         return [None] * len(messages)
 
     def insert(self, messages: Sequence[Message], delay_s: float = 0) -> None:
-        """Add rows, inside a transaction. A message that was accepted before, under the same id, stays as it is."""
-        visible_at = self.clock_ms() + int(delay_s * 1000)
-        self.database.executemany(
-            """
-            INSERT INTO messages (status, visible_at, id, workload, accepted_at, caller, body)
-            VALUES ('queued', ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
-            """,
-            [(visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body) for m in messages],
-        )
+        """Add rows, inside a transaction."""
+        insert(self.database, messages, self.clock_ms() + int(delay_s * 1000))
 
     def insert_claimed(self, messages: Sequence[Message], visibility_timeout_s: float) -> list[Delivery]:
         """Add rows that are handed out at once, inside a transaction: what `insert` and `claim` would do, in one

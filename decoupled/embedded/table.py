@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from decoupled.embedded.database import Database
+from decoupled.embedded.queue import insert
 from decoupled.engine import Commit, Failure, NotStored, Record, Reject, Status, Stored
 from decoupled.workload import Add, Message, Number, Put, Unavailable, Write
 
@@ -57,7 +58,11 @@ class SqliteTable:
                 return stored
             if items:
                 self.database.executemany("INSERT OR REPLACE INTO items (key, item) VALUES (?, ?)", items)
-            return Stored("processed", emits=decision.emits)
+            if decision.emits:
+                insert(
+                    self.database, decision.emits, now_ms
+                )  # sent if and only if the record is stored: one transaction
+            return stored
         return self._finish(message, "rejected", None, decision.reason, now_ms)
 
     def _finish(self, message: Message, status: Status, result: str | None, reason: str | None, now_ms: int) -> Stored:
@@ -84,7 +89,7 @@ class SqliteTable:
         return row is not None and row[0] in ("processed", "rejected")
 
     def _duplicate(self, message_id: str) -> Stored:
-        """What was emitted went out in the transaction of the record: nothing is left to send."""
+        """What it emits went out in the transaction of its record: nothing is left to send."""
         status, reason = self.database.execute(
             "SELECT status, reason FROM messages WHERE id = ?", (message_id,)
         ).fetchone()
