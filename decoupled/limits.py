@@ -45,3 +45,7 @@ MAX_ATTEMPTS = 5  # failures that are the message's fault, before it is a dead l
 MAX_RECEIVE_COUNT = 1_000  # the queue's own safety net: AWS's maximum, far above the ~110 receives of a day's outage
 MAX_ERROR_CHARS = 2_000  # of an error's text, or a rejection's reason, kept with a record
 MAX_RETRY_AFTER_S = 43_200  # of what a backend may ask for: the longest visibility timeout
+
+# --- outbound: webhooks and e-mail --------------------------------------------
+OUTBOUND_TIMEOUT_S = 8.0  # for a whole webhook exchange; for each step of an e-mail's
+MAX_OUTBOUND_ADDRESSES = 4  # of a host, that are tried
