@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install run test check bench bench-lambda lock aws-tools checkov clean
+.PHONY: install run test check soak bench bench-lambda lock aws-tools checkov clean
 
 install: .venv/dev.stamp ## the tests' and tools' dependencies too
 
@@ -18,6 +18,9 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/shellcheck scripts/*.sh .ci/run
+
+soak: install ## the random tests for longer: HISTORIES of the simulation, and what is marked soak
+	DECOUPLED_HISTORIES=$(or $(HISTORIES),200000) $(BIN)/pytest -m '' tests/test_simulation.py $(ARGS)
 
 bench: install
 	$(BIN)/python -m benchmarks.bench $(ARGS)
