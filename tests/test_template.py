@@ -178,7 +178,11 @@ def environment_read_by(function: str) -> tuple[set[str], set[str]]:
     code = (ROOT / "functions" / f"{function}.py").read_text()
     for module in re.findall(r"from decoupled\.aws\.(\w+) import", code):
         code += (ROOT / "decoupled/aws" / f"{module}.py").read_text()
-    return set(re.findall(r'environ\["(\w+)"\]', code)), set(re.findall(r'environ\.get\("(\w+)"', code))
+    optional = set(re.findall(r'environ\.get\("(\w+)"', code))
+    if function == "processor":  # it alone processes, and what a workload lacks is the message's trouble
+        for workload in (ROOT / "workloads").glob("*.py"):
+            optional |= set(re.findall(r'(?:environ\.get|setting)\("(\w+)"', workload.read_text()))
+    return set(re.findall(r'environ\["(\w+)"\]', code)), optional
 
 
 def test_build_and_template_name_the_same_python() -> None:
