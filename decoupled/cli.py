@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from decoupled import limits
+from decoupled.commands.dead import dead
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -65,6 +66,8 @@ def serve(
     except (ValueError, DataDirectoryError) as error:
         raise click.ClickException(str(error)) from error
 
+
+main.add_command(dead)
 
 if __name__ == "__main__":
     main()

@@ -44,8 +44,18 @@ BACKOFF_CAP_S = 900.0
 MAX_ATTEMPTS = 5  # failures that are the message's fault, before it is a dead letter
 MAX_RECEIVE_COUNT = 1_000  # the queue's own safety net: AWS's maximum, far above the ~110 receives of a day's outage
 MAX_ERROR_CHARS = 2_000  # of an error's text, or a rejection's reason, kept with a record
+MAX_OUTAGE_S = 3_600  # of the table, simulated on request; then it ends by itself
 MAX_RETRY_AFTER_S = 43_200  # of what a backend may ask for: the longest visibility timeout
 
 # --- outbound: webhooks and e-mail --------------------------------------------
 OUTBOUND_TIMEOUT_S = 8.0  # for a whole webhook exchange; for each step of an e-mail's
 MAX_OUTBOUND_ADDRESSES = 4  # of a host, that are tried
+
+# --- tools --------------------------------------------------------------------
+TOOL_BATCH = 100  # dead letters in one transaction of a tool beside the server: a few milliseconds of its time
+MAX_PEEKED = 10_000  # messages that a look into SQS's dead-letter queue hides from others for a moment
+MAX_IMPORT_LINE_BYTES = 2 * MIB  # a body of MAX_ENTRY_BYTES, escaped, with its story
+MAX_SPIKE_ORDERS = 10_000_000
+MAX_SPIKE_CONNECTIONS = 1_024
+SPIKE_TRIES = 50  # of one order, under one Idempotency-Key, before a spike gives it up
+SPIKE_PAUSE_S = 5  # the longest between two tries

@@ -187,3 +187,22 @@ class DataDirectory:
             os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
             raise DataDirectoryError(f"the data directory {self.path} cannot be written: {error.strerror}") from error
+
+    def publish(self, url: str) -> None:
+        """Tell the tools where the server of this directory listens."""
+        (self.path / "server").write_text(f"{os.getpid()} {url}\n")
+
+    def withdraw(self) -> None:
+        """It listens no more."""
+        (self.path / "server").unlink(missing_ok=True)
+
+    def server_url(self) -> str | None:
+        """Where the server listens; None if there is none. One that was killed left the file, but not its process."""
+        try:
+            pid, _, url = (self.path / "server").read_text().strip().partition(" ")
+            os.kill(int(pid), 0)
+        except PermissionError:
+            return url  # alive, and another user's
+        except (OSError, ValueError):
+            return None
+        return url

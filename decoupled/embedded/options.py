@@ -25,6 +25,12 @@ class Options:
     max_receive_count: int = limits.MAX_RECEIVE_COUNT
     drain_s: float = 10.0  # to finish what is in flight when asked to stop
 
+    @property
+    def url(self) -> str:
+        """Where a client on this machine reaches the server."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
     def __post_init__(self) -> None:
         bounds = {
             "port": (1, 65_535),

@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from decoupled import limits
-from decoupled.embedded.breaker import Breakers
+from decoupled.embedded.breaker import Answer, Breakers
 from decoupled.embedded.options import Options
 from decoupled.embedded.queue import SqliteQueue
 from decoupled.embedded.table import SqliteTable
@@ -46,7 +46,7 @@ class Poller:
         self.options = options
         self.loop = writer.loop
         self.visibility_timeout_s = options.visibility_timeout_s
-        self.breakers = Breakers(options.workloads, time.monotonic)
+        self.breakers = Breakers(options.workloads, self.loop.time)
         self.counts: Counter[str] = Counter()
         self.workers: list[Worker] = []
         self.stopping = False
@@ -81,7 +81,7 @@ class Poller:
             worker.give(self._waiting.popleft())
         for worker in self.workers:
             worker.flush()
-        if self._caught_up or self._claiming or self.stopping or self._waiting:
+        if self._caught_up or self._claiming or self.stopping or self._waiting or self.breakers.all_shut():
             return
         if self._room_s() > 0:
             self._claiming = True
@@ -239,17 +239,22 @@ class Poller:
 
     def _learn(self, decided: Sequence[tuple[Delivery, Decision]], given_back: set[str]) -> None:
         """Count, and tell the breakers who is sick. What was decided and still came back, the table refused."""
-        if not given_back:
+        if not given_back and not any(isinstance(decision, Failure) for _, decision in decided):
             self.counts["settled"] += len(decided)
-            self.breakers.observe(decided[0][0].message.workload, sick=False)
+            self.breakers.observe(decided[0][0].message.workload, "well")
             return
         for delivery, decision in decided:
-            kind = decision.kind if isinstance(decision, Failure) else "settled"
-            if kind == "settled" and delivery.receipt in given_back:
-                kind = "unavailable"
-            self.counts[kind] += 1
-            retry_after_s = decision.retry_after_s if isinstance(decision, Failure) else None
-            self.breakers.observe(delivery.message.workload, kind == "unavailable", retry_after_s)
+            name = delivery.message.workload
+            if isinstance(decision, Failure):
+                self.counts[decision.kind] += 1
+                answer: Answer = "sick" if decision.kind == "unavailable" else "no evidence"
+                self.breakers.observe(name, answer, decision.error, decision.retry_after_s)
+            elif delivery.receipt in given_back:
+                self.counts["unavailable"] += 1
+                self.breakers.observe(name, "sick", "the table does not answer")
+            else:
+                self.counts["settled"] += 1
+                self.breakers.observe(name, "well")
 
     # --- lost -----------------------------------------------------------------
 

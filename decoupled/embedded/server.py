@@ -23,6 +23,7 @@ from decoupled import limits
 from decoupled.embedded.database import Database, DataDirectory, DataDirectoryError, StoreUnavailable
 from decoupled.embedded.gateway import Gateway
 from decoupled.embedded.options import Options
+from decoupled.embedded.outage import Outage
 from decoupled.embedded.poller import Poller
 from decoupled.embedded.queue import SqliteQueue
 from decoupled.embedded.table import SqliteTable
@@ -43,8 +44,9 @@ def serve(options: Options, announce: Callable[[str], None]) -> None:
     reader = Database(directory.file)  # answers GET while the other connection waits for the disk
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(options, database, reader, announce))
+            runner.run(_serve(options, directory, database, reader, announce))
     finally:
+        directory.withdraw()
         reader.close()
         database.close()
 
@@ -59,7 +61,13 @@ def _require_free_port(options: Options) -> None:
             raise ValueError(f"cannot listen on {options.host}:{options.port}: {error.strerror}") from error
 
 
-async def _serve(options: Options, database: Database, reader: Database, announce: Callable[[str], None]) -> None:
+async def _serve(
+    options: Options,
+    directory: DataDirectory,
+    database: Database,
+    reader: Database,
+    announce: Callable[[str], None],
+) -> None:
     loop = asyncio.get_running_loop()
     workloads = load(options.workloads)
     queue = SqliteQueue(database)
@@ -68,7 +76,8 @@ async def _serve(options: Options, database: Database, reader: Database, announc
     except StoreUnavailable as error:
         raise DataDirectoryError(f"the data directory {options.data} cannot be written: {error}") from error
     writer = Writer(database, queue, loop)
-    poller = Poller(writer, queue, SqliteTable(database), Policy(options.max_attempts), options)
+    outage = Outage(options.data)
+    poller = Poller(writer, queue, SqliteTable(database, outage), Policy(options.max_attempts), options)
     writer.taker = poller
 
     def health() -> Mapping[str, Any]:
@@ -77,11 +86,11 @@ async def _serve(options: Options, database: Database, reader: Database, announc
             "detail": writer.failure,
             "workloads": list(workloads),
             "workers": len(poller.workers),
-            "breakers_open": poller.breakers.open(),
+            "breakers": poller.breakers.states(),
         }
 
     server = Server(
-        Gateway(writer, SqliteTable(reader), workloads, health),
+        Gateway(writer, SqliteTable(reader, outage), workloads, health),
         address=options.host,
         port=options.port,
         interface=Interfaces.RSGI,
@@ -94,7 +103,12 @@ async def _serve(options: Options, database: Database, reader: Database, announc
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.stop)
-    server.on_startup(lambda: announce(_welcome(options, released)))  # called when the socket listens
+
+    def listens() -> None:
+        directory.publish(options.url)
+        announce(_welcome(options, released))
+
+    server.on_startup(listens)
     await poller.start()
     _quiet_collector()
     await server.serve()
@@ -116,7 +130,7 @@ def _quiet_collector() -> None:
 
 
 def _welcome(options: Options, released: int) -> str:
-    url = f"http://{options.host}:{options.port}"
+    url = options.url
     lines = [
         f"decoupled serves {', '.join(options.workloads)} on {url}; data in {options.data.resolve()}",
         *([f"{released} messages were in flight when the last server died; they are visible again"] * bool(released)),
