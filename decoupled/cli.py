@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import click
 
 from decoupled import limits
-from decoupled.commands.dead import dead
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+class Commands(click.Group):
+    """Loads the modules of `decoupled/commands/` when they are asked for: the server needs none of them."""
+
+    tools = ("dead", "spike", "status")
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names."""
+        return sorted([*super().list_commands(ctx), *self.tools])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name in self.tools:
+            command: click.Command = getattr(importlib.import_module(f"decoupled.commands.{cmd_name}"), cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
     """HTTP requests that are never lost: received, queued, processed at a controlled rate, stored exactly once."""
 
@@ -66,8 +83,6 @@ def serve(
     except (ValueError, DataDirectoryError) as error:
         raise click.ClickException(str(error)) from error
 
-
-main.add_command(dead)
 
 if __name__ == "__main__":
     main()

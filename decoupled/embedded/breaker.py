@@ -84,6 +84,10 @@ class Breakers:
         breaker.probe_at = now + min(max(breaker.wait_s, retry_after_s or 0), LONGEST_WAIT_S)
         breaker.probing_until = 0.0
 
+    def open(self) -> bool:
+        """Is any workload's backend taken for sick?"""
+        return any(breaker.wait_s for breaker in self._breakers.values())
+
     def states(self) -> dict[str, dict[str, Any]]:
         """For each workload: `closed`, or `open` with why, for how long, and the time until it probes."""
         now = self.clock()

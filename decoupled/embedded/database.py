@@ -44,6 +44,7 @@ CREATE TABLE messages (
 );
 CREATE INDEX messages_queued ON messages (workload, visible_at) WHERE status = 'queued';
 CREATE INDEX messages_dead ON messages (finished_at) WHERE status = 'dead';
+CREATE INDEX messages_rejected ON messages (finished_at) WHERE status = 'rejected';
 CREATE TABLE items (key TEXT PRIMARY KEY, item TEXT NOT NULL);
 """
 
