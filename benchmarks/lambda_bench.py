@@ -2,8 +2,8 @@
 orders; beside them the same work written the usual way (`usual_way/`), in the same run. `make bench-lambda`.
 
 Fails if a target is missed, for the functions that an order passes and for all three together: start-up at most 0.6 of
-the usual way's, DynamoDB writes at most a third. (The usual status function needs neither parser, batch nor idempotency,
-and so little is left to save there.)"""
+the usual way's, DynamoDB writes at most a third. (The usual status function needs neither parser, batch nor
+idempotency, and so little is left to save there.)"""
 
 from __future__ import annotations
 
@@ -270,10 +270,11 @@ def verdict(measured: dict[str, tuple[Cost, Cost]]) -> int:
     """0 if the targets are met."""
     starts = {name: (ours.start_ms, usual.start_ms) for name, (ours, usual) in measured.items()}
     starts["all three"] = (sum(ours for ours, _ in starts.values()), sum(usual for _, usual in starts.values()))
+    ratios = {name: starts[name][0] / starts[name][1] for name in ("receiver", "processor", "all three")}
     missed = [
-        f"start-up of {name} is {starts[name][0] / starts[name][1]:.2f} of the usual way's; {MOST_START_UP} is the target"
-        for name in ("receiver", "processor", "all three")
-        if starts[name][0] > MOST_START_UP * starts[name][1]
+        f"start-up of {name} is {ratio:.2f} of the usual way's; {MOST_START_UP} is the target"
+        for name, ratio in ratios.items()
+        if ratio > MOST_START_UP
     ]
     ours, usual = measured["processor"]
     if ours.counts["DynamoDB writes"] > MOST_WRITES * usual.counts["DynamoDB writes"]:

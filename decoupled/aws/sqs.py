@@ -212,21 +212,26 @@ def _visibility(seconds: float) -> int:
     return min(math.ceil(seconds), limits.MAX_VISIBILITY_TIMEOUT_S)
 
 
+_ID = re.compile(rf"[A-Za-z0-9._~-]{{1,{limits.MAX_ID_CHARS}}}")
+_MILLISECONDS = re.compile(r"[0-9]{1,14}")  # until the year 5138
+
+
 def _delivery(message: Mapping[str, Any]) -> Delivery:
-    """A received message as a Delivery; a stranger's has no workload."""
+    """A received message as a Delivery, by the rules of functions/processor.read; a stranger's has no workload."""
 
     def attribute(name: str, default: str) -> str:
         value: str = message.get("MessageAttributes", {}).get(name, {}).get("StringValue", default)
         return value
 
+    message_id = attribute("id", message["MessageId"])
     accepted_at = attribute("accepted_at", message["Attributes"].get("SentTimestamp", ""))
     return Delivery(
         Message(
-            id=attribute("id", message["MessageId"])[: limits.MAX_ID_CHARS],
+            id=message_id if _ID.fullmatch(message_id) else message["MessageId"],
             workload=attribute("workload", ""),
             body=message["Body"],
             caller=attribute("caller", ""),
-            accepted_at=int(accepted_at) if accepted_at.isdecimal() else 0,
+            accepted_at=int(accepted_at) if _MILLISECONDS.fullmatch(accepted_at) else 0,
         ),
         message["ReceiptHandle"],
         int(message["Attributes"]["ApproximateReceiveCount"]),
