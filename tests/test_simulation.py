@@ -96,8 +96,8 @@ def run(make_engine: MakeEngine, histories: int, counts: Counter[str], first_see
 def report_and_check(capsys: pytest.CaptureFixture[str], engine: str, counts: Counter[str]) -> None:
     died = sum(number for what, number in counts.items() if what.startswith("crash "))
     with capsys.disabled():
-        print(f"\n  {engine}: seeds from {FIRST_SEED}, {counts['histories']} histories, {died} crashes, ", end="")
-        print(f"{counts['rival']} rivals, {counts['accepted']} requests accepted")
+        print(f"\n  {engine}: seeds from {FIRST_SEED}, {counts['histories']} histories, {died} crashes, ", end="")  # noqa: T201
+        print(f"{counts['rival']} rivals, {counts['accepted']} requests accepted")  # noqa: T201
     if counts["histories"] >= 2_500:  # no invariant held for want of anything to hold for
         assert {step for step in STEPS if counts[f"crash {step}"]} == STEPS
         happened = {what for what, number in counts.items() if number}

@@ -167,7 +167,7 @@ def test_a_tagged_union_names_every_fault_of_the_kind_that_was_meant() -> None:
 
 def test_random_transfers_keep_every_currency_at_zero(system: System) -> None:
     seed = random.randrange(10**9)
-    print(f"seed {seed}")
+    print(f"seed {seed}")  # noqa: T201
     rng = random.Random(seed)
     names = ["bank", "ana", "ben", "cem"]
     opened = [account(name, currency, "500") for name in names for currency in ("EUR", "JPY", "KWD")]
