@@ -192,9 +192,9 @@ def test_a_dead_letter_tells_its_story_in_its_attributes(moto_engine: AwsEngine)
         "error_type": "KeyError",
         "error": "no such sku: \ufffd\ufffd Zoë",
         "attempts": "5",
-        "first_failed_at": "2026-11-23T10:35:30.123Z",
-        "last_failed_at": "2026-11-23T10:35:30.127Z",
-        "dead_at": "2026-11-23T10:35:30.128Z",
+        "first_failed_at": "2023-11-14T22:13:20.123Z",
+        "last_failed_at": "2023-11-14T22:13:20.127Z",
+        "dead_at": "2023-11-14T22:13:20.128Z",
     }
 
 
@@ -220,7 +220,7 @@ def test_a_record_is_readable_in_the_console(moto_engine: AwsEngine) -> None:
     commit_one(moto_engine, sent, Commit('{"total": "79.80", "items": 2}', emits=[emitted(sent, 0)]))
     raw = raw_item(moto_engine, sent.id)
     assert raw["status"] == {"S": "processed"}
-    assert raw["accepted_at"] == {"S": "2026-11-23T10:35:30.116Z"}
+    assert raw["accepted_at"] == {"S": "2023-11-14T22:13:20.116Z"}
     assert raw["result"] == {"M": {"total": {"S": "79.80"}, "items": {"N": "2"}}}
     assert raw["emits"]["L"][0]["M"]["workload"] == {"S": "notifications"}
     assert {kind for attribute in raw.values() for kind in attribute} <= {"S", "N", "M", "L"}
