@@ -17,11 +17,13 @@ from collections.abc import Sequence
 from decoupled import limits
 from decoupled.embedded.breaker import Answer, Breakers
 from decoupled.embedded.options import Options
+from decoupled.embedded.pace import Pace
 from decoupled.embedded.queue import SqliteQueue
 from decoupled.embedded.table import SqliteTable
 from decoupled.embedded.workers import MAX_WINDOW, Batch, Worker
 from decoupled.embedded.writer import Writer
-from decoupled.engine import Decision, Delivery, Failure, Record
+from decoupled.engine import Decision, Delivery, Failure
+from decoupled.workload import Unavailable
 from functions.settlement import Policy, settle
 
 log = logging.getLogger("decoupled.poller")
@@ -55,8 +57,7 @@ class Poller:
         self._claiming = False
         self._caught_up = False  # nothing visible was left behind at the last claim
         self._settling = 0
-        self._tokens = float(options.rate or 0)
-        self._tokens_at = time.monotonic()
+        self._pace = Pace(options.rate, self.loop.time)
 
     async def start(self) -> None:
         """Start the workers and the clock."""
@@ -138,20 +139,23 @@ class Poller:
         self._caught_up = True
         ready = [name for name in self.queue.ready() if self.breakers.allowance(name) != 0]
         for name in ready:
-            message_s = self._message_s.get(name, FIRST_GUESS_S)
-            wanted = max(1, int(self._room_s() / message_s) // len(ready))
-            wanted = min(wanted, MAX_WINDOW * limits.RECEIVE_MAX * len(self.workers), self._take_tokens(wanted))
-            if (allowance := self.breakers.allowance(name)) is not None:
-                wanted = min(wanted, allowance)
+            wanted = self._pace.take(self._wanted(name) // len(ready) + 1)
             if not wanted:
                 self._caught_up = False
-            else:
-                deliveries = self.queue.claim(name, wanted, self.visibility_timeout_s)
-                self._caught_up = self._caught_up and len(deliveries) < wanted
-                deliveries = [delivery for delivery in deliveries if not self._received_too_often(delivery)]
-                batches += self._batches(name, deliveries)
-                self._return_tokens(wanted - len(deliveries))
+                continue
+            deliveries = self.queue.claim(name, wanted, self.visibility_timeout_s)
+            self._pace.give_back(wanted - len(deliveries))
+            self._caught_up = self._caught_up and len(deliveries) < wanted
+            fit = [delivery for delivery in deliveries if not self._received_too_often(delivery)]
+            batches += self._batches(name, fit)
         return batches
+
+    def _wanted(self, workload: str) -> int:
+        """How many messages to claim beside the first one."""
+        if (allowance := self.breakers.allowance(workload)) is not None:
+            return allowance - 1
+        room = int(self._room_s() / self._message_s.get(workload, FIRST_GUESS_S))
+        return self.writer.take_spare(min(room, MAX_WINDOW * limits.RECEIVE_MAX * len(self.workers)))
 
     def _claimed(self, future: asyncio.Future[list[Batch]]) -> None:
         self._claiming = False
@@ -171,40 +175,11 @@ class Poller:
         """The queue's own safety net: what was handed out this often and never settled kills whatever touches it."""
         if delivery.receive_count <= self.options.max_receive_count:
             return False
-        message, now_ms = delivery.message, self.policy.now_ms()
-        error = f"received {delivery.receive_count - 1} times and never settled: what took it died each time"
-        dead = Record(
-            id=message.id,
-            workload=message.workload,
-            status="dead",
-            accepted_at=message.accepted_at,
-            caller=message.caller,
-            finished_at=now_ms,
-            attempts=delivery.receive_count - 1,
-            error_type="MaxReceiveCountExceeded",
-            error=error,
-            first_failed_at=None,
-            last_failed_at=now_ms,
-            body=message.body,
-        )
-        self.table.mark_dead(dead)
-        log.error("dead", extra={"message_id": message.id, "workload": message.workload, "error": error})
+        self.table.mark_received_too_often(delivery, self.policy.now_ms())
+        message = delivery.message
+        extra = {"message_id": message.id, "workload": message.workload, "receive_count": delivery.receive_count}
+        log.error("dead: received too often and never settled", extra=extra)
         return True
-
-    def _take_tokens(self, wanted: int) -> int:
-        """How many messages the rate allows now, taken from the bucket."""
-        if not self.options.rate:
-            return wanted
-        now = time.monotonic()
-        self._tokens = min(max(self.options.rate, 1.0), self._tokens + (now - self._tokens_at) * self.options.rate)
-        self._tokens_at = now
-        taken = min(wanted, int(self._tokens))
-        self._tokens -= taken
-        return taken
-
-    def _return_tokens(self, unused: int) -> None:
-        if self.options.rate:
-            self._tokens += unused
 
     # --- decided --------------------------------------------------------------
 
@@ -224,14 +199,26 @@ class Poller:
         def stored(future: asyncio.Future[list[Delivery]]) -> None:
             self._settling -= 1
             if (error := future.exception()) is not None:
-                log.error("settlement failed; it is tried again", extra={"error": str(error)})
-                self._settling += 1  # a drain waits for it
-                self.loop.call_later(STORE_RETRY_S, self._settle_again, decided)
+                self._not_settled(decided, error)
                 return
             self._learn(decided, {delivery.receipt for delivery in future.result()})
             self.wake()
 
         self.writer.run(store).add_done_callback(stored)
+
+    def _not_settled(self, decided: Sequence[tuple[Delivery, Decision]], error: BaseException) -> None:
+        """A sick store is asked again. Effects that the table chokes on are found by settling one message at a time,
+        and are that message's fault."""
+        log.error("settlement failed; it is tried again", extra={"error": str(error), "messages": len(decided)})
+        if isinstance(error, Unavailable):
+            self._settling += 1  # a drain waits for it
+            self.loop.call_later(STORE_RETRY_S, self._settle_again, decided)
+        elif len(decided) > 1:
+            for one in decided:
+                self._settle([one])
+        elif not isinstance(decided[0][1], Failure):
+            self._settle([(decided[0][0], Failure("failed", type(error).__name__, str(error)))])
+        # What not even its failure can be stored of comes back when its visibility timeout ends.
 
     def _settle_again(self, decided: Sequence[tuple[Delivery, Decision]]) -> None:
         self._settling -= 1

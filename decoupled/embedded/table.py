@@ -12,7 +12,7 @@ import msgspec
 
 from decoupled.embedded.database import Database
 from decoupled.embedded.queue import insert
-from decoupled.engine import Commit, Failure, NotStored, Record, Reject, Status, Stored
+from decoupled.engine import Commit, Delivery, Failure, NotStored, Record, Reject, Status, Stored
 from decoupled.workload import Add, Message, Number, Put, Unavailable, Write
 
 # A column for each field, in the same order. A queued message's body is nobody's business but the queue's.
@@ -178,6 +178,24 @@ class SqliteTable:
                 ),
             ).rowcount
         return changed == 1
+
+    def mark_received_too_often(self, delivery: Delivery, now_ms: int) -> None:
+        """Store the dead record of a message that was handed out again and again and never settled."""
+        message, tries = delivery.message, delivery.receive_count - 1
+        dead = Record(
+            id=message.id,
+            workload=message.workload,
+            status="dead",
+            accepted_at=message.accepted_at,
+            caller=message.caller,
+            finished_at=now_ms,
+            attempts=tries,
+            error_type="MaxReceiveCountExceeded",
+            error=f"received {tries} times and never settled: what took it died each time",
+            last_failed_at=now_ms,
+            body=message.body,
+        )
+        self.mark_dead(dead)
 
     def _refuse_in_outage(self) -> None:
         if (why := self.outage()) is not None:

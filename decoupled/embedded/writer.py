@@ -13,6 +13,7 @@ busy server their commits then cost nothing.
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -27,6 +28,10 @@ from decoupled.workload import Message
 
 T = TypeVar("T")
 
+BUSY_S = 1.0  # after a request, transactions are kept short for the next one,
+BUSY_SPARE = 64  # by handing out at most so many messages
+CREDIT = 1.125  # messages handed out for each accepted: a short queue shrinks, a long one does not slow the front
+MAX_CREDIT = 1_024.0
 GATHER_S = 0.002  # how long an operation that is not a send may wait for one to share its commit with
 
 
@@ -64,6 +69,10 @@ class Writer:
         self.loop = loop
         self.failure: str | None = None  # why the last transaction failed, until one succeeds
         self.taker: Taker  # set before the first send
+        self._accepting = 0  # messages that the transaction now being made puts on the queue
+        self._accepted_before = 0  # and the one before it
+        self._last_send = -math.inf
+        self._credit = 0.0  # messages that may be handed out for those that were accepted
         self._gathering = _Group()
         self._committing = False
         self._soon: asyncio.Handle | None = None
@@ -89,6 +98,15 @@ class Writer:
             self._soon = self.loop.call_later(GATHER_S, self._begin)
         return future
 
+    def take_spare(self, wanted: int) -> int:
+        """How many of the wanted messages the transaction now being made may hand out. The front comes first: while
+        requests come, hardly more is handed out than is accepted, so that a long queue does not slow what joins it."""
+        if self._accepting or self._accepted_before:
+            taken = min(wanted, int(self._credit) + 1)
+            self._credit = max(0.0, self._credit - taken)
+            return taken
+        return min(wanted, BUSY_SPARE) if self.loop.time() - self._last_send < BUSY_S else wanted
+
     def close(self) -> None:
         """End the thread. What still gathers was never answered."""
         self._to_commit.put(None)
@@ -104,7 +122,11 @@ class Writer:
         group, self._gathering = self._gathering, _Group()
         try:
             self.database.begin()
+            self._accepted_before = self._accepting
+            self._accepting = sum(len(messages) for messages, _ in group.sends)
             if group.sends:
+                self._last_send = self.loop.time()
+                self._credit = min(self._credit + self._accepting * CREDIT, MAX_CREDIT)
                 self._insert(group)
             group.results = [self._attempt(operation) for operation, _ in group.operations]
         except (sqlite3.Error, StoreUnavailable) as error:
