@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs the zip that all three Lambda functions run: functions/, workloads/, the parts of decoupled/ that run on AWS, and
-# the locked dependencies for Lambda's Python and processor. The same sources give the same bytes.
+# Packs the zip that all three Lambda functions run: functions/, workloads/, what of decoupled/ they import, and the
+# locked dependencies for Lambda's Python and processor. The same sources give the same bytes.
 #
 #   scripts/build.sh [--platform lambda|local] [--output build/lambda.zip]
 #
@@ -36,15 +36,33 @@ trap 'rm -rf "$staging" "$staging.log"' EXIT
   { cat "$staging.log" >&2; exit 1; }
 rm -rf "${staging:?}/bin"
 cp -R functions workloads "$staging/"
-mkdir "$staging/decoupled"
-cp decoupled/*.py "$staging/decoupled/"
-cp -R decoupled/aws "$staging/decoupled/" # and not embedded/, which is the engine for one machine
 
 # Names in order, one date, one mode, no byte code: nothing of this machine gets in.
 .venv/bin/python - "$staging" "$output" << 'PACK'
-import pathlib, sys, zipfile
+import ast, pathlib, sys, zipfile
 
 staging, output = map(pathlib.Path, sys.argv[1:])
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+
+
+# Of decoupled/, what functions and workloads import, directly or not: no command line, no engine for one machine.
+waiting = [*staging.glob("functions/*.py"), *staging.glob("workloads/*.py")]
+while waiting:
+    for name in imported(waiting.pop()):
+        parts = name.split(".")
+        for module in (pathlib.Path(*parts).with_suffix(".py"), pathlib.Path(*parts, "__init__.py")):
+            if parts[0] == "decoupled" and module.exists() and not (staging / module).exists():
+                (staging / module).parent.mkdir(parents=True, exist_ok=True)
+                (staging / module).write_bytes(module.read_bytes())
+                waiting.append(staging / module)
+
 files = sorted(path for path in staging.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
 with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
     for path in files:

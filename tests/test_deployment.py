@@ -238,6 +238,9 @@ def test_the_zip_holds_what_lambda_needs_and_nothing_else(tmp_path: Path) -> Non
     assert metadata == locked
     assert ours <= {name.split("/")[0] for name in names}
     assert not [name for name in names if "embedded" in name or "test" in name or name.endswith(".pyc")]
+    modules = {name for name in names if name.startswith("decoupled/")}
+    assert {"decoupled/engine.py", "decoupled/aws/__init__.py", "decoupled/aws/sqs.py"} <= modules
+    assert not modules & {"decoupled/cli.py", "decoupled/spike.py", "decoupled/aws/stack.py"}
     machine_code = [name for name in names if name.endswith(".so")]
     assert machine_code
     assert all("cpython-314-aarch64" in name for name in machine_code)

@@ -281,7 +281,7 @@ def test_one_message_twice_in_one_commit_writes_once(engine: Engine) -> None:
 
 def test_random_transfers_keep_the_sum_and_match_a_plain_model(engine: Engine) -> None:
     seed = random.randrange(2**32)
-    print(f"seed {seed}")
+    print(f"seed {seed}")  # noqa: T201  pytest shows it where the test fails
     chance = random.Random(seed)
     names = ["ann", "ben", "cid"]
     model = dict.fromkeys(names, 50)
