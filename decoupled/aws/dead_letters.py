@@ -215,7 +215,8 @@ class AwsDeadLetters:
         removed = [name for name in _STORY if name != "finished_at"]
         purged = self._change(
             letter.id,
-            "SET #status = :rejected, reason = :purged, finished_at = :now, workload = if_not_exists(workload, :workload)"
+            "SET #status = :rejected, reason = :purged, finished_at = :now"
+            ", workload = if_not_exists(workload, :workload)"
             f", accepted_at = if_not_exists(accepted_at, :accepted_at) REMOVE {_names(removed)}",
             "attribute_exists(dead)" if letter.recorded else "attribute_not_exists(pk) OR #status = :queued",
             {
