@@ -227,12 +227,12 @@ class Engine(RuleBasedStateMachine):
 
     @rule(
         messages=st.lists(sent, min_size=1, max_size=5, unique_by=lambda message: message.id),
-        kind=st.sampled_from(["plain", "add", "put", "reject"]),
+        kind=st.sampled_from(["plain", "add", "put", "emit", "reject"]),
     )
     def commit(self, messages: list[Message], kind: str) -> None:
         decided = [(message, self.decision(message, kind)) for message in messages]
         outcomes = self.table.commit(decided, self.model.now)
-        assert outcomes == [self.committed(message, kind) for message in messages]
+        assert outcomes == [self.committed(message, kind) for message in messages]  # all that is emitted is sent
 
     def decision(self, message: Message, kind: str) -> Commit | Reject:
         result = f'{{"by": "{message.id}"}}'
@@ -242,9 +242,14 @@ class Engine(RuleBasedStateMachine):
             case "put":
                 key = f"items/{message.workload}"
                 return Commit(result, [Put(key, {"by": message.id}, if_absent="taken"), Add("puts", {"n": 1})])
+            case "emit":
+                return Commit(result, [], [self.emitted(message)])
             case "reject":
                 return Reject("no")
         return Commit(result)
+
+    def emitted(self, message: Message) -> Message:
+        return Message(f"{message.id}-emitted", "readings", "{}", message.caller, message.accepted_at)
 
     def committed(self, message: Message, kind: str) -> Stored:
         """What the model says to `commit`."""
@@ -261,11 +266,14 @@ class Engine(RuleBasedStateMachine):
                 known.reason = "taken"
             case "put":
                 self.model.items.add(message.workload)
+            case "emit":
+                emitted = self.emitted(message)
+                self.model.messages.setdefault(emitted.id, Known(emitted, self.model.now))
             case "reject":
                 known.reason = "no"
         if known.reason is not None:
             known.status = "rejected"
-        return Stored(known.status, known.reason, emits=[] if known.reason is None else ())
+        return Stored(known.status, known.reason)
 
     # --- the process ----------------------------------------------------------
 
