@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
+from granian.rsgi import ProtocolClosed
+
 from decoupled import limits
 from decoupled.embedded.table import SqliteTable
 from decoupled.embedded.writer import Writer
@@ -107,7 +109,10 @@ class Gateway:
         """The body, within its limit, also when the client does not say how long it is."""
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) <= limits.WHOLE_BODY_BYTES:
-            return await exchange()
+            try:
+                return await exchange()
+            except ProtocolClosed:
+                raise _incomplete() from None
         chunks: list[bytes] = []
         size = 0
         try:
@@ -121,7 +126,13 @@ class Gateway:
                     raise Problem(503, "Too many large bodies at once.", resend="safe", retry_after_s=1)
         finally:
             self.buffered_bytes -= size
+        if length.isdecimal() and size != int(length):  # the pieces just end when the client leaves
+            raise _incomplete()
         return b"".join(chunks)
+
+
+def _incomplete() -> Problem:
+    return Problem(400, "The client left before its body was complete.", resend="safe")
 
 
 def _random_hex(digits: int) -> Iterator[str]:

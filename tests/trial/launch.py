@@ -2,11 +2,13 @@
 
 launch.py POINT NTH serve ...        ends itself with SIGKILL when that point is reached for the nth time
 launch.py full_disk FILE serve ...   has no space in its database for as long as FILE exists
-launch.py no_growth BYTES serve ...  cannot write files larger than that"""
+launch.py no_growth BYTES serve ...  cannot write files larger than that
+launch.py events FILE serve ...      writes down every event that a function gets, a JSON line each"""
 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import resource
 import signal
@@ -21,6 +23,7 @@ from decoupled import cli
 from decoupled.embedded import database, poller
 from decoupled.embedded.database import Database
 from decoupled.embedded.queue import SqliteQueue
+from functions import receiver, status
 
 Point = Callable[[Callable[[], None]], None]
 
@@ -132,6 +135,8 @@ def main() -> None:
     del sys.argv[1:3]
     if point == "full_disk":
         _no_space_while(Path(argument))
+    elif point == "events":
+        _write_down_events(Path(argument))
     elif point == "no_growth":
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(argument), resource.RLIM_INFINITY))
     else:
@@ -149,6 +154,20 @@ def _no_space_while(file: Path) -> None:
         begin(self)
 
     Database.begin = begin_limited  # type: ignore[method-assign]
+
+
+def _write_down_events(file: Path) -> None:
+    for function, name in ((receiver, "admit"), (status, "handle")):
+        setattr(function, name, _writing_down(getattr(function, name), file))
+
+
+def _writing_down(original: Callable[..., Any], file: Path) -> Callable[..., Any]:
+    def replacement(event: Any, *args: Any, **kwargs: Any) -> Any:
+        with file.open("a") as lines:
+            lines.write(json.dumps(event) + "\n")
+        return original(event, *args, **kwargs)
+
+    return replacement
 
 
 def _die_at(point: Point, nth: int) -> None:
