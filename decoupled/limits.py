@@ -9,6 +9,7 @@ MAX_REQUEST_BYTES = 4 * MIB  # Lambda takes 6 MB with the body as a JSON string,
 MAX_ENTRY_BYTES = 256 * KIB  # leaves room in a DynamoDB item (400 KB) to keep a dead letter's body with its story
 MAX_BATCH_ENTRIES = 1_000  # a JSON array; 100 SendMessageBatch calls fit API Gateway's 30 s
 MAX_BUFFERED_BYTES = 64 * MIB  # of bodies being read by the embedded gateway, over all clients
+MAX_DISCARDED_BYTES = 16 * MIB  # of a body over its limit; a longer one is not read at all
 WHOLE_BODY_BYTES = 64 * KIB  # a body of at most this is taken in one piece
 MAX_CLIENTS = 1_024  # requests at once; further connections wait in the kernel
 HEADER_READ_TIMEOUT_MS = 10_000  # for a client to send its request line and headers

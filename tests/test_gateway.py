@@ -276,8 +276,13 @@ def test_a_chunked_body_is_taken_whole(server: Server, client: Client) -> None:
     assert server.wait_until("processed", answer.headers["location"])[0]["result"] == json.loads(ENTRY)
 
 
-def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(client: Client) -> None:
-    client.post(b"", "content-type: application/json", length=limits.MAX_REQUEST_BYTES + 1)
+@pytest.mark.parametrize(
+    ("length", "headers"), [(1 << 30, []), (limits.MAX_REQUEST_BYTES + 1, ["expect: 100-continue"])]
+)
+def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(
+    client: Client, length: int, headers: list[str]
+) -> None:
+    client.post(b"", "content-type: application/json", *headers, length=length)
     answer = client.answer()
     assert answer.status == 413
     assert answer.headers["content-type"] == "application/problem+json"

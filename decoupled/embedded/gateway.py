@@ -113,6 +113,11 @@ class Gateway:
                 return await exchange()
             except ProtocolClosed:
                 raise _incomplete() from None
+        if length.isdecimal() and int(length) > limits.MAX_REQUEST_BYTES:
+            if int(length) <= limits.MAX_DISCARDED_BYTES and "expect" not in headers:
+                async for _ in exchange:  # most clients look for an answer only when they have sent everything
+                    pass
+            raise _too_large()
         chunks: list[bytes] = []
         size = 0
         try:
@@ -121,7 +126,7 @@ class Gateway:
                 size += len(chunk)
                 self.buffered_bytes += len(chunk)
                 if size > limits.MAX_REQUEST_BYTES:
-                    raise Problem(413, f"The body is over {limits.MAX_REQUEST_BYTES} bytes.")
+                    raise _too_large()
                 if self.buffered_bytes > limits.MAX_BUFFERED_BYTES:
                     raise Problem(503, "Too many large bodies at once.", resend="safe", retry_after_s=1)
         finally:
@@ -129,6 +134,10 @@ class Gateway:
         if length.isdecimal() and size != int(length):  # the pieces just end when the client leaves
             raise _incomplete()
         return b"".join(chunks)
+
+
+def _too_large() -> Problem:
+    return Problem(413, f"The body is over {limits.MAX_REQUEST_BYTES} bytes.")
 
 
 def _incomplete() -> Problem:
