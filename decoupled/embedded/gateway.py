@@ -181,7 +181,7 @@ def _allowed(method: str, wanted: str, route: str) -> str:
 # --- the event ----------------------------------------------------------------
 
 # API Gateway hands over these as text, and everything else as base64.
-_TEXT = re.compile(r"(?:text/|application/(?:json|xml|javascript)\b)")
+_TEXT = re.compile(r"(?:text/|application/(?:json|xml|javascript)\s*(?:;|$))")
 
 
 def to_event(scope: Scope, route: str, path_parameters: dict[str, str], now_ms: int) -> dict[str, Any]:
