@@ -26,7 +26,7 @@ class Problem(Exception):  # noqa: N818  named as in RFC 9457
 
     `errors` names bad fields, each `{"pointer": "#/lines/0/quantity", "detail": "..."}`. `resend` says what sending the
     request again would do: "safe" (nothing was accepted), "with_idempotency_key" (it may have been accepted; only the
-    same key makes a resend safe), or None (it would be refused again)."""
+    same key makes a resend safe), or None (it would be refused again). `allow`: what a 405 would take."""
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class Problem(Exception):  # noqa: N818  named as in RFC 9457
         errors: Sequence[Mapping[str, str]] = (),
         resend: str | None = None,
         retry_after_s: int | None = None,
+        allow: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -43,6 +44,7 @@ class Problem(Exception):  # noqa: N818  named as in RFC 9457
         self.errors = errors
         self.resend = resend
         self.retry_after_s = retry_after_s
+        self.allow = allow
 
     def body(self) -> dict[str, Any]:
         """The members of the problem object."""
@@ -63,6 +65,8 @@ class Problem(Exception):  # noqa: N818  named as in RFC 9457
         headers = {"content-type": "application/problem+json"}
         if self.retry_after_s is not None:
             headers["retry-after"] = str(self.retry_after_s)
+        if self.allow is not None:
+            headers["allow"] = self.allow
         return {"statusCode": self.status, "headers": headers, "body": msgspec.json.encode(self.body()).decode()}
 
 

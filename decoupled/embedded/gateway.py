@@ -174,7 +174,7 @@ def _route(method: str, path: str) -> tuple[str, dict[str, str]]:
 
 def _allowed(method: str, wanted: str, route: str) -> str:
     if method != wanted:
-        raise Problem(405, f"This takes {wanted}, not {method[:20]}.")
+        raise Problem(405, f"This takes {wanted}, not {method[:20]}.", allow=wanted)
     return route
 
 
