@@ -35,9 +35,10 @@ class Copy:
 class DeadLetterQueue:
     """One look at the queue, and what is done with what it found."""
 
-    def __init__(self, sqs: Any, url: str) -> None:
+    def __init__(self, sqs: Any, url: str, receive_wait_s: int = 1) -> None:
         self._sqs = sqs
         self._url = url
+        self._receive_wait_s = receive_wait_s
         self.copies: dict[str, list[Copy]] = {}  # by message id; still hidden
         self.cut_short = False
 
@@ -56,7 +57,7 @@ class DeadLetterQueue:
                     QueueUrl=self._url,
                     MaxNumberOfMessages=limits.RECEIVE_MAX,
                     VisibilityTimeout=HIDDEN_S,
-                    WaitTimeSeconds=1,
+                    WaitTimeSeconds=self._receive_wait_s,
                     MessageAttributeNames=["All"],
                     MessageSystemAttributeNames=["SentTimestamp"],
                 )

@@ -215,9 +215,9 @@ class AwsDeadLetters:
         removed = [name for name in _STORY if name != "finished_at"]
         purged = self._change(
             letter.id,
-            "SET #status = :rejected, reason = :purged, finished_at = :now"
-            ", workload = if_not_exists(workload, :workload)"
-            f", accepted_at = if_not_exists(accepted_at, :accepted_at) REMOVE {_names(removed)}",
+            "SET #status = :rejected, reason = :purged, finished_at = :now,"
+            " workload = if_not_exists(workload, :workload), accepted_at = if_not_exists(accepted_at, :accepted_at)"
+            f" REMOVE {_names(removed)}",
             "attribute_exists(dead)" if letter.recorded else "attribute_not_exists(pk) OR #status = :queued",
             {
                 ":rejected": {"S": "rejected"},

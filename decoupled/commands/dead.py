@@ -93,7 +93,7 @@ def list_(data: Path, stack: str | None, limit: int, as_json: bool, **filters: A
         if not total:
             click.echo("No dead letters." if not any(filters.values()) else "No dead letters match.")
             return
-        Console(soft_wrap=not sys.stdout.isatty()).print(_table(shown))
+        Console(width=None if sys.stdout.isatty() else 240).print(_table(shown))
         click.echo(f"{total:,} dead" + (f"; the oldest {limit} are shown (--limit)" if total > limit else ""))
 
 
@@ -149,8 +149,9 @@ def redrive(
 ) -> None:
     """Put dead letters back on the queue, with no attempts counted: by id, by filter, or --all. Repeating it, after a
     crash of this command too, is safe: a message has its effects once."""
+    _check_choice(message_ids, everything, filters)
     with _opened(data, stack) as store:
-        missing, chosen = _choose(store, message_ids, everything, filters)
+        missing, chosen = _choose(store, message_ids, filters)
         _plan(chosen(), "would be redriven" if dry_run else "to redrive")
         if not dry_run:
             _report(letters.apply(chosen(), store.redrive, _tell_failures, rate))
@@ -167,8 +168,9 @@ def purge(
     data: Path, stack: str | None, message_ids: Sequence[str], everything: bool, yes: bool, **filters: Any
 ) -> None:
     """Give dead letters up, for good: their bodies are deleted, their records say so. Export them first."""
+    _check_choice(message_ids, everything, filters)
     with _opened(data, stack) as store:
-        missing, chosen = _choose(store, message_ids, everything, filters)
+        missing, chosen = _choose(store, message_ids, filters)
         total = _plan(chosen(), "to purge")
         if (
             total
@@ -180,13 +182,16 @@ def purge(
     _fail_for(missing)
 
 
-def _choose(
-    store: DeadLetters, message_ids: Sequence[str], everything: bool, filters: dict[str, Any]
-) -> tuple[list[str], Callable[[], Iterable[DeadLetter]]]:
-    """Ids that are not dead; and a way to walk what was chosen, which asks the store anew each time."""
+def _check_choice(message_ids: Sequence[str], everything: bool, filters: dict[str, Any]) -> None:
     by_filter = any(value is not None for value in filters.values())
     if bool(message_ids) + everything + by_filter != 1:
         raise click.UsageError("choose by ids, or by filters, or --all")
+
+
+def _choose(
+    store: DeadLetters, message_ids: Sequence[str], filters: dict[str, Any]
+) -> tuple[list[str], Callable[[], Iterable[DeadLetter]]]:
+    """Ids that are not dead; and a way to walk what was chosen, which asks the store anew each time."""
     if not message_ids:
         wanted = _wanted(filters)
         return [], lambda: store.find(wanted)
