@@ -26,7 +26,7 @@ SLOWEST_CALL_S = READ_TIMEOUT_S * ATTEMPTS + 1.0
 
 
 def client(service: str, read_timeout_s: float = READ_TIMEOUT_S) -> Any:
-    """A client for `sqs` or `dynamodb`: Region, credentials and AWS_ENDPOINT_URL come from the environment."""
+    """A client for `sqs` or `dynamodb`, or what a tool asks besides: Region, credentials and AWS_ENDPOINT_URL come from the environment."""
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=read_timeout_s,
@@ -52,7 +52,7 @@ class _Loader(Loader):  # type: ignore[misc]  # botocore has no types
     """Knows what it is asked for: botocore would look through the directories of its four hundred services first."""
 
     def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002  of botocore's interface
-        return ["dynamodb", "sqs"]
+        return ["cloudformation", "cloudwatch", "dynamodb", "sqs"]
 
 
 def code(error: Exception) -> str:
