@@ -23,11 +23,9 @@ def environment(endpoint: str) -> dict[str, str]:
 
 
 @contextmanager
-def running(directory: Path, extra: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Start it on a free port of the loopback; its URL; stop it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def running(directory: Path, extra: Mapping[str, str] | None = None, port: int | None = None) -> Iterator[str]:
+    """Start it on a port of the loopback, a free one by default; its URL; stop it."""
+    port = port or free_port()
     endpoint = f"http://127.0.0.1:{port}"
     settings = {
         "BIND_HOST": "127.0.0.1",
@@ -49,6 +47,14 @@ def running(directory: Path, extra: Mapping[str, str] | None = None) -> Iterator
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def free_port() -> int:
+    """One that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _start(log: IO[bytes], directory: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:

@@ -26,7 +26,7 @@ SLOWEST_CALL_S = READ_TIMEOUT_S * ATTEMPTS + 1.0
 
 
 def client(service: str, read_timeout_s: float = READ_TIMEOUT_S) -> Any:
-    """A client for `sqs` or `dynamodb`, or what a tool asks besides: Region, credentials and AWS_ENDPOINT_URL come from the environment."""
+    """A client for a service that `_Loader` knows: Region, credentials, AWS_ENDPOINT_URL come from the environment."""
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=read_timeout_s,
