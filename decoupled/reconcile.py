@@ -4,7 +4,6 @@ id is asked until its record is final, so that "lost" is found and not assumed."
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from decoupled.spike import Accepted, Plan, Sent, address, order
+from decoupled.spike import Accepted, Plan, Sent, address, ask, order
 
 FINAL = ("processed", "rejected", "dead")
 ENOUGH_QUEUED = 200  # unfinished answers in a row: messages are taken in turn, so the rest need not be asked yet
@@ -89,7 +88,7 @@ async def _ask_all(
     async def connection() -> None:
         nonlocal unfinished_in_a_row
         for accepted in asked:
-            status, record = await _get(plan, client, accepted.id)
+            status, record, _ = await ask(plan, client, "GET", f"/orders/{accepted.id}")
             if status == 200 and record["status"] in FINAL:
                 unfinished_in_a_row = 0
                 _settle(plan, accepted, record, account)
@@ -141,14 +140,6 @@ def count_effects(plan: Plan, effects: Mapping[str, int], account: Account) -> N
         count = effects.get(address(plan.run, number), 0)
         if count > 1:
             account.double.append(f"order {number} has {count} records")
-
-
-async def _get(plan: Plan, client: aiohttp.ClientSession, message_id: str) -> tuple[int, Mapping[str, Any]]:
-    try:
-        async with client.get(f"{plan.url}/orders/{message_id}") as response:
-            return response.status, json.loads(await response.read())
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-        return 0, {}
 
 
 def _ms(text: str) -> float:

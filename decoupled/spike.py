@@ -31,6 +31,9 @@ class Plan:
     run: str
     rate: float | None = None  # orders a second; None: as fast as they are answered
     headers: Mapping[str, str] = field(default_factory=dict)
+    sign: Callable[[str, str, Mapping[str, str], bytes], Mapping[str, str]] = lambda _method, _url, headers, _body: (
+        headers
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +84,14 @@ def session(plan: Plan) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=plan.connections),
         timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
-        headers=dict(plan.headers),
     )
 
 
 async def send(
     plan: Plan, client: aiohttp.ClientSession, ledger: IO[str], on_answer: Callable[[Sent], None] = lambda _: None
 ) -> Sent:
-    """Send every order until it is answered for good, `connections` at a time. The ledger gets each id before the next
-    order is sent on its connection."""
+    """Send every order until it is answered for good, `connections` at a time. The ledger, line-buffered,
+    gets each id before the next order is sent on its connection."""
     sent = Sent()
     numbers = iter(range(plan.orders))
     started = time.monotonic()
@@ -107,7 +109,6 @@ async def send(
             on_answer(sent)
 
     await asyncio.gather(*(connection() for _ in range(min(plan.connections, plan.orders))))
-    ledger.flush()
     return sent
 
 
@@ -142,12 +143,24 @@ async def _resend(plan: Plan, client: aiohttp.ClientSession, accepted: Accepted,
 
 
 async def _post(plan: Plan, client: aiohttp.ClientSession, number: int) -> tuple[int, dict[str, Any], float]:
-    """Status (0: no answer), the answer's object, and the seconds of its Retry-After."""
     body, _ = order(plan.run, number)
+    headers = {"content-type": "application/json", "idempotency-key": f'"{_key(plan, number)}"'}
+    return await ask(plan, client, "POST", "/orders", headers, json.dumps(body).encode())
+
+
+async def ask(
+    plan: Plan,
+    client: aiohttp.ClientSession,
+    method: str,
+    path: str,
+    headers: Mapping[str, str] | None = None,
+    body: bytes = b"",
+) -> tuple[int, dict[str, Any], float]:
+    """One request: status (0: no answer), the answer's object, and the seconds of its Retry-After."""
+    url = plan.url + path
+    signed = plan.sign(method, url, {**plan.headers, **(headers or {})}, body)
     try:
-        async with client.post(
-            f"{plan.url}/orders", json=body, headers={"idempotency-key": f'"{_key(plan, number)}"'}
-        ) as response:
+        async with client.request(method, url, data=body or None, headers=signed) as response:
             retry_after = response.headers.get("retry-after", "")
             answer = json.loads(await response.read())
             return response.status, answer, float(retry_after) if retry_after.isdecimal() else 0.0

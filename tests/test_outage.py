@@ -6,13 +6,17 @@ import asyncio
 import json
 import logging
 import random
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from msgspec import Struct
 
 from decoupled import limits
+from decoupled.embedded import outage
 from decoupled.embedded.database import Database
+from decoupled.embedded.outage import Outage
 from decoupled.embedded.queue import SqliteQueue
 from decoupled.engine import NotStored
 from decoupled.workload import Effects, Message, Unavailable, Workload, load
@@ -182,6 +186,51 @@ def test_a_store_that_comes_and_goes_kills_nothing(seeded: random.Random) -> Non
         assert server.statuses() == {"processed": 2_000}
 
     run(flapping())
+
+
+# --- an outage on request -----------------------------------------------------------
+
+
+def outage_of(tmp_path: Path, clock: ManualClock) -> Outage:
+    """That of a directory, which looks at its file each time."""
+    seconds = iter(range(1_000_000))
+    return Outage(tmp_path, clock, lambda: next(seconds))
+
+
+def test_an_outage_begins_with_its_file_and_ends_by_itself(tmp_path: Path) -> None:
+    clock = ManualClock(time.time_ns() // 1_000_000)
+    look = outage_of(tmp_path, clock)
+    assert look() is None
+    outage.begin(tmp_path, 60)
+    assert look() == "an outage is simulated"
+    clock.advance(59)
+    assert look() is not None
+    clock.advance(2)
+    assert look() is None
+
+
+def test_an_outage_can_be_ended_early(tmp_path: Path) -> None:
+    look = outage_of(tmp_path, ManualClock(time.time_ns() // 1_000_000))
+    outage.begin(tmp_path, 60)
+    assert look() is not None
+    outage.end(tmp_path)
+    assert look() is None
+    outage.end(tmp_path)
+
+
+def test_no_file_makes_an_outage_longer_than_the_limit(tmp_path: Path) -> None:
+    clock = ManualClock(time.time_ns() // 1_000_000)
+    look = outage_of(tmp_path, clock)
+    (tmp_path / "outage").write_text("9" * 18)
+    assert look() is not None
+    clock.advance(limits.MAX_OUTAGE_S + 60)
+    assert look() is None
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1", "1e99", "²"])
+def test_a_file_that_says_nothing_sensible_is_no_outage(tmp_path: Path, text: str) -> None:
+    (tmp_path / "outage").write_text(text)
+    assert outage_of(tmp_path, ManualClock(time.time_ns() // 1_000_000))() is None
 
 
 # --- poison ------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import json
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +21,7 @@ from decoupled import reconcile
 from decoupled.reconcile import Account, count_effects
 from decoupled.spike import Accepted, Plan, Sent, address, order
 from tests.server import DECOUPLED, Server, serving, wait_for
+from tests.test_orders_script import KEY, SECRET, TOKEN, endpoint, front, signed  # noqa: F401  two are fixtures
 from workloads.orders import Order, total
 
 
@@ -118,6 +119,20 @@ def test_where_nobody_answers_orders_are_given_up_and_it_says_so(
 
     sent = asyncio.run(attempt())
     assert (sent.accepted, sent.given_up, sent.tried_again) == ([], 3, 6)
+
+
+def test_it_signs_every_request_for_an_api_that_asks_for_iam(
+    front: Callable[..., str],  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = front(admits=signed)
+    arguments = ("--orders", "20", "--url", url, "--data", str(tmp_path), "--within", "20s")
+    assert "refused 20: 403" in spike(*arguments, status=3)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN)
+    assert "accepted 20 = processed 20" in spike(*arguments, "--aws-sigv4", "eu-west-1")
 
 
 # --- it notices --------------------------------------------------------------------------

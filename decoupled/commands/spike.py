@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import secrets
 import sys
 import tempfile
@@ -36,6 +37,7 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 @click.option("--within", type=DURATION, default="10m", show_default=True, help="Time for all to be processed.")
 @click.option("--ledger", type=click.Path(path_type=Path, dir_okay=False), help="File for every id that got a 202.")
 @click.option("--header", "headers", multiple=True, help="Send this with each request: 'Authorization: Bearer ...'.")
+@click.option("--aws-sigv4", "region", metavar="REGION", help="Sign for API Gateway in that Region, as IAM asks for.")
 def spike(
     orders: int,
     url: str | None,
@@ -46,6 +48,7 @@ def spike(
     within: float,
     ledger: Path | None,
     headers: Sequence[str],
+    region: str | None,
 ) -> None:
     """Send orders at a rate, then account for every one: processed + rejected + queued + dead = accepted.
 
@@ -62,6 +65,8 @@ def spike(
         rate = rate or orders / (2 * outage_s)
     run = f"spike-{secrets.token_hex(4)}"
     plan = Plan(url, orders, connections, run, rate, _headers(headers))
+    if region is not None:
+        plan = _signing(plan, region)
     ledger = ledger or Path(tempfile.gettempdir()) / f"{run}.jsonl"
     with refusals():
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
@@ -91,6 +96,13 @@ def _headers(lines: Sequence[str]) -> Mapping[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
+def _signing(plan: Plan, region: str) -> Plan:
+    from decoupled.aws.signing import Signer
+
+    with refusals():
+        return dataclasses.replace(plan, sign=Signer(region))
+
+
 Window = tuple[float, float] | None  # of the outage, in time.monotonic()
 
 
@@ -99,7 +111,7 @@ async def _spike(
 ) -> tuple[Sent, Account, Window]:
     window: Window = None
     quarter = max(1, plan.orders // 4)
-    with _progress() as progress, ledger.open("w") as lines:
+    with _progress() as progress, ledger.open("w", buffering=1) as lines:
         accepting = progress.add_task("accepted", total=plan.orders)
         finishing = progress.add_task("finished", total=plan.orders)
 
