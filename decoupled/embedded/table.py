@@ -58,10 +58,8 @@ class SqliteTable:
                 return stored
             if items:
                 self.database.executemany("INSERT OR REPLACE INTO items (key, item) VALUES (?, ?)", items)
-            if decision.emits:
-                insert(
-                    self.database, decision.emits, now_ms
-                )  # sent if and only if the record is stored: one transaction
+            if decision.emits:  # sent if and only if the record is stored: one transaction
+                insert(self.database, decision.emits, now_ms)
             return stored
         return self._finish(message, "rejected", None, decision.reason, now_ms)
 
