@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
-from granian.rsgi import ProtocolClosed
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # named there without __all__
 
 from decoupled import limits
 from decoupled.embedded.table import SqliteTable
@@ -56,7 +56,7 @@ class Exchange(Protocol):
 
 
 class Gateway:
-    """The ASGI application."""
+    """The RSGI application."""
 
     def __init__(
         self,
