@@ -31,6 +31,8 @@ POINTS = (
     "after_insert",
     "before_commit_of_a_send",
     "after_commit_of_a_send",
+    "before_commit_of_a_send_at_once",  # with its claim: a worker has room
+    "after_commit_of_a_send_at_once",
     "after_claim",
     "before_commit_of_a_claim",
     "after_commit_of_a_claim",
@@ -42,7 +44,7 @@ POINTS = (
 )
 CLIENTS = 6
 ACCOUNTS = 7
-RANDOM_KILLS = 26
+RANDOM_KILLS = 22
 WORKER_KILLS = 25
 
 

@@ -58,6 +58,14 @@ def _after(owner: Any, name: str) -> Point:
     return arm
 
 
+def _either(*points: Point) -> Point:
+    def arm(reached: Callable[[], None]) -> None:
+        for point in points:
+            point(reached)
+
+    return arm
+
+
 def _around_commit(owner: Any, name: str, where: Callable[[Any, str], Point]) -> Point:
     """At the commit of a transaction in which that was called."""
 
@@ -116,9 +124,11 @@ def _watch(file: Path) -> None:
 POINTS: dict[str, Point] = {
     "before_begin": _before(Database, "begin"),
     "after_begin": _after(Database, "begin"),
-    "after_insert": _after(SqliteQueue, "insert"),
+    "after_insert": _either(_after(SqliteQueue, "insert"), _after(SqliteQueue, "insert_claimed")),
     "before_commit_of_a_send": _around_commit(SqliteQueue, "insert", _before),
     "after_commit_of_a_send": _around_commit(SqliteQueue, "insert", _after),
+    "before_commit_of_a_send_at_once": _around_commit(SqliteQueue, "insert_claimed", _before),
+    "after_commit_of_a_send_at_once": _around_commit(SqliteQueue, "insert_claimed", _after),
     "after_claim": _after(SqliteQueue, "claim"),
     "before_commit_of_a_claim": _around_commit(SqliteQueue, "claim", _before),
     "after_commit_of_a_claim": _around_commit(SqliteQueue, "claim", _after),
