@@ -86,11 +86,17 @@ def _process_again(
             failed += settle([(delivery, sick)], queue, table, policy)
         elif record.status in FINAL:
             failed += settle([(delivery, DUPLICATE)], queue, table, policy)
-        elif record.attempts > policy.max_attempts:
+        elif record.attempts > policy.max_attempts and _crashes_explain(record, delivery):
             failed += settle([(delivery, _never_returned(record))], queue, table, policy, counted=True)
         else:
             failed += settle([(delivery, decide_one(delivery))], queue, table, policy, counted=True)
     return failed
+
+
+def _crashes_explain(record: Record, delivery: Delivery) -> bool:
+    """What kills its process leaves a mark at every delivery. A table that is sick on and off leaves one now and then:
+    the start is counted, and neither the commit nor the taking back gets through."""
+    return 2 * record.attempts > delivery.receive_count
 
 
 def _never_returned(record: Record) -> Failure:

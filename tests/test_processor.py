@@ -721,3 +721,19 @@ def test_duplicates_apply_nothing() -> None:
     (outcome,) = table.commit([(message, settlement.DUPLICATE)], 2)
     assert outcome.duplicate
     assert table.records == before
+
+
+def test_a_table_that_is_sick_on_and_off_makes_no_dead_letter_of_a_good_message() -> None:
+    source = EventSource()
+    (message_id,) = source.send("")
+    stuck_mark = [None, "throttled", "throttled"]  # the start is counted; neither commit nor taking back gets through
+    rounds = MAX_ATTEMPTS + 3
+    answers = iter(["throttled", *[*stuck_mark, "throttled", "throttled", "throttled"] * rounds])
+    source.table.sick = lambda _method, _message_id: next(answers, None)
+    for _ in range(1 + 4 * rounds):
+        source.invoke()
+        source.clock.now_ms = min(row.visible_at for row in source.queue.rows)
+    assert source.table.records[message_id].attempts == rounds > MAX_ATTEMPTS
+    source.run()
+    assert source.queue.dead_letters == {}
+    assert source.status(message_id) == "processed"
