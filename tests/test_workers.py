@@ -51,7 +51,7 @@ def hazardous(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server
         server.end()
 
 
-def error_of(server: Server, message_id: str) -> tuple[str, str, int]:
+def error_of(server: Server, message_id: str) -> tuple[str | None, str | None, int]:
     ((error_type, error, attempts),) = server.rows(
         "SELECT error_type, error, attempts FROM messages WHERE id = ?", message_id
     )
@@ -70,7 +70,8 @@ def test_a_bad_message_dies_alone_and_those_around_it_are_processed(
     (record,) = server.wait_until("dead", f"/hazards/{bad}", seconds=60)
     error_type, error, attempts = error_of(server, bad)
     expected_type, expected_error = FATAL[act]
-    assert (expected_type in error_type, expected_error in error) == (True, True), (error_type, error)
+    assert expected_type in (error_type or "")
+    assert expected_error in (error or "")
     assert record["attempts"] == attempts == 2
 
 
