@@ -36,7 +36,7 @@ def typed() -> Iterator[str]:
         yield from (line for line in block.splitlines() if line.startswith("decoupled "))
 
 
-@pytest.mark.parametrize("line", typed())
+@pytest.mark.parametrize("line", list(typed()))
 def test_a_command_of_the_page_is_understood(line: str) -> None:
     """Every name and option is one that the command has."""
     words = line.split()[1:]

@@ -68,6 +68,10 @@ class InlineWriter:
         self.loop.call_later(self.takes_s(), self._run, operation, future)
         return future
 
+    def take_spare(self, wanted: int) -> int:
+        """All of them: no front competes."""
+        return wanted
+
     def _run(self, operation: Callable[[], T], future: asyncio.Future[T]) -> None:
         try:
             with self.database.transaction():
