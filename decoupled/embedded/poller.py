@@ -104,19 +104,23 @@ class Poller:
 
     # --- fresh messages ---------------------------------------------------------------
 
-    def room(self) -> int:
-        """How many fresh messages can go to the workers in the transaction that accepts them."""
-        if not self._caught_up or self._claiming or self._waiting or self.stopping:
+    def take(self, fresh: int) -> int:
+        """How many of the fresh messages go to the workers in the transaction that accepts them. The others are left to
+        a claim, which may be in the same transaction."""
+        taken = min(fresh, self._room(), MAX_WINDOW * limits.RECEIVE_MAX)
+        if taken < fresh:
+            self._caught_up = False
+        return taken
+
+    def _room(self) -> int:
+        if not self._caught_up or self._waiting or self.stopping:
             return 0
         if self.options.rate or self.breakers.open():
             return 0  # they are claimed, where rate and breakers are looked at message by message
-        wanted = int(self._room_s() / max(self._message_s.values(), default=FIRST_GUESS_S))
-        return min(wanted, MAX_WINDOW * limits.RECEIVE_MAX)
+        return int(self._room_s() / max(self._message_s.values(), default=FIRST_GUESS_S))
 
-    def sent(self, claimed: list[Delivery], left_visible: bool) -> None:
-        """Fresh messages are on the disk: these of them in flight, and others, perhaps, to be claimed."""
-        if left_visible:
-            self._caught_up = False
+    def sent(self, claimed: list[Delivery]) -> None:
+        """Fresh messages are on the disk, and these of them in flight."""
         by_workload: dict[str, list[Delivery]] = {}
         for delivery in claimed:
             by_workload.setdefault(delivery.message.workload, []).append(delivery)

@@ -43,7 +43,6 @@ class _Group:
     operations: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = field(default_factory=list)
     results: list[tuple[Any, Exception | None]] = field(default_factory=list)  # of the operations
     claimed: list[Delivery] = field(default_factory=list)  # of the sends, handed out at once
-    left_visible: bool = False  # and whether others were not
 
 
 class Taker(Protocol):
@@ -51,12 +50,12 @@ class Taker(Protocol):
 
     visibility_timeout_s: float
 
-    def room(self) -> int:
-        """How many fresh messages it would take now: none while older ones wait."""
+    def take(self, fresh: int) -> int:
+        """How many of the fresh messages it takes at once: none while older ones wait."""
         ...
 
-    def sent(self, claimed: list[Delivery], left_visible: bool) -> None:
-        """Sends are on the disk: these of them in flight, and others, perhaps, visible."""
+    def sent(self, claimed: list[Delivery]) -> None:
+        """Sends are on the disk, and these of them in flight."""
         ...
 
 
@@ -138,12 +137,11 @@ class Writer:
 
     def _insert(self, group: _Group) -> None:
         messages = [message for messages, _ in group.sends for message in messages]
-        at_once = self.taker.room()
+        at_once = self.taker.take(len(messages))
         if at_once:
             group.claimed = self.queue.insert_claimed(messages[:at_once], self.taker.visibility_timeout_s)
         if len(messages) > at_once:
             self.queue.insert(messages[at_once:])
-            group.left_visible = True
 
     def _attempt(self, operation: Callable[[], Any]) -> tuple[Any, Exception | None]:
         try:
@@ -189,7 +187,7 @@ class Writer:
             else:
                 waiting.set_exception(error)
         if group.sends:
-            self.taker.sent(group.claimed, group.left_visible)
+            self.taker.sent(group.claimed)
 
     def _failed(self, group: _Group, error: Exception) -> None:
         self.failure = str(error)
