@@ -31,8 +31,6 @@ POINTS = (
     "after_insert",
     "before_commit_of_a_send",
     "after_commit_of_a_send",
-    "before_commit_of_a_send_at_once",  # with its claim: a worker has room
-    "after_commit_of_a_send_at_once",
     "after_claim",
     "before_commit_of_a_claim",
     "after_commit_of_a_claim",
@@ -44,7 +42,7 @@ POINTS = (
 )
 CLIENTS = 6
 ACCOUNTS = 7
-RANDOM_KILLS = 22
+RANDOM_KILLS = 24
 WORKER_KILLS = 25
 
 
@@ -144,6 +142,24 @@ def test_nothing_is_lost_or_done_twice_in_fifty_crashes(server: Server, seed: in
         before = len(load.accepted)
         wait_for(lambda: len(load.accepted) > before)  # it serves on
     _account_for_everything(server, load)
+
+
+@pytest.mark.parametrize("point", ["after_insert", "before_commit_of_a_send", "after_commit_of_a_send"])
+def test_a_message_that_an_idle_server_hands_to_a_worker_at_once_is_sent_again_safely(
+    server: Server, point: str
+) -> None:
+    server.spawn(*LAUNCH, point, "1")
+    server.wait_until_up()
+    entry, headers = {"account": 1, "amount": 3}, {"idempotency_key": '"once"'}
+    with pytest.raises((OSError, http.client.HTTPException)):
+        server.post("/ledger", entry, **headers)
+    assert server.wait() == -signal.SIGKILL, server.logged()
+    server.start()
+    ((before,),) = server.rows("SELECT count(*) FROM messages WHERE workload = 'ledger'")
+    assert before == (1 if point == "after_commit_of_a_send" else 0)
+    location = server.post("/ledger", entry, **headers).headers["location"]
+    server.wait_until("processed", location)
+    assert server.get("/ledger/accounts/1").json == {"entries": 1, "total": 3}
 
 
 def test_killed_workers_lose_nothing(server: Server, seed: int) -> None:

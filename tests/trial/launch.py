@@ -58,10 +58,20 @@ def _after(owner: Any, name: str) -> Point:
     return arm
 
 
-def _either(*points: Point) -> Point:
+def _before_commit(owner: Any, name: str) -> Point:
+    return _around_commit(owner, name, _before)
+
+
+def _after_commit(owner: Any, name: str) -> Point:
+    return _around_commit(owner, name, _after)
+
+
+def _of_a_send(where: Callable[[Any, str], Point]) -> Point:
+    """Of either kind: to the queue, or at once to a worker that has room."""
+
     def arm(reached: Callable[[], None]) -> None:
-        for point in points:
-            point(reached)
+        for name in ("insert", "insert_claimed"):
+            where(SqliteQueue, name)(reached)
 
     return arm
 
@@ -124,18 +134,16 @@ def _watch(file: Path) -> None:
 POINTS: dict[str, Point] = {
     "before_begin": _before(Database, "begin"),
     "after_begin": _after(Database, "begin"),
-    "after_insert": _either(_after(SqliteQueue, "insert"), _after(SqliteQueue, "insert_claimed")),
-    "before_commit_of_a_send": _around_commit(SqliteQueue, "insert", _before),
-    "after_commit_of_a_send": _around_commit(SqliteQueue, "insert", _after),
-    "before_commit_of_a_send_at_once": _around_commit(SqliteQueue, "insert_claimed", _before),
-    "after_commit_of_a_send_at_once": _around_commit(SqliteQueue, "insert_claimed", _after),
+    "after_insert": _of_a_send(_after),
+    "before_commit_of_a_send": _of_a_send(_before_commit),
+    "after_commit_of_a_send": _of_a_send(_after_commit),
     "after_claim": _after(SqliteQueue, "claim"),
-    "before_commit_of_a_claim": _around_commit(SqliteQueue, "claim", _before),
-    "after_commit_of_a_claim": _around_commit(SqliteQueue, "claim", _after),
+    "before_commit_of_a_claim": _before_commit(SqliteQueue, "claim"),
+    "after_commit_of_a_claim": _after_commit(SqliteQueue, "claim"),
     "before_settle": _before(poller, "settle"),
-    "before_commit_of_a_settlement": _around_commit(poller, "settle", _before),
-    "after_commit_of_a_settlement": _around_commit(poller, "settle", _after),
-    "after_release": _around_commit(SqliteQueue, "release_in_flight", _after),
+    "before_commit_of_a_settlement": _before_commit(poller, "settle"),
+    "after_commit_of_a_settlement": _after_commit(poller, "settle"),
+    "after_release": _after_commit(SqliteQueue, "release_in_flight"),
     "checkpoint": _checkpoint,
 }
 
