@@ -30,8 +30,8 @@ T = TypeVar("T")
 
 BUSY_S = 1.0  # after a request, transactions are kept short for the next one,
 BUSY_SPARE = 64  # by handing out at most so many messages
-CREDIT = 1.125  # messages handed out for each accepted: a short queue shrinks, a long one does not slow the front
-MAX_CREDIT = 1_024.0
+CREDIT = 0.875  # messages handed out of a long queue for each that joins it: claiming costs more than handing on
+MAX_CREDIT = 1_024.0  # saved up while nothing waits, and enough to catch up with a short queue
 GATHER_S = 0.002  # how long an operation that is not a send may wait for one to share its commit with
 
 
@@ -99,7 +99,7 @@ class Writer:
 
     def take_spare(self, wanted: int) -> int:
         """How many of the wanted messages the transaction now being made may hand out. The front comes first: while
-        requests come, hardly more is handed out than is accepted, so that a long queue does not slow what joins it."""
+        requests come, no more is handed out than is accepted, so that a long queue does not slow what joins it."""
         if self._accepting or self._accepted_before:
             taken = min(wanted, int(self._credit) + 1)
             self._credit = max(0.0, self._credit - taken)
