@@ -13,6 +13,7 @@ busy server their commits then cost nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import sqlite3
 import threading
@@ -27,6 +28,8 @@ from decoupled.engine import Delivery, NotSent
 from decoupled.workload import Message
 
 T = TypeVar("T")
+
+log = logging.getLogger("decoupled.writer")
 
 BUSY_S = 1.0  # after a request, transactions are kept short for the next one,
 BUSY_SPARE = 64  # by handing out at most so many messages
@@ -128,7 +131,9 @@ class Writer:
                 self._credit = min(self._credit + self._accepting * CREDIT, MAX_CREDIT)
                 self._insert(group)
             group.results = [self._attempt(operation) for operation, _ in group.operations]
-        except (sqlite3.Error, StoreUnavailable) as error:
+        except Exception as error:  # whatever it was, those who wait are told
+            if not isinstance(error, (sqlite3.Error, StoreUnavailable)):
+                log.exception("a transaction could not be made")
             self.database.roll_back()
             self._failed(group, error)
             return
