@@ -158,7 +158,7 @@ def check(name: str, answer: dict[str, Any]) -> None:
 
 def read_counts(endpoint: str) -> dict[str, int]:
     """What the stub was asked since the last time."""
-    with urllib.request.urlopen(f"{endpoint}/counts") as answer:  # noqa: S310
+    with urllib.request.urlopen(f"{endpoint}/counts") as answer:  # noqa: S310  the stub that this run started
         counts: dict[str, int] = json.load(answer)
     return counts
 

@@ -11,7 +11,7 @@ import msgspec
 
 from decoupled import limits
 from decoupled.engine import Commit
-from decoupled.workload import Add, Effects, EffectsError, Emit, Message, Put, Workloads, Write
+from decoupled.workload import Add, Effects, EffectsError, Emit, Message, Put, Workloads, Write, decoder
 
 
 def encode(effects: Effects, message: Message, workloads: Workloads) -> Commit:
@@ -70,7 +70,7 @@ def _messages(emits: Sequence[Emit], message: Message, workloads: Workloads) -> 
             raise EffectsError(f"emits to {emit.workload!r}, which is not served here")
         body = _encode(emit.entry)
         try:
-            msgspec.json.decode(body, type=workloads[emit.workload].schema)
+            decoder(workloads[emit.workload].schema).decode(body)
         except msgspec.ValidationError as error:
             raise EffectsError(f"emits what {emit.workload!r} would refuse: {error}") from error
         if len(body) > limits.MAX_ENTRY_BYTES:

@@ -3,6 +3,7 @@ it; no I/O, no clock, no engine. A file in `workloads/` needs nothing else from 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
@@ -149,6 +150,12 @@ def load(names: Sequence[str]) -> dict[str, Workload]:
             if target not in loaded:
                 raise ValueError(f"workload {workload.name!r} emits to {target!r}: name that one too")
     return loaded
+
+
+@functools.cache
+def decoder(schema: Schema) -> msgspec.json.Decoder[Any]:
+    """The decoder of a schema, made once."""
+    return msgspec.json.Decoder(schema)
 
 
 def derived_id(*parts: str) -> str:

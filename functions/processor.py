@@ -28,7 +28,7 @@ import msgspec
 from decoupled import limits
 from decoupled.effects import encode
 from decoupled.engine import Decision, Delivery, Failure, FailureKind, Queue, Record, Reject, Table
-from decoupled.workload import Message, Rejected, Schema, Unavailable, Workloads, load
+from decoupled.workload import Message, Rejected, Unavailable, Workloads, decoder, load
 from functions.settlement import DUPLICATE, FINAL, Policy, settle
 
 log = logging.getLogger("decoupled.processor")
@@ -148,7 +148,7 @@ def decide(message: Message, workloads: Workloads, limit_s: float, whole_s: floa
     if workload is None:
         return Failure("failed", "UnknownWorkload", f"workload {message.workload!r} is not among those served here")
     try:
-        entry = _decoder(workload.schema).decode(message.body)
+        entry = decoder(workload.schema).decode(message.body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         return _failure("undecodable", error)
     except Exception as error:  # noqa: BLE001  the schema's own checks raised what is no verdict on the entry
@@ -183,11 +183,6 @@ def _failure(kind: FailureKind, error: BaseException, retry_after_s: float | Non
 def _text(error: BaseException) -> str:
     """What an exception says, as text that every store takes: bounded, and without unpaired surrogates."""
     return str(error)[: limits.MAX_ERROR_CHARS].encode(errors="replace").decode()
-
-
-@functools.cache
-def _decoder(schema: Schema) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(schema)
 
 
 class _TimeLimitExceeded(BaseException):

@@ -22,7 +22,7 @@ from decoupled import limits
 from decoupled.engine import NotSent, Queue
 from decoupled.http import Event, Problem, Response, answer
 from decoupled.validation import Fault, faults
-from decoupled.workload import Message, Schema, Workload, Workloads, derived_id, load
+from decoupled.workload import Message, Workload, Workloads, decoder, derived_id, load
 
 
 def handle(event: Event, queue: Queue, workloads: Workloads) -> Response:
@@ -67,7 +67,8 @@ def admit(
         message = Message(identify(entry, 0), workload.name, text, caller, now_ms)
         return Admission([message], None, {}, resend)
 
-    admission = Admission([], [], {}, resend)
+    indexes: list[int] = []
+    admission = Admission([], indexes, {}, resend)
     for index, raw in enumerate(_entries(body)):
         try:
             text, entry = _entry(bytes(raw), workload)
@@ -75,7 +76,7 @@ def admit(
             admission.refused[index] = problem
         else:
             admission.messages.append(Message(identify(entry, index), workload.name, text, caller, now_ms))
-            admission.indexes.append(index)  # type: ignore[union-attr]
+            indexes.append(index)
     return admission
 
 
@@ -179,12 +180,6 @@ def _named(raw: bytes, workload: Workload) -> list[Fault]:
         return faults(msgspec.json.decode(raw), workload.schema)
     except msgspec.ValidationError:
         return []  # JSON, with a number that no Python type holds
-
-
-@functools.cache
-def decoder(schema: Schema) -> msgspec.json.Decoder[Any]:
-    """The decoder of a schema, made once."""
-    return msgspec.json.Decoder(schema)
 
 
 def _idempotency_key(header: str | None) -> str | None:

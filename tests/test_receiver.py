@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from decoupled import limits
 from decoupled.engine import NotSent
 from decoupled.http import Response
-from decoupled.workload import Effects, Message, Workload, load
+from decoupled.workload import Effects, Message, Workload, decoder, load
 from functions import receiver
 from tests.events import ORDER, http_event, post
 from tests.model_engine import ManualClock, ModelQueue
@@ -412,6 +412,6 @@ def test_whatever_is_sent_gets_a_true_answer(body: bytes) -> None:
     assert (response["statusCode"] == 202) == bool(accepted)
     assert response["statusCode"] in (202, 400, 413, 422)
     for message in sent(queue):
-        receiver.decoder(WORKLOADS["orders"].schema).decode(message.body)
+        decoder(WORKLOADS["orders"].schema).decode(message.body)
     for entry in [answer] if "errors" in answer else answer.get("rejected", []):
         assert all(fault["pointer"].startswith("#") for fault in entry.get("errors", []))

@@ -46,7 +46,7 @@ def place(command: F) -> F:
         with refusals():
             return command(data=data or Path(".data"), stack=stack, **others)
 
-    return checked  # type: ignore[return-value]
+    return checked  # type: ignore[return-value]  # click hands it the two options that it declares
 
 
 class refusals:  # noqa: N801  used as a verb's object: `with refusals():`

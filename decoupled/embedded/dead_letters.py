@@ -40,7 +40,7 @@ class SqliteDeadLetters:
             SELECT {columns} FROM messages
             WHERE status = 'dead' AND (finished_at, seq) > (?, ?) AND finished_at <= ?
             ORDER BY finished_at, seq LIMIT ?
-            """,  # noqa: S608
+            """,  # noqa: S608  the columns are constants
             (*last, until, limits.TOOL_BATCH),
         ).fetchall():
             for row in page:
@@ -52,7 +52,7 @@ class SqliteDeadLetters:
     def get(self, message_id: str) -> DeadLetter | None:
         """As in the protocol."""
         row = self.database.execute(
-            f"SELECT {_COLUMNS}, body FROM messages WHERE id = ? AND status = 'dead'",  # noqa: S608
+            f"SELECT {_COLUMNS}, body FROM messages WHERE id = ? AND status = 'dead'",  # noqa: S608  the columns are constants
             (message_id,),
         ).fetchone()
         return None if row is None else _letter(row)
@@ -99,7 +99,7 @@ class SqliteDeadLetters:
             ON CONFLICT (id) DO UPDATE SET status = 'dead', reason = NULL, receive_count = 0,
                 {", ".join(f"{name} = excluded.{name}" for name in story)}
             WHERE status = 'rejected' AND reason = ?
-            """,  # noqa: S608
+            """,  # noqa: S608  the columns are constants
             (letter.id, *story.values(), PURGED),
         ).rowcount
         return Outcome("imported") if changed else self._not_dead(letter.id)

@@ -84,7 +84,7 @@ def _ask(server: str) -> tuple[dict[str, dict[str, Any]] | None, list[str]]:
     """The breakers' states, and what there is to note."""
     try:
         try:
-            with urllib.request.urlopen(f"{server}/health", timeout=HEALTH_TIMEOUT_S) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"{server}/health", timeout=HEALTH_TIMEOUT_S) as answer:  # noqa: S310  our own server, by http
                 body = answer.read()
         except urllib.error.HTTPError as refusal:
             body = refusal.read()  # 503 with the same members: it cannot accept, and says why

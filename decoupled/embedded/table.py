@@ -17,6 +17,7 @@ from decoupled.workload import Add, Message, Number, Put, Unavailable, Write
 
 # A column for each field, in the same order. A queued message's body is nobody's business but the queue's.
 _COLUMNS = ", ".join(Record.__struct_fields__[:-1]) + ", CASE status WHEN 'dead' THEN body END"
+_READ = f"SELECT {_COLUMNS} FROM messages WHERE id = ?"  # noqa: S608  the columns are a constant
 
 # `queued` and `dead` make way for a final record; a final record stays as it is.
 _FINISH = """
@@ -128,7 +129,7 @@ class SqliteTable:
     def get(self, message_id: str) -> Record | None:
         """The record, `queued` from the moment the message is accepted."""
         self._refuse_in_outage()
-        row = self.database.execute(f"SELECT {_COLUMNS} FROM messages WHERE id = ?", (message_id,)).fetchone()  # noqa: S608
+        row = self.database.execute(_READ, (message_id,)).fetchone()
         return None if row is None else record_of(row)
 
     def count_attempt(self, message: Message, failure: Failure | None, now_ms: int, by: int = 1) -> Record:
@@ -150,7 +151,7 @@ class SqliteTable:
                 """,
                 (by, error_type, error, failed_at, failed_at, message.id),
             )
-            row = self.database.execute(f"SELECT {_COLUMNS} FROM messages WHERE id = ?", (message.id,)).fetchone()  # noqa: S608
+            row = self.database.execute(_READ, (message.id,)).fetchone()
         return record_of(row)
 
     def mark_dead(self, record: Record) -> bool:
