@@ -18,8 +18,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -154,7 +153,7 @@ def decide(message: Message, workloads: Workloads, limit_s: float, whole_s: floa
     except Exception as error:  # noqa: BLE001  the schema's own checks raised what is no verdict on the entry
         return _failure("failed", error)
     try:
-        with _time_limit(limit_s):
+        with _TimeLimit(limit_s):
             effects = workload.process(entry, message)
         return encode(effects, message, workloads)
     except Rejected as verdict:
@@ -189,20 +188,24 @@ class _TimeLimitExceeded(BaseException):
     pass
 
 
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Interrupt what runs longer than that. Only the main thread can be interrupted, and there a function runs."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+class _TimeLimit:
+    """Interrupt what runs longer than that. Only the main thread can be interrupted, and there a function runs. The
+    handler stays in place: setting it anew for each message would cost more than most messages take."""
 
-    previous = signal.signal(signal.SIGALRM, _interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds, INTERRUPT_AGAIN_S)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+    __slots__ = ("_seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds if threading.current_thread() is threading.main_thread() else 0.0
+
+    def __enter__(self) -> None:
+        if self._seconds:
+            if signal.getsignal(signal.SIGALRM) is not _interrupt:
+                signal.signal(signal.SIGALRM, _interrupt)
+            signal.setitimer(signal.ITIMER_REAL, self._seconds, INTERRUPT_AGAIN_S)
+
+    def __exit__(self, *_: object) -> None:
+        if self._seconds:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -260,3 +260,38 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+class Client:
+    """A bare connection: sends any bytes, reads answers one by one."""
+
+    def __init__(self, server: Server) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        self.file = self.socket.makefile("rb")
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.file.close()
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def post(self, body: bytes, *headers: str, path: str = "/ledger", length: int | None = None) -> None:
+        size = len(body) if length is None else length
+        lines = [f"POST {path} HTTP/1.1", "host: shop.example", f"content-length: {size}", *headers]
+        self.send("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+
+    def answer(self, *, to_head: bool = False) -> Answer:
+        status = int(self.file.readline().split()[1])
+        headers = {}
+        while line := self.file.readline().strip():
+            name, _, value = line.decode("latin-1").partition(":")
+            headers[name.lower()] = value.strip()
+        body = b"" if to_head else self.file.read(int(headers.get("content-length", 0)))
+        return Answer(status, headers, body)

@@ -1,5 +1,5 @@
-"""API Gateway for one machine: HTTP in, the same event 2.0 that an HTTP API sends to Lambda, HTTP out. A bare RSGI
-application: what a request means is decided in `functions/`, and only the wait for the disk stands here."""
+"""API Gateway for one machine: a request in, the same event 2.0 that an HTTP API sends to Lambda, a response out. What
+a request means is decided in `functions/`; only the wait for the disk stands here."""
 
 from __future__ import annotations
 
@@ -9,54 +9,23 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ParamSpec
 from urllib.parse import parse_qsl
 
-from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # named there without __all__
-
-from decoupled import limits
+from decoupled.embedded.request import Request
 from decoupled.embedded.table import SqliteTable
 from decoupled.embedded.writer import Writer
-from decoupled.http import Event, Problem, Response, answer
+from decoupled.engine import NotSent
+from decoupled.http import Problem, Response, answer
 from decoupled.workload import Workloads
 from functions import receiver, status
 
 log = logging.getLogger("decoupled.gateway")
 
 
-class Scope(Protocol):
-    """A request, as granian's RSGI hands it over."""
-
-    method: str
-    path: str
-    query_string: str
-    http_version: str
-    client: str
-
-    @property
-    def headers(self) -> Any:
-        """With `items()`: pairs of lower-case name and value, repeated ones included."""
-
-
-class Exchange(Protocol):
-    """The other half of a request: its body, and the way back."""
-
-    async def __call__(self) -> bytes:
-        """The whole body."""
-        ...
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """The body in pieces."""
-        ...
-
-    def response_str(self, status: int, headers: list[tuple[str, str]], body: str) -> None:
-        """Answer."""
-        ...
-
-
 class Gateway:
-    """The RSGI application."""
+    """The handler of every request."""
 
     def __init__(
         self,
@@ -72,76 +41,49 @@ class Gateway:
         self.health = health
         self.clock_ms = clock_ms
         self._random_hex = _random_hex(18).__next__
-        self.buffered_bytes = 0  # of bodies being read: bounded, whatever the number of clients
 
-    async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
-        """One request."""
-        try:
-            response = await self._respond(scope, exchange)
-        except Problem as problem:
-            response = problem.response()
-        except Exception:  # the edge: no request may take the server down, and no internals may leave it
-            log.exception("request failed", extra={"path": scope.path})
-            response = Problem(500, "An internal error.", resend="with_idempotency_key").response()
-        exchange.response_str(response["statusCode"], list(response["headers"].items()), response["body"])
+    def handle(self, request: Request, reply: Callable[[Response], None]) -> None:
+        """Reply to one request: at once, or when its messages are on the disk."""
+        response = _response(self._respond, request, reply)
+        if response is not None:
+            reply(response)
 
-    async def _respond(self, scope: Scope, exchange: Exchange) -> Response:
-        route, path = _route(scope.method, scope.path)
+    def _respond(self, request: Request, reply: Callable[[Response], None]) -> Response | None:
+        """The response, or None if it comes later."""
+        path, query = request.path_and_query()
+        route, path_parameters = _route(request.method, path)
         if route == "GET /health":
             health = self.health()
             return answer(200 if health["status"] == "ok" else 503, health)
         now_ms = self.clock_ms()
-        event = to_event(scope, route, path, now_ms)
-        if body := await self._body(event["headers"], exchange):
-            event["body"], event["isBase64Encoded"] = _body_text(body, event["headers"].get("content-type", ""))
-        if route == "POST /{workload}":
-            return await self._accept(event, now_ms)
-        return status.handle(event, self.table, self.workloads)
-
-    async def _accept(self, event: Event, now_ms: int) -> Response:
+        event = to_event(request, route, path, query, path_parameters, now_ms)
+        if route != "POST /{workload}":
+            return status.handle(event, self.table, self.workloads)
         admission = receiver.admit(event, self.workloads, now_ms, self._random_hex)
         if not admission.messages:
             return receiver.respond(admission, [])
-        outcome = await self.writer.send(admission.messages)
-        return receiver.respond(admission, [outcome] * len(admission.messages))
 
-    async def _body(self, headers: Mapping[str, str], exchange: Exchange) -> bytes:
-        """The body, within its limit, also when the client does not say how long it is."""
-        length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) <= limits.WHOLE_BODY_BYTES:
-            try:
-                return await exchange()
-            except ProtocolClosed:
-                raise _incomplete() from None
-        if length.isdecimal() and int(length) > limits.MAX_REQUEST_BYTES:
-            if int(length) <= limits.MAX_DISCARDED_BYTES and "expect" not in headers:
-                async for _ in exchange:  # most clients look for an answer only when they have sent everything
-                    pass
-            raise _too_large()
-        chunks: list[bytes] = []
-        size = 0
-        try:
-            async for chunk in exchange:
-                chunks.append(chunk)
-                size += len(chunk)
-                self.buffered_bytes += len(chunk)
-                if size > limits.MAX_REQUEST_BYTES:
-                    raise _too_large()
-                if self.buffered_bytes > limits.MAX_BUFFERED_BYTES:
-                    raise Problem(503, "Too many large bodies at once.", resend="safe", retry_after_s=1)
-        finally:
-            self.buffered_bytes -= size
-        if length.isdecimal() and size != int(length):  # the pieces just end when the client leaves
-            raise _incomplete()
-        return b"".join(chunks)
+        def settled(outcome: NotSent | None) -> None:
+            response = _response(receiver.respond, admission, [outcome] * len(admission.messages))
+            assert response is not None  # noqa: S101  for the type checker: `respond` always answers
+            reply(response)
+
+        self.writer.send(admission.messages, settled)
+        return None
 
 
-def _too_large() -> Problem:
-    return Problem(413, f"The body is over {limits.MAX_REQUEST_BYTES} bytes.")
+P = ParamSpec("P")
 
 
-def _incomplete() -> Problem:
-    return Problem(400, "The client left before its body was complete.", resend="safe")
+def _response(make: Callable[P, Response | None], *args: P.args, **kwargs: P.kwargs) -> Response | None:
+    """The edge: no request may take the server down, and no internals may leave it."""
+    try:
+        return make(*args, **kwargs)
+    except Problem as problem:
+        return problem.response()
+    except Exception:
+        log.exception("request failed")
+        return Problem(500, "An internal error.", resend="with_idempotency_key").response()
 
 
 def _random_hex(digits: int) -> Iterator[str]:
@@ -184,24 +126,17 @@ def _allowed(method: str, wanted: str, route: str) -> str:
 _TEXT = re.compile(r"(?:text/|application/(?:json|xml|javascript)\s*(?:;|$))")
 
 
-def to_event(scope: Scope, route: str, path_parameters: dict[str, str], now_ms: int) -> dict[str, Any]:
-    """The request as payload format 2.0, without its body. Optional keys that have no value are absent, not null."""
-    headers: dict[str, str] = {}
-    cookies: list[str] = []
-    for name, value in scope.headers.items():
-        if name == "cookie":
-            cookies += [cookie.strip() for cookie in value.split(";")]
-        elif name in headers:
-            headers[name] += f",{value}"
-        else:
-            headers[name] = value
-    path = scope.path
+def to_event(
+    request: Request, route: str, path: str, query: str, path_parameters: dict[str, str], now_ms: int
+) -> dict[str, Any]:
+    """The request as payload format 2.0. Optional keys that have no value are absent, not null."""
+    headers = request.headers
     domain = headers.get("host", "")
     event: dict[str, Any] = {
         "version": "2.0",
         "routeKey": route,
         "rawPath": path,
-        "rawQueryString": scope.query_string,
+        "rawQueryString": query,
         "headers": headers,
         "requestContext": {
             "accountId": "anonymous",
@@ -209,10 +144,10 @@ def to_event(scope: Scope, route: str, path_parameters: dict[str, str], now_ms: 
             "domainName": domain,
             "domainPrefix": domain.partition(".")[0],
             "http": {
-                "method": scope.method,
+                "method": request.method,
                 "path": path,
-                "protocol": f"HTTP/{scope.http_version}",
-                "sourceIp": scope.client.rpartition(":")[0],
+                "protocol": f"HTTP/{request.version}",
+                "sourceIp": request.client,
                 "userAgent": headers.get("user-agent", ""),
             },
             "requestId": f"{now_ms:x}-{next(_request_numbers):x}",
@@ -223,16 +158,18 @@ def to_event(scope: Scope, route: str, path_parameters: dict[str, str], now_ms: 
         },
         "isBase64Encoded": False,
     }
-    if cookies:
-        event["cookies"] = cookies
-    if scope.query_string:
-        event["queryStringParameters"] = _joined(parse_qsl(event["rawQueryString"], keep_blank_values=True))
+    if request.body:
+        event["body"], event["isBase64Encoded"] = _body_text(request.body, headers.get("content-type", ""))
+    if request.cookies:
+        event["cookies"] = request.cookies
+    if query:
+        event["queryStringParameters"] = _joined(parse_qsl(query, keep_blank_values=True))
     if path_parameters:
         event["pathParameters"] = path_parameters
     return event
 
 
-def _body_text(body: bytes, content_type: str) -> tuple[str, bool]:
+def _body_text(body: bytes | bytearray, content_type: str) -> tuple[str, bool]:
     if _TEXT.match(content_type):
         try:
             return body.decode(), False

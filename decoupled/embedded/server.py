@@ -15,13 +15,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import uvloop
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
 
-from decoupled import limits
 from decoupled.embedded.database import Database, DataDirectory, DataDirectoryError, StoreUnavailable
 from decoupled.embedded.gateway import Gateway
+from decoupled.embedded.http_server import HttpServer, bind
 from decoupled.embedded.options import Options
 from decoupled.embedded.outage import Outage
 from decoupled.embedded.poller import Poller
@@ -37,35 +34,23 @@ log = logging.getLogger("decoupled.server")
 def serve(options: Options, announce: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT. Raises DataDirectoryError or ValueError when it cannot start."""
     load(options.workloads)
-    _require_free_port(options)
-    directory = DataDirectory(options.data)
-    directory.lock()
-    database = Database(directory.file)
-    reader = Database(directory.file)  # answers GET while the other connection waits for the disk
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(options, directory, database, reader, announce))
-    finally:
-        directory.withdraw()
-        reader.close()
-        database.close()
-
-
-def _require_free_port(options: Options) -> None:
-    """granian shares a port with whoever else listens on it; requests would then reach either server."""
-    with socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with bind(options.host, options.port) as listener:
+        directory = DataDirectory(options.data)
+        directory.lock()
+        database = Database(directory.file)
         try:
-            probe.bind((options.host, options.port))
-        except OSError as error:
-            raise ValueError(f"cannot listen on {options.host}:{options.port}: {error.strerror}") from error
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_serve(options, directory, database, listener, announce))
+        finally:
+            directory.withdraw()
+            database.close()
 
 
 async def _serve(
     options: Options,
     directory: DataDirectory,
     database: Database,
-    reader: Database,
+    listener: socket.socket,
     announce: Callable[[str], None],
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -77,7 +62,8 @@ async def _serve(
         raise DataDirectoryError(f"the data directory {options.data} cannot be written: {error}") from error
     writer = Writer(database, queue, loop)
     outage = Outage(options.data)
-    poller = Poller(writer, queue, SqliteTable(database, outage), Policy(options.max_attempts), options)
+    table = SqliteTable(database, outage)
+    poller = Poller(writer, queue, table, Policy(options.max_attempts), options)
     writer.taker = poller
 
     def health() -> Mapping[str, Any]:
@@ -89,33 +75,23 @@ async def _serve(
             "breakers": poller.breakers.states(),
         }
 
-    server = Server(
-        Gateway(writer, SqliteTable(reader, outage), workloads, health),
-        address=options.host,
-        port=options.port,
-        interface=Interfaces.RSGI,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=limits.HEADER_READ_TIMEOUT_MS),
-        backlog=limits.MAX_CLIENTS,
-        backpressure=limits.MAX_CLIENTS,
-        websockets=False,
-        log_enabled=False,
-    )
+    asked_to_stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, server.stop)
-
-    def listens() -> None:
-        directory.publish(options.url)
-        announce(_welcome(options, released))
-
-    server.on_startup(listens)
+        loop.add_signal_handler(number, asked_to_stop.set)
+    server = HttpServer(Gateway(writer, table, workloads, health).handle, loop)
+    try:
+        server.start(listener)
+    except OSError as error:
+        raise ValueError(f"cannot listen on {options.host}:{options.port}: {error.strerror}") from error
     await poller.start()
+    directory.publish(options.url)
+    announce(_welcome(options, released))
     _quiet_collector()
-    await server.serve()
+    await asked_to_stop.wait()
     log.info("stopping")
+    await server.stop()
     if not await poller.drain(options.drain_s):
         log.warning("stopped before all in flight was settled; it is still on the queue")
-    writer.close()
     try:
         queue.release_in_flight()
     except StoreUnavailable as error:

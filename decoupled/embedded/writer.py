@@ -1,13 +1,12 @@
 """Group commit: everything that waits to be written (sends, claims, settlements) goes into one transaction and one
-fsync. The statements run in the event loop's thread; only the wait for the disk is left to another one, and meanwhile
-the next group gathers.
+fsync. While it is on its way to the disk the next group gathers, in the sockets.
 
-    requests ── send ──┐                                         ┌─▶ 202
-    poller ──── run ───┴─▶ BEGIN, statements ─▶ COMMIT, fsync ───┴─▶ batches for the workers
-                            event loop           commit thread       event loop
+    requests ── send ──┐                                                 ┌─▶ 202
+    poller ──── run ───┴─▶ BEGIN, statements, COMMIT with its fsync ─────┴─▶ batches for the workers
 
 A send starts a transaction as soon as the loop has read what is there. Other operations can wait a moment for one: on a
-busy server their commits then cost nothing.
+busy server their commits then cost nothing. All of it happens in the event loop's thread: with a thread for the commit,
+the two waited longer for Python's lock than the disk takes.
 """
 
 from __future__ import annotations
@@ -16,10 +15,8 @@ import asyncio
 import logging
 import math
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from decoupled.embedded.database import Database, StoreUnavailable
@@ -28,12 +25,15 @@ from decoupled.engine import Delivery, NotSent
 from decoupled.workload import Message
 
 T = TypeVar("T")
+Sent = Callable[[NotSent | None], None]
+"""Told once: None when all of the messages are on the disk, or why none is."""
 
 log = logging.getLogger("decoupled.writer")
 
 BUSY_S = 1.0  # after a request, transactions are kept short for the next one,
 BUSY_SPARE = 64  # by handing out at most so many messages
-CREDIT = 0.875  # messages handed out of a long queue for each that joins it: claiming costs more than handing on
+CREDIT = 0.875  # messages handed out of a long queue for each that joins it: claiming costs more than handing on,
+CREDIT_AT_ONCE = 0.125  # and for each that is handed out without joining it
 MAX_CREDIT = 1_024.0  # saved up while nothing waits, and enough to catch up with a short queue
 GATHER_S = 0.002  # how long an operation that is not a send may wait for one to share its commit with
 
@@ -42,7 +42,7 @@ GATHER_S = 0.002  # how long an operation that is not a send may wait for one to
 class _Group:
     """What one transaction holds, and who waits for it."""
 
-    sends: list[tuple[Sequence[Message], asyncio.Future[NotSent | None]]] = field(default_factory=list)
+    sends: list[tuple[Sequence[Message], Sent]] = field(default_factory=list)
     operations: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = field(default_factory=list)
     results: list[tuple[Any, Exception | None]] = field(default_factory=list)  # of the operations
     claimed: list[Delivery] = field(default_factory=list)  # of the sends, handed out at once
@@ -54,7 +54,7 @@ class Taker(Protocol):
     visibility_timeout_s: float
 
     def take(self, fresh: int) -> int:
-        """How many of the fresh messages it takes at once: none while older ones wait."""
+        """How many of the fresh messages it takes at once."""
         ...
 
     def sent(self, claimed: list[Delivery]) -> None:
@@ -76,28 +76,22 @@ class Writer:
         self._last_send = -math.inf
         self._credit = 0.0  # messages that may be handed out for those that were accepted
         self._gathering = _Group()
-        self._committing = False
         self._soon: asyncio.Handle | None = None
-        self._to_commit: SimpleQueue[_Group | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._commit_all, name="commit", daemon=True)
-        self._thread.start()
 
-    def send(self, messages: Sequence[Message]) -> asyncio.Future[NotSent | None]:
-        """Resolves to None when all of the messages are on the disk, or to why none is."""
-        future: asyncio.Future[NotSent | None] = self.loop.create_future()
-        if not self._gathering.sends and not self._committing:
+    def send(self, messages: Sequence[Message], sent: Sent) -> None:
+        """Put messages on the queue, all or none."""
+        if not self._gathering.sends:
             self._cancel()
-            self._soon = self.loop.call_soon(self._begin)
-        self._gathering.sends.append((messages, future))
-        return future
+            self._soon = self.loop.call_soon(self._write)
+        self._gathering.sends.append((messages, sent))
 
     def run(self, operation: Callable[[], T]) -> asyncio.Future[T]:
         """Resolves to what the operation returns, once that is on the disk. It is undone alone if it raises; its future
         fails with that error, or with StoreUnavailable when the transaction as a whole failed."""
         future: asyncio.Future[T] = self.loop.create_future()
         self._gathering.operations.append((operation, future))
-        if self._soon is None and not self._committing:
-            self._soon = self.loop.call_later(GATHER_S, self._begin)
+        if self._soon is None:
+            self._soon = self.loop.call_later(GATHER_S, self._write)
         return future
 
     def take_spare(self, wanted: int) -> int:
@@ -109,17 +103,12 @@ class Writer:
             return taken
         return min(wanted, BUSY_SPARE) if self.loop.time() - self._last_send < BUSY_S else wanted
 
-    def close(self) -> None:
-        """End the thread. What still gathers was never answered."""
-        self._to_commit.put(None)
-        self._thread.join()
-
     def _cancel(self) -> None:
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
 
-    def _begin(self) -> None:
+    def _write(self) -> None:
         self._soon = None
         group, self._gathering = self._gathering, _Group()
         try:
@@ -128,17 +117,16 @@ class Writer:
             self._accepting = sum(len(messages) for messages, _ in group.sends)
             if group.sends:
                 self._last_send = self.loop.time()
-                self._credit = min(self._credit + self._accepting * CREDIT, MAX_CREDIT)
                 self._insert(group)
             group.results = [self._attempt(operation) for operation, _ in group.operations]
+            self.database.commit()
         except Exception as error:  # whatever it was, those who wait are told
             if not isinstance(error, (sqlite3.Error, StoreUnavailable)):
                 log.exception("a transaction could not be made")
             self.database.roll_back()
             self._failed(group, error)
             return
-        self._committing = True
-        self._to_commit.put(group)
+        self._succeeded(group)
 
     def _insert(self, group: _Group) -> None:
         messages = [message for messages, _ in group.sends for message in messages]
@@ -147,6 +135,8 @@ class Writer:
             group.claimed = self.queue.insert_claimed(messages[:at_once], self.taker.visibility_timeout_s)
         if len(messages) > at_once:
             self.queue.insert(messages[at_once:])
+        earned = at_once * CREDIT_AT_ONCE + (len(messages) - at_once) * CREDIT
+        self._credit = min(self._credit + earned, MAX_CREDIT)
 
     def _attempt(self, operation: Callable[[], Any]) -> tuple[Any, Exception | None]:
         try:
@@ -157,33 +147,9 @@ class Writer:
                 raise StoreUnavailable(str(error)) from error  # SQLite gave up the transaction as a whole
             return None, error
 
-    def _commit_all(self) -> None:
-        """The commit thread. Between here and `_committed`, no other thread touches the connection."""
-        while (group := self._to_commit.get()) is not None:
-            refusal = None
-            try:
-                self.database.commit()
-            except StoreUnavailable as error:
-                refusal = error
-            self.loop.call_soon_threadsafe(self._committed, group, refusal)
-
-    def _committed(self, group: _Group, refusal: StoreUnavailable | None) -> None:
-        self._committing = False
-        if refusal is None:
-            self._succeeded(group)
-        else:
-            self._failed(group, refusal)
-        if self._gathering.sends:
-            self._cancel()
-            self._begin()
-        elif self._gathering.operations and self._soon is None:
-            self._soon = self.loop.call_later(GATHER_S, self._begin)
-
     def _succeeded(self, group: _Group) -> None:
         self.failure = None
-        for _, future in group.sends:
-            if not future.done():  # its client may have gone away
-                future.set_result(None)
+        self._tell(group, None)
         for (_, waiting), (result, error) in zip(group.operations, group.results, strict=True):
             if waiting.done():
                 continue
@@ -197,9 +163,14 @@ class Writer:
     def _failed(self, group: _Group, error: Exception) -> None:
         self.failure = str(error)
         unknown = isinstance(error, StoreUnavailable) and error.unknown
-        for _, future in group.sends:
-            if not future.done():
-                future.set_result(NotSent(f"the queue cannot be written: {error}", unknown=unknown))
+        self._tell(group, NotSent(f"the queue cannot be written: {error}", unknown=unknown))
         for _, waiting in group.operations:
             if not waiting.done():
                 waiting.set_exception(StoreUnavailable(str(error), unknown))
+
+    def _tell(self, group: _Group, outcome: NotSent | None) -> None:
+        for _, sent in group.sends:
+            try:
+                sent(outcome)
+            except Exception:  # one client's trouble must not keep the answer from the others
+                log.exception("an answer could not be given")

@@ -112,10 +112,8 @@ def _checkpoint(reached: Callable[[], None]) -> None:
     def prepare_small(self: Database, path: Path | str) -> None:
         prepare(self, path)
         self.execute("PRAGMA wal_autocheckpoint = 200")
-        if next(opened) == 2:  # the writer's and the reader's connection
-            _watch(file)
+        _watch(file)
 
-    opened = itertools.count(1)
     Database._prepare = prepare_small  # type: ignore[method-assign]
     del reached
 
