@@ -4,7 +4,6 @@ lives here, and no I/O. SQS and DynamoDB implement it in `decoupled/aws/`, SQLit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -14,8 +13,7 @@ from decoupled.workload import Message, Write
 Status = Literal["queued", "processed", "rejected", "dead"]
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """A message handed out once: `receipt` is good for this delivery only, and lapses when the message is handed out
     again. `receive_count` counts deliveries, this one included."""
 
@@ -24,8 +22,7 @@ class Delivery:
     receive_count: int
 
 
-@dataclass(frozen=True, slots=True)
-class NotSent:
+class NotSent(msgspec.Struct, frozen=True):
     """Why a message is not known to be in the queue. `transient`: sending the same again may work. `unknown`: the queue
     may hold it all the same (a time-out, say), so that only an idempotency key makes sending it again safe."""
 
@@ -70,8 +67,7 @@ Decision = Commit | Reject | Failure
 # --- what storing it came to --------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """The message has a final record now: `processed`, or `rejected` with a reason (a condition of a write that did
     not hold counts as a rejection). `duplicate`: it had one before, and nothing was applied. `emits` are still to be
     sent, also after a duplicate: the first delivery may have died in between, and their ids are always the same."""
@@ -82,8 +78,7 @@ class Stored:
     emits: Sequence[Message] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NotStored:
+class NotStored(msgspec.Struct, frozen=True):
     """The table is sick; nothing is known to have been applied, and applying again is safe. `refused`: it is not sick,
     but will never take these effects (an item too large, say): that is the message's fault."""
 

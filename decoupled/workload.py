@@ -62,16 +62,14 @@ class Add(msgspec.Struct, frozen=True, tag=True):
 Write = Put | Add
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(msgspec.Struct, frozen=True):
     """A message for another workload: sent exactly once in effect, if and only if this message is processed."""
 
     workload: str
     entry: Any  # a schema's Struct, or plain data that it accepts
 
 
-@dataclass(frozen=True, slots=True)
-class Effects:
+class Effects(msgspec.Struct, frozen=True):
     """All that a message does, applied in one atomic step together with its record."""
 
     result: Mapping[str, Any]  # what GET shows

@@ -13,7 +13,6 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -34,8 +33,7 @@ def handle(event: Event, queue: Queue, workloads: Workloads) -> Response:
         return problem.response()
 
 
-@dataclass(slots=True)
-class Admission:
+class Admission(msgspec.Struct):
     """What of a request may go on the queue. `indexes` are the messages' places in the array that was sent; None when
     it was a single object. `refused` maps the other places to why."""
 
