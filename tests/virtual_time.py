@@ -68,6 +68,9 @@ class InlineWriter:
         self.loop.call_later(self.takes_s(), self._run, operation, future)
         return future
 
+    def gives_way(self) -> bool:
+        return False
+
     def take_spare(self, wanted: int) -> int:
         """All of them: no front competes."""
         return wanted

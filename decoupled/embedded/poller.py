@@ -84,7 +84,7 @@ class Poller:
             worker.flush()
         if self._caught_up or self._claiming or self.stopping or self._waiting or self.breakers.all_shut():
             return
-        if self._room_s() > 0:
+        if self._room_s() > 0 and not self.writer.gives_way():
             self._claiming = True
             self.writer.run(self._claim).add_done_callback(self._claimed)
 

@@ -33,7 +33,9 @@ log = logging.getLogger("decoupled.writer")
 BUSY_S = 1.0  # after a request, transactions are kept short for the next one,
 BUSY_SPARE = 64  # by handing out at most so many messages
 CREDIT = 0.875  # messages handed out of a long queue for each that joins it: claiming costs more than handing on,
-CREDIT_AT_ONCE = 0.125  # and for each that is handed out without joining it
+CREDIT_AT_ONCE = 0.04  # and for each that is handed out without joining it: a long queue still gets shorter
+ENOUGH_CREDIT = 10.0  # to make a claim of an old message's pages worth its while
+SATURATED_S = 0.01  # after the last request: the next one is already on its way
 MAX_CREDIT = 1_024.0  # saved up while nothing waits, and enough to catch up with a short queue
 GATHER_S = 0.002  # how long an operation that is not a send may wait for one to share its commit with
 
@@ -93,6 +95,12 @@ class Writer:
         if self._soon is None:
             self._soon = self.loop.call_later(GATHER_S, self._write)
         return future
+
+    def gives_way(self) -> bool:
+        """Whether claims should wait a moment: requests come without a pause, and have not earned a claim yet."""
+        if not (self._accepting and self._accepted_before) or self._credit >= ENOUGH_CREDIT:
+            return False
+        return self.loop.time() - self._last_send < SATURATED_S
 
     def take_spare(self, wanted: int) -> int:
         """How many of the wanted messages the transaction now being made may hand out. The front comes first: while
