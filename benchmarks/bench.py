@@ -52,7 +52,7 @@ class Measured:
     """All that one run found out."""
 
     yardstick: dict[int, list[Load]] = field(default_factory=lambda: {c: [] for c in CONNECTIONS})
-    health: dict[int, list[Load]] = field(default_factory=lambda: {c: [] for c in CONNECTIONS})
+    ceiling: dict[int, list[Load]] = field(default_factory=lambda: {c: [] for c in CONNECTIONS})
     accepted: dict[int, list[Load]] = field(default_factory=lambda: {c: [] for c in CONNECTIONS})
     minute: Load | None = None
     minute_processed_per_s: float = 0.0
@@ -97,14 +97,18 @@ def _arguments() -> argparse.Namespace:
 def _steady(measured: Measured, directory: Path, arguments: argparse.Namespace) -> None:
     """Yardstick, ceiling and orders in turn; then a minute of orders end to end."""
     data = directory / "steady"
-    with _yardstick() as yardstick, serving(data, "--log-level", "WARNING") as server:
-        for url in (yardstick, server.url):
+    with (
+        _nothing("uvicorn") as yardstick,
+        _nothing("ours") as ceiling,
+        serving(data, "--log-level", "WARNING") as server,
+    ):
+        for url in (yardstick, ceiling, server.url):
             wrk(url, 32, 2)  # imports, pages, branch predictors
         for repetition in range(arguments.repetitions):
             for connections in CONNECTIONS:
                 _say(f"round {repetition + 1} of {arguments.repetitions}: {connections} connections")
                 measured.yardstick[connections].append(wrk(yardstick, connections, arguments.seconds))
-                measured.health[connections].append(wrk(server.url, connections, arguments.seconds // 2, "health"))
+                measured.ceiling[connections].append(wrk(ceiling, connections, arguments.seconds // 2))
                 measured.accepted[connections].append(wrk(server.url, connections, arguments.seconds))
                 _wait_until_empty(data)
         _say(f"{arguments.minute_s} s of orders, end to end")
@@ -147,7 +151,7 @@ def prefill(data: Path, messages: int) -> None:
 # --- tools --------------------------------------------------------------------
 
 
-def wrk(url: str, connections: int, seconds: int, what: str = "orders") -> Load:
+def wrk(url: str, connections: int, seconds: int) -> Load:
     """One load. Ends the benchmark when a request was refused or a connection failed: the rest would mean nothing."""
     command = [
         "wrk",
@@ -159,8 +163,6 @@ def wrk(url: str, connections: int, seconds: int, what: str = "orders") -> Load:
         "-s",
         str(SCRIPT),
         url,
-        "--",
-        what,
     ]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"^RESULT (.*)$", output, re.MULTILINE)
@@ -173,9 +175,9 @@ def wrk(url: str, connections: int, seconds: int, what: str = "orders") -> Load:
 
 
 @contextmanager
-def _yardstick() -> Iterator[str]:
+def _nothing(kind: str) -> Iterator[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.yardstick"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "benchmarks.yardstick", kind], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None  # noqa: S101  it was asked for

@@ -1,4 +1,4 @@
--- What wrk sends: real orders, 256 different ones in turn; or, with the argument "health", GET /health.
+-- What wrk sends: real orders, 256 different ones in turn.
 -- At the end it prints one line for bench.py: requests, microseconds, refused, socket errors, p50 and p99 in microseconds.
 
 local requests = {}
@@ -19,11 +19,7 @@ local function order(n)
   )
 end
 
-function init(arguments)
-  if arguments[1] == "health" then
-    requests[1] = wrk.format("GET", "/health")
-    return
-  end
+function init()
   for n = 1, 256 do
     requests[n] = wrk.format("POST", "/orders", { ["Content-Type"] = "application/json" }, order(n))
   end

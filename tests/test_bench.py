@@ -16,7 +16,7 @@ def measured(per_s: float, p99_ms: float, many: tuple[float, float]) -> Measured
     load = Load(per_s, 1000, 1.0, p99_ms)
     return Measured(
         yardstick={c: [Load(1000.0, 1000, 1.0, 1.0)] for c in CONNECTIONS},
-        health={c: [load] for c in CONNECTIONS},
+        ceiling={c: [load] for c in CONNECTIONS},
         accepted={c: [load] for c in CONNECTIONS},
         minute=load,
         minute_processed_per_s=per_s,
