@@ -42,7 +42,7 @@ def render(measured: Measured, disk: str, load_before: float, command: str) -> s
             f"- Load average before the start: {_load_before(load_before)}",
             "",
             METHOD,
-            f"Medians of {len(measured.accepted[32])}.",
+            f"Medians of {len(measured.accepted[32])} rounds; a ratio is the median of the rounds' own ratios.",
             "",
             *_steady(measured),
             "",
@@ -118,7 +118,9 @@ def _median(loads: list[Load], name: str = "per_s") -> float:
 
 
 def _ratio(measured: Measured, connections: int) -> float:
-    return _median(measured.accepted[connections]) / _median(measured.yardstick[connections])
+    """Of loads that followed each other: the machine's speed changes from minute to minute."""
+    rounds = zip(measured.accepted[connections], measured.yardstick[connections], strict=True)
+    return statistics.median(accepted.per_s / yardstick.per_s for accepted, yardstick in rounds)
 
 
 def _processed_share(measured: Measured) -> float:

@@ -363,7 +363,7 @@ def test_a_client_that_goes_on_sending_after_its_refusal_is_cut_off() -> None:
 
 
 def test_bodies_of_all_clients_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_BUFFERED_BYTES", 1000)
+    monkeypatch.setattr(limits, "MAX_BUFFERED_BYTES", 1000 + 2 * limits.REQUEST_BYTES)
     first = Clock()
     second = Connection(first)  # type: ignore[arg-type]
     second.connection_made(wire := Wire())
@@ -371,9 +371,22 @@ def test_bodies_of_all_clients_together_are_bounded(monkeypatch: pytest.MonkeyPa
     second.data_received(post(b" " * 200, "content-length: 2000"))
     assert wire.written.startswith(b"HTTP/1.1 503 ")
     assert b"retry-after" in wire.written
-    assert first.budget.used == 900
+    assert first.budget.used == 900 + limits.REQUEST_BYTES
     first.connection.connection_lost(None)
     assert first.budget.used == 0
+
+
+def test_requests_that_wait_their_turn_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_BUFFERED_BYTES", 20 * limits.REQUEST_BYTES)
+    clock = Clock()
+    clock.connection.data_received(HEALTH * 100)
+    assert 15 * limits.REQUEST_BYTES < clock.budget.used <= 20 * limits.REQUEST_BYTES
+    for number in range(21):  # the first one waits for its answer, not for its turn
+        clock.replies[number](answer(200, {}))
+        clock.loop.calls.pop()()
+    assert clock.wire.written.count(b"HTTP/1.1 200 ") == 21
+    assert clock.wire.written.count(b"HTTP/1.1 503 ") == 1
+    assert (clock.wire.ended, clock.budget.used) == ("half", 0)
 
 
 def test_when_all_places_are_taken_idle_clients_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,7 +427,7 @@ class Found:
 
     def whole(self, request: Request) -> None:
         self.requests.append(request)
-        self.budget.used -= len(request.body)
+        self.budget.used -= request.bytes_held
 
     def refused(self, problem: Problem) -> None:
         self.problems.append(problem)

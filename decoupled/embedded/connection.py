@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
         """It has ended. What was sent whole is handled all the same, and its answer dropped; what waited behind it was
         not begun."""
         self._transport = None
-        self._server.budget.used -= sum(len(it.body) for it in self._waiting if isinstance(it, Request))
+        self._server.budget.used -= sum(it.bytes_held for it in self._waiting if isinstance(it, Request))
         self._waiting.clear()
         self._reader.close()
         self._server.left(self)
@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
             self._end_with(request)
             return
         self._answering = request
-        self._server.budget.used -= len(request.body)
+        self._server.budget.used -= request.bytes_held
         self.deadline = self._server.now + limits.ANSWER_S
         self._server.handle(request, self._answer)
 

@@ -30,6 +30,11 @@ class Request:
         self.body: bytes | bytearray = b""
         self.keep_alive = True
 
+    @property
+    def bytes_held(self) -> int:
+        """What it counts for in the budget."""
+        return limits.REQUEST_BYTES + len(self.body)
+
     def path_and_query(self) -> tuple[str, str]:
         """The path with its percent-encoding undone, and the query string as it came."""
         target = self.target.decode("latin-1").partition("#")[0]
@@ -40,7 +45,7 @@ class Request:
 
 
 class Budget:
-    """Bytes of the bodies that all connections hold."""
+    """Bytes that all connections hold of requests not yet begun."""
 
     __slots__ = ("used",)
 
@@ -52,7 +57,7 @@ class Owner(Protocol):
     """Who is told what was read."""
 
     def whole(self, request: Request) -> None:
-        """A request was read to its end. Its body counts against the budget until the owner takes it off."""
+        """A request was read to its end. It counts against the budget until the owner takes it off."""
         ...
 
     def refused(self, problem: Problem) -> None:
@@ -100,7 +105,7 @@ class Reader:
     def drop(self) -> None:
         """Forget the request that is not whole."""
         if self.reading is not None:
-            self._budget.used -= len(self.reading.body)
+            self._budget.used -= self.reading.bytes_held
             self.reading = None
 
     def close(self) -> None:
@@ -114,6 +119,7 @@ class Reader:
         """The first byte of a request."""
         if not self.refusing:
             self.reading = Request()
+            self._count(limits.REQUEST_BYTES)
 
     def on_url(self, part: bytes) -> None:
         """The request's target, or a part of it."""
@@ -160,17 +166,15 @@ class Reader:
         request = self.reading
         if request is None:
             return
-        self._budget.used += len(part)
         if not request.body:
             request.body = part
         else:
             if isinstance(request.body, bytes):
                 request.body = bytearray(request.body)  # grows without being copied each time
             request.body += part
+        self._count(len(part))
         if len(request.body) > limits.MAX_REQUEST_BYTES:
             self.refuse(_body_too_large())
-        elif self._budget.used > limits.MAX_BUFFERED_BYTES:
-            self.refuse(Problem(503, "Too many large bodies at once.", resend="safe", retry_after_s=1))
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -180,6 +184,11 @@ class Reader:
             self._bytes = 0
             request.keep_alive = self._parser.should_keep_alive()
             self._owner.whole(request)
+
+    def _count(self, size: int) -> None:
+        self._budget.used += size
+        if self._budget.used > limits.MAX_BUFFERED_BYTES:
+            self.refuse(Problem(503, "Too much is being sent at once.", resend="safe", retry_after_s=1))
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """It stays HTTP/1.1. Clients that offer HTTP/2 in their first request (Java's does) must get an answer to it;
@@ -195,6 +204,7 @@ class Reader:
             headers["cookie"] = "; ".join(request.cookies)
         lines = [f"{request.method} {request.target.decode('latin-1')} HTTP/{request.version}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
+        self.drop()
         self._parser = httptools.HttpRequestParser(self)
         self.feed("\r\n".join([*lines, "", ""]).encode("latin-1") + rest)
 
