@@ -3,7 +3,6 @@ workloads write is in test_engine_contract_writes.py."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -44,7 +43,7 @@ def receive_one(engine: Engine, visibility_timeout_s: float = 60) -> Delivery:
 def commit_one(engine: Engine, sent: Message, decision: Commit | Reject, now_ms: int = NOW) -> Stored | NotStored:
     (outcome,) = engine.table.commit([(sent, decision)], now_ms)
     if isinstance(outcome, Stored):
-        return dataclasses.replace(outcome, emits=tuple(outcome.emits))
+        return msgspec.structs.replace(outcome, emits=tuple(outcome.emits))
     return outcome
 
 
