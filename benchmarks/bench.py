@@ -25,7 +25,7 @@ from benchmarks import report
 from decoupled.embedded.database import FILE_NAME, Database
 from decoupled.embedded.queue import SqliteQueue
 from decoupled.workload import Message
-from tests.serving import ROOT, Serving, serving
+from tests.server import ROOT, Server, serving
 
 SCRIPT = ROOT / "benchmarks" / "orders.lua"
 CONNECTIONS = (32, 64, 256)
@@ -210,7 +210,7 @@ def _wait_until_empty(data: Path) -> None:
         time.sleep(0.1)
 
 
-def _peak_rss_mb(server: Serving) -> float:
+def _peak_rss_mb(server: Server) -> float:
     """The most memory that the main process ever had, from the kernel."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{server.pid}/status").read_text())
     return int(found[1]) / 1024 if found else 0.0

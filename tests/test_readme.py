@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from decoupled import limits
-from tests.serving import DECOUPLED, ROOT
+from tests.server import DECOUPLED, ROOT
 
 README = (ROOT / "README.md").read_text()
 PORT = 8080  # the printed commands name it

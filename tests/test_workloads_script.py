@@ -13,7 +13,7 @@ from standardwebhooks import Webhook as Verifier
 from tests import ministack
 from tests.clients import NAMES
 from tests.receivers import http_receiver, mail_receiver
-from tests.serving import ROOT, serving
+from tests.server import ROOT, serving
 
 SCRIPT = ROOT / "scripts" / "test-workloads.sh"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

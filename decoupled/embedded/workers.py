@@ -67,6 +67,7 @@ class Worker(asyncio.Protocol):
             self.process = subprocess.Popen(  # noqa: S603  our own module, and options that were checked
                 [
                     sys.executable,
+                    "-P",  # like the main process, it imports nothing from the directory that it was started in
                     "-m",
                     "decoupled.embedded.worker",
                     str(theirs.fileno()),
