@@ -303,6 +303,7 @@ def test_a_client_that_says_nothing_is_let_go() -> None:
     assert clock.wait(limits.KEEP_ALIVE_S - 1) == ""
     assert clock.wait(2) == "closed"
     assert clock.wire.written == b""
+    assert clock.wait(1) == "aborted"  # had it not taken all that was written to it
 
 
 @pytest.mark.parametrize("part", [b"P", post()[:40], post()[:-1]])

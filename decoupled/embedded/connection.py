@@ -206,9 +206,9 @@ class Connection(asyncio.Protocol):
         if self._reader.reading is not None and self._answering is None and not self._clogged:
             why = f"The request was not complete within {limits.REQUEST_READ_S} s."
             self._reader.refuse(Problem(408, why, resend="safe"))
-        elif self.is_idle:
+        elif self.is_idle and not self._transport.is_closing():
             self._transport.close()
-        else:
+        else:  # also what was closed and still waits for the client to take the last answer
             self._transport.abort()
 
     def stop(self) -> None:

@@ -25,6 +25,7 @@ def bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of a server that has just ended
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
         listener.bind((host, port))
     except OSError as error:
         listener.close()
@@ -79,7 +80,6 @@ class HttpServer:
                 self._accept_no_more()
                 return
             client.setblocking(False)
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = self.loop.create_task(self._arrive(client))
             self._arriving.add(task)
             task.add_done_callback(self._arriving.discard)
