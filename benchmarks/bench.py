@@ -88,7 +88,7 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     arguments.rounds, arguments.round_s, arguments.minute_s = (3, 2, 10) if arguments.quick else (9, 3, 60)
     arguments.waiting = (1_000, 100_000) if arguments.quick else (1_000, 1_000_000)
-    arguments.repetitions, arguments.seconds = (1, 3) if arguments.quick else (3, 8)  # with messages waiting
+    arguments.repetitions, arguments.seconds = (1, 3) if arguments.quick else (7, 5)  # with messages waiting
     arguments.command = "make bench" + (f" ARGS='{' '.join(sys.argv[1:])}'" if sys.argv[1:] else "")
     return arguments
 
@@ -122,12 +122,17 @@ def _steady(measured: Measured, directory: Path, arguments: argparse.Namespace) 
 
 
 def _backlogs(measured: Measured, directory: Path, arguments: argparse.Namespace) -> None:
-    """The same load on a queue in which few messages wait, and on one in which many do."""
+    """The same load on a queue in which few messages wait, and on one in which many do: in turn, each time from the
+    same file, and with nothing left for the kernel to write."""
+    for waiting in arguments.waiting:
+        _say(f"putting {waiting:,} messages on a queue")
+        prefill(directory / str(waiting), waiting)
+    data = directory / "backlog"
     for repetition in range(arguments.repetitions):
-        for waiting in arguments.waiting:
+        for waiting in arguments.waiting[:: 1 if repetition % 2 else -1]:
             _say(f"round {repetition + 1} of {arguments.repetitions}: {waiting:,} messages waiting")
-            data = directory / f"backlog-{waiting}-{repetition}"
-            prefill(data, waiting)
+            shutil.copytree(directory / str(waiting), data)
+            os.sync()
             with serving(data, "--log-level", "WARNING") as server:
                 since_ms = time.time_ns() // 1_000_000
                 load = wrk(server.url, 64, arguments.seconds)

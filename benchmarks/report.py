@@ -87,22 +87,24 @@ def _backlog(measured: Measured) -> list[str]:
         "| messages waiting at the start, 64 connections | accepted/s | processed/s | both |",
         "|---:|---:|---:|---:|",
     ]
-    for waiting in measured.backlog:
+    for waiting in sorted(measured.backlog):
         accepted, processed = _backlog_medians(measured, waiting)
         rows.append(f"| {waiting:,} | {accepted:,.0f} | {processed:,.0f} | {accepted + processed:,.0f} |")
     return rows
 
 
 def _targets(measured: Measured) -> list[str]:
-    few, many = (_backlog_medians(measured, waiting) for waiting in measured.backlog)
+    few, many = (measured.backlog[waiting] for waiting in sorted(measured.backlog))
+    accepted = statistics.median(m[0] / f[0] for f, m in zip(few, many, strict=True))
+    both = statistics.median(sum(m) / sum(f) for f, m in zip(few, many, strict=True))
     p99_ms = _median(measured.accepted[64], "p99_ms")
     targets = [
         ("accepted orders at 32 connections, of the yardstick", _ratio(measured, 32), ">= 0.45"),
         ("accepted orders at 256 connections, of the yardstick", _ratio(measured, 256), ">= 0.65"),
         ("processed of accepted, over the minute", _processed_share(measured), ">= 0.90"),
         ("p99 of the 202 at 64 connections, ms", p99_ms, "< 60"),
-        ("accepted with the large backlog, of that with the small one", many[0] / few[0], ">= 0.90"),
-        ("accepted and processed with the large backlog, of that with the small one", sum(many) / sum(few), ">= 0.90"),
+        ("accepted with the large backlog, of that with the small one", accepted, ">= 0.90"),
+        ("accepted and processed with the large backlog, of that with the small one", both, ">= 0.90"),
         ("peak resident memory of the main process, MB", measured.peak_rss_mb, "< 200"),
     ]
     rows = ["| target | measured | wanted | |", "|---|---:|---:|---|"]

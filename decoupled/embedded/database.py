@@ -92,7 +92,6 @@ class Database:
         self.execute("PRAGMA journal_mode = WAL")
         self.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns: the 202 stands on this
         self.execute("PRAGMA cache_size = -32768")  # KiB
-        self.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: 16 MB of log between pauses of a few milliseconds
         if not tables:
             self.connection.executescript(
                 f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
