@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import engines, ministack
+from tests.server import Client, Server
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +55,10 @@ def new_moto_engine() -> Iterator[Callable[[], engines.AwsEngine]]:
 def moto_engine(new_moto_engine: Callable[[], engines.AwsEngine]) -> engines.AwsEngine:
     """An empty queue and an empty table of AWS, in the test process."""
     return new_moto_engine()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    """A connection to the module's own server."""
+    with Client(server) as client:
+        yield client

@@ -40,12 +40,6 @@ def server(directory: Path) -> Iterator[Server]:
         server.end()
 
 
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    with Client(server) as client:
-        yield client
-
-
 def events(server: Server) -> list[dict[str, Any]]:
     file = server.directory / "events"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []

@@ -22,7 +22,7 @@ from decoupled.embedded.connection import Connection
 from decoupled.embedded.http_server import HttpServer
 from decoupled.embedded.request import Budget, Reader, Request
 from decoupled.http import Problem, Response, answer
-from tests.server import Client, Server, wait_for
+from tests.server import Client, Server, serving
 
 ENTRY = b'{"account": 1, "amount": 1}'
 HEALTH = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -31,19 +31,9 @@ COUNT = "SELECT count(*) FROM messages WHERE workload = 'ledger'"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("http") / "data", "--workloads", "ledger,echoes")
-    try:
-        yield server.start()
-        assert server.stop() == 0, server.logged()
-        assert "Traceback" not in server.log.read_text()
-    finally:
-        server.end()
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    with Client(server) as client:
-        yield client
+    with serving(tmp_path_factory.mktemp("http") / "data", "--workloads", "ledger,echoes") as server:
+        yield server
+    assert "Traceback" not in server.log.read_text()
 
 
 def post(body: bytes = ENTRY, *headers: str, version: str = "1.1") -> bytes:
@@ -138,6 +128,13 @@ def test_an_offer_of_http_2_is_declined_and_the_request_taken(server: Server, cl
     assert client.answer().status == 202
 
 
+def test_a_thousand_offers_in_one_go_are_declined(client: Client) -> None:
+    client.send(post(b"{", "Connection: Upgrade", "Upgrade: h2c") * 2000)
+    assert [client.answer().status for _ in range(2000)] == [400] * 2000
+    client.send(post(ENTRY, "Connection: close, Upgrade", "Upgrade: h2c"))
+    assert (client.answer().headers["connection"], is_closed(client)) == ("close", True)
+
+
 def test_http_1_0_is_answered_and_closed_unless_it_asks_to_stay(server: Server, client: Client) -> None:
     client.send(post(ENTRY, "connection: keep-alive", version="1.0"))
     assert client.answer().headers["connection"] == "keep-alive"
@@ -215,7 +212,7 @@ def test_a_server_that_stops_lets_no_client_hang(tmp_path: Path) -> None:
             idle.send(HEALTH)
             assert idle.answer().status == 200
             sending.send(post(ENTRY[:5], f"content-length: {len(ENTRY)}"))
-            wait_for(lambda: server.get("/health").status, lambda status: status == 200)
+            assert server.get("/health").status == 200  # so that what was sent before has been read
             assert server.stop() == 0, server.logged()
             refusal = sending.answer()
             assert (refusal.status, refusal.json["resend"]) == (503, "safe")
@@ -278,9 +275,13 @@ class Clock:
         self.now = 1000.0
         self.budget = Budget()
         self.replies: list[Callable[[Response], None]] = []
-        self.connection = Connection(self)  # type: ignore[arg-type]
-        self.wire = Wire()
-        self.connection.connection_made(self.wire)
+        self.wire, self.connection = self.connect()
+
+    def connect(self: Any) -> tuple[Wire, Connection]:
+        """A client."""
+        wire, connection = Wire(), Connection(self)
+        connection.connection_made(wire)
+        return wire, connection
 
     def handle(self, request: Request, reply: Callable[[Response], None]) -> None:
         assert request.client == "192.0.2.7"
@@ -366,8 +367,7 @@ def test_a_client_that_goes_on_sending_after_its_refusal_is_cut_off() -> None:
 def test_bodies_of_all_clients_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_BUFFERED_BYTES", 1000 + 2 * limits.REQUEST_BYTES)
     first = Clock()
-    second = Connection(first)  # type: ignore[arg-type]
-    second.connection_made(wire := Wire())
+    wire, second = first.connect()
     first.connection.data_received(post(b" " * 900, "content-length: 2000"))
     second.data_received(post(b" " * 200, "content-length: 2000"))
     assert wire.written.startswith(b"HTTP/1.1 503 ")

@@ -10,7 +10,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import parse_qsl
 
 from decoupled.embedded.request import Request
@@ -44,7 +44,7 @@ class Gateway:
 
     def handle(self, request: Request, reply: Callable[[Response], None]) -> None:
         """Reply to one request: at once, or when its messages are on the disk."""
-        response = _response(self._respond, request, reply)
+        response = _response(request, self._respond, request, reply)
         if response is not None:
             reply(response)
 
@@ -64,25 +64,24 @@ class Gateway:
             return receiver.respond(admission, [])
 
         def settled(outcome: NotSent | None) -> None:
-            response = _response(receiver.respond, admission, [outcome] * len(admission.messages))
-            assert response is not None  # noqa: S101  for the type checker: `respond` always answers
-            reply(response)
+            reply(_response(request, receiver.respond, admission, [outcome] * len(admission.messages)))
 
         self.writer.send(admission.messages, settled)
         return None
 
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def _response(make: Callable[P, Response | None], *args: P.args, **kwargs: P.kwargs) -> Response | None:
+def _response(request: Request, make: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | Response:
     """The edge: no request may take the server down, and no internals may leave it."""
     try:
         return make(*args, **kwargs)
     except Problem as problem:
         return problem.response()
     except Exception:
-        log.exception("request failed")
+        log.exception("request failed", extra={"target": request.target.decode("latin-1")})
         return Problem(500, "An internal error.", resend="with_idempotency_key").response()
 
 

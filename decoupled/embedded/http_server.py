@@ -29,9 +29,13 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise ValueError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise _taken(host, port, error) from error
     listener.setblocking(False)
     return listener
+
+
+def _taken(host: str, port: int, error: OSError) -> ValueError:
+    return ValueError(f"cannot listen on {host}:{port}: {error.strerror}")
 
 
 class HttpServer:
@@ -50,9 +54,13 @@ class HttpServer:
         self._look()
 
     def start(self, listener: socket.socket) -> None:
-        """Accept clients. Raises OSError when somebody else listens on the address by now."""
+        """Accept clients. Raises ValueError when somebody else listens on the address by now."""
         self.listener = listener
-        listener.listen(limits.MAX_CLIENTS)
+        try:
+            listener.listen(limits.MAX_CLIENTS)
+        except OSError as error:
+            host, port = listener.getsockname()[:2]
+            raise _taken(host, port, error) from error
         self._accept_more()
         self.loop.call_later(SWEEP_S, self._sweep)
 
@@ -76,7 +84,7 @@ class HttpServer:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:  # out of file descriptors, say
-                log.error("cannot accept a connection; it is tried again", extra={"error": str(error)})  # noqa: TRY400
+                log.warning("cannot accept a connection; it is tried again", extra={"error": str(error)})
                 self._accept_no_more()
                 return
             client.setblocking(False)

@@ -83,14 +83,17 @@ class Reader:
     def feed(self, data: bytes) -> None:
         """Parse what came; the owner is told in the meantime."""
         self._bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserInvalidMethodError:
-            self.refuse(Problem(501, "There is no such method, or this is not HTTP."))
-        except httptools.HttpParserError as error:
-            self.refuse(Problem(400, f"This is not HTTP/1.1: {error}."))
+        pieces: list[bytes | memoryview] = [data]  # the next one last
+        while pieces and not self.refusing:
+            piece = pieces.pop()
+            try:
+                self._parser.feed_data(piece)
+            except httptools.HttpParserUpgrade as upgrade:
+                pieces += [memoryview(piece)[upgrade.args[0] :], self._without_offer()]
+            except httptools.HttpParserInvalidMethodError:
+                self.refuse(Problem(501, "There is no such method, or this is not HTTP."))
+            except httptools.HttpParserError as error:
+                self.refuse(Problem(400, f"This is not HTTP/1.1: {error}."))
         request = self.reading
         if request is not None and not request.has_head and self._bytes > limits.MAX_HEAD_BYTES:
             self.refuse(_head_too_large())
@@ -190,23 +193,25 @@ class Reader:
         if self._budget.used > limits.MAX_BUFFERED_BYTES:
             self.refuse(Problem(503, "Too much is being sent at once.", resend="safe", retry_after_s=1))
 
-    def _decline_upgrade(self, rest: bytes) -> None:
-        """It stays HTTP/1.1. Clients that offer HTTP/2 in their first request (Java's does) must get an answer to it;
-        the parser has left the body alone, so the request is read again without the offer."""
+    def _without_offer(self) -> bytes:
+        """The head of a request that offers another protocol, as if it did not, for a new parser. Clients that offer
+        HTTP/2 in their first request (Java's does) must get an answer to it, and the parser has left the body alone."""
         request = self.reading
         if request is None:
-            return
+            return b""
         if request.method == "CONNECT":
             self.refuse(Problem(501, "This is no proxy."))
-            return
+            return b""
         headers = {name: value for name, value in request.headers.items() if name not in _UPGRADE}
+        if "close" in request.headers.get("connection", "").lower():
+            headers["connection"] = "close"
         if request.cookies:
             headers["cookie"] = "; ".join(request.cookies)
         lines = [f"{request.method} {request.target.decode('latin-1')} HTTP/{request.version}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self.drop()
         self._parser = httptools.HttpRequestParser(self)
-        self.feed("\r\n".join([*lines, "", ""]).encode("latin-1") + rest)
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
 def _head_bytes(request: Request) -> int:

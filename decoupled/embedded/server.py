@@ -79,10 +79,7 @@ async def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked_to_stop.set)
     server = HttpServer(Gateway(writer, table, workloads, health).handle, loop)
-    try:
-        server.start(listener)
-    except OSError as error:
-        raise ValueError(f"cannot listen on {options.host}:{options.port}: {error.strerror}") from error
+    server.start(listener)
     await poller.start()
     directory.publish(options.url)
     announce(_welcome(options, released))
