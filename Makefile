@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install run test check soak bench bench-lambda lock aws-tools checkov clean
+.PHONY: install run test test-fast coverage check soak bench bench-lambda lock aws-tools checkov clean
 
 install: .venv/dev.stamp ## the tests' and tools' dependencies too
 
@@ -13,6 +13,17 @@ run: .venv/run.stamp ## serve on http://127.0.0.1:8080
 test: install aws-tools checkov
 	$(BIN)/pytest $(ARGS)
 
+test-fast: install ## under a minute: no server, no emulator, no AWS tools
+	$(BIN)/pytest tests/unit tests/contract -k "not ministack" $(ARGS)
+
+# Without the tests that fill the disk: what is measured could not be written either.
+coverage: install ## which lines and branches the tests of units, engines and the server reach
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest tests/unit tests/contract tests/server \
+		-k "not ministack and not without_space and not disk_is_full" $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -20,7 +31,7 @@ check: install
 	$(BIN)/shellcheck scripts/*.sh .ci/run
 
 soak: install ## the random tests for longer: HISTORIES of the simulation, and what is marked soak
-	DECOUPLED_HISTORIES=$(or $(HISTORIES),200000) $(BIN)/pytest -m '' tests/test_simulation.py $(ARGS)
+	DECOUPLED_HISTORIES=$(or $(HISTORIES),200000) $(BIN)/pytest -m '' tests/simulation/test_simulation.py $(ARGS)
 
 bench: install
 	$(BIN)/python -m benchmarks.bench $(ARGS)
@@ -30,11 +41,11 @@ bench-lambda: install ## what the Lambda functions cost, beside the usual way
 
 lock: install ## resolve the dependencies of pyproject.toml anew, for every supported Python
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade \
-		--extra local --extra aws --group install --output-file requirements/run.lock pyproject.toml
+		--extra aws --group install --output-file requirements/run.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade \
-		--extra local --extra aws --group install --group dev --output-file requirements/dev.lock pyproject.toml
+		--extra aws --group install --group dev --output-file requirements/dev.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --python-version 3.14 \
-		--output-file requirements/lambda.lock pyproject.toml
+		--group lambda --output-file requirements/lambda.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --python-version 3.11 \
 		--group aws-tools --output-file requirements/aws-tools.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --python-version 3.11 \

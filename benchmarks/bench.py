@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import report
-from decoupled.embedded.database import FILE_NAME, Database
-from decoupled.embedded.queue import SqliteQueue
-from decoupled.workload import Message
-from tests.server import ROOT, Server, serving
+from decoupled.core.workload import Message
+from decoupled.engines.sqlite.database import FILE_NAME, Database
+from decoupled.engines.sqlite.messages import SqliteQueue
+from tests.support.server import ROOT, Server, serving
 
 SCRIPT = ROOT / "benchmarks" / "orders.lua"
 CONNECTIONS = (32, 64, 256)

@@ -16,8 +16,8 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from decoupled.embedded.http_server import HttpServer, bind
-from decoupled.http import Response
+from decoupled.core.problem import Response
+from decoupled.server.http.listener import HttpServer, bind
 
 START = {"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"2")]}
 BODY = {"type": "http.response.body", "body": b"{}"}

@@ -1,0 +1,1 @@
+"""Lambda's entry points: API Gateway → receiver → SQS → processor → DynamoDB ← status ← API Gateway."""

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import engines, ministack
-from tests.server import Client, Server
+from tests.support import engines, ministack
+from tests.support.server import Client, Server
+from tests.support.signing import endpoint, front
+
+__all__ = ["endpoint", "front"]
 
 
 @pytest.fixture(scope="session")

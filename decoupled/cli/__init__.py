@@ -1,0 +1,1 @@
+"""The command line: a module for each command, which parses, asks and prints. No rules of the system live here."""

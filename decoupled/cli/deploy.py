@@ -1,0 +1,128 @@
+"""`decoupled deploy` and `decoupled destroy`: the template as a stack on AWS, or in an emulator on this machine."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from decoupled.cli.build import pack, served
+from decoupled.cli.kit import kit
+from decoupled.cli.target import refusals
+
+TEMPLATE = "templates/decoupled-architecture.yaml"
+
+
+@contextmanager
+def _aws() -> Iterator[Any]:
+    """The room that calls AWS; its errors as one line."""
+    try:
+        from decoupled.engines.aws import deployment
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error}: pip install 'decoupled[aws]'") from error
+    try:
+        with refusals():
+            yield deployment
+    except Exception as error:
+        if line := deployment.told(error):
+            raise click.ClickException(line) from error
+        raise
+
+
+@click.command()
+@click.argument("stack")
+@click.argument("parameters", nargs=-1, metavar="[Parameter=Value ...]")
+def deploy(stack: str, parameters: Sequence[str]) -> None:
+    """Build, upload and deploy the system as a STACK, and print its outputs. Parameters of the template that are not
+    given keep what they are; Workloads is decoupled.toml's. CODE_BUCKET names the bucket for the code.
+
+    With AWS_ENDPOINT_URL on this machine (an emulator, which runs functions here) it builds for this machine."""
+    with _aws() as aws:
+        template = kit(TEMPLATE).read_bytes()
+        names, given = _parameters(template.decode(), parameters)
+        workloads, project = served(given.get("Workloads") or _as_deployed(aws.current(stack)))
+        account, region = aws.account_and_region()
+        host = urlsplit(os.environ.get("AWS_ENDPOINT_URL", "")).hostname
+        platform = "local" if host in ("127.0.0.1", "localhost", "::1") else "lambda"
+        click.echo("== Build")
+        with tempfile.TemporaryDirectory() as directory:
+            zipped = Path(directory, "lambda.zip")
+            click.echo(pack(workloads, project, platform, zipped).partition(": ")[2])
+            code = zipped.read_bytes()
+        click.echo("== Upload")
+        bucket = os.environ.get("CODE_BUCKET") or f"decoupled-code-{account}-{region}"
+        key = f"{stack}/{hashlib.sha256(code).hexdigest()[:32]}.zip"
+        template_key = f"{stack}/{hashlib.sha256(template).hexdigest()[:32]}.yaml"
+        url = aws.upload(bucket, region, {key: code, template_key: template})
+        click.echo(f"s3://{bucket}/{key}\n== Deploy {stack} to {account} in {region}")
+        given |= {"CodeBucket": bucket, "CodeKey": key, "Workloads": ",".join(workloads)}
+        outputs = aws.deploy(stack, f"{url}/{template_key}", names, given, click.echo)
+        if platform == "local":
+            aws.mend_emulators_mapping(stack)
+        click.echo(f"== {stack}")
+        for name, value in sorted(outputs.items()):
+            click.echo(f"{name}\t{value}")
+
+
+def _as_deployed(stack: Any) -> str | None:
+    """Without a decoupled.toml, the workloads that the stack has."""
+    from decoupled.server.configuration import FILE
+
+    if stack is None or FILE.exists() or os.environ.get("DECOUPLED_CONFIG") or os.environ.get("DECOUPLED_WORKLOADS"):
+        return None
+    found = [p["ParameterValue"] for p in stack.get("Parameters", []) if p["ParameterKey"] == "Workloads"]
+    return found[0] if found else None
+
+
+def _parameters(template: str, typed: Sequence[str]) -> tuple[set[str], dict[str, str]]:
+    """The template's parameters, and those given."""
+    section = re.split(r"^\S.*$", template.partition("\nParameters:\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    names = set(re.findall(r"^  (\w+):", section, re.MULTILINE))
+    given = {}
+    for pair in typed:
+        name, equals, value = pair.partition("=")
+        if not equals or name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            raise ValueError(f"{pair!r} is not Parameter=Value" + (f"; is it {near[0]}=...?" if near else ""))
+        given[name] = value
+    return names, given
+
+
+@click.command()
+@click.argument("stack")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def destroy(stack: str, yes: bool) -> None:
+    """Delete a STACK, and say what it leaves: the queues, the table and the key are kept, with all that is in them."""
+    with _aws() as aws:
+        if aws.current(stack) is None:
+            raise ValueError(f"there is no stack {stack!r} here")
+        kept = aws.kept(stack)
+        click.echo(f"Deleting {stack} keeps, with all that is in them:")
+        for queue in kept["queue"]:
+            waiting, in_flight = aws.depth(queue)
+            click.echo(f"  queue  {queue}  ({waiting} waiting, {in_flight} in flight)")
+        for kind in ("table", "key"):
+            for name in kept[kind]:
+                click.echo(f"  {kind:<5}  {name}")
+        click.echo("Messages that still wait will not be processed: nothing takes them any more.")
+        question = f"Delete the stack {stack}? Type its name"
+        if not yes and click.prompt(question, default="", show_default=False) != stack:
+            raise click.ClickException("nothing was deleted")
+        aws.destroy(stack)
+        click.echo(f"Deleted {stack}. To delete for good what it kept:")
+        for queue in kept["queue"]:
+            click.echo(f"  aws sqs delete-queue --queue-url {queue}")
+        for name in kept["table"]:
+            click.echo(f"  aws dynamodb update-table --table-name {name} --no-deletion-protection-enabled")
+            click.echo(f"  aws dynamodb delete-table --table-name {name}")
+        for name in kept["key"]:
+            click.echo(f"  aws kms schedule-key-deletion --key-id {name}")

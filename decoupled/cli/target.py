@@ -1,0 +1,136 @@
+"""Options that several commands share: which system is meant (a data directory or a stack), and how durations are
+typed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from decoupled.engines.protocols import DeadLetters, Stats
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS_S = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+class Duration(click.ParamType[float]):
+    """`90`, `90s`, `15m`, `2h`, `3d`: as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The seconds."""
+        if isinstance(value, (int, float)):
+            return float(value)
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|[smhd]?)", value.strip())
+        if found is None:
+            self.fail(f"{value!r} is not a duration like 90s, 15m, 2h or 3d", param, ctx)
+        return float(found[1]) * _UNITS_S[found[2]]
+
+
+DURATION = Duration()
+
+
+def place(command: F) -> F:
+    """The options --data and --stack; what the system refuses, or does not answer, ends the command with status 1."""
+
+    @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Data directory.  [default: .data]")
+    @click.option("--stack", help="Name of a CloudFormation stack, instead of a data directory.")
+    @functools.wraps(command)
+    def checked(data: Path | None, stack: str | None, **others: Any) -> Any:
+        if data is not None and stack is not None:
+            raise click.UsageError("--data and --stack name two systems; choose one")
+        with refusals():
+            return command(data=data or default_data(stack), stack=stack, **others)
+
+    return checked  # type: ignore[return-value]  # click hands it the two options that it declares
+
+
+def default_data(stack: str | None = None) -> Path:
+    """The one that a server started here would use. Beside a stack nobody looks at it."""
+    from decoupled.server.configuration import from_process
+
+    return Path(".data") if stack is not None else from_process().data
+
+
+def dead_letters_of(data: Path, stack: str | None) -> DeadLetters:
+    """Those of a data directory or a stack. Raises ValueError, DataDirectoryError or Unavailable."""
+    if stack is not None:
+        from decoupled.engines.aws.dead_letters import AwsDeadLetters
+
+        return AwsDeadLetters.of_stack(stack)
+    from decoupled.engines.sqlite.database import DataDirectory
+    from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
+
+    return SqliteDeadLetters.open(DataDirectory(data))
+
+
+def stats_of(data: Path, stack: str | None) -> Stats:
+    """Those of a data directory or a stack. Raises ValueError, DataDirectoryError or Unavailable."""
+    if stack is not None:
+        from decoupled.engines.aws.stats import AwsStats
+
+        return AwsStats.of_stack(stack)
+    from decoupled.engines.sqlite.database import DataDirectory
+    from decoupled.engines.sqlite.stats import SqliteStats
+
+    return SqliteStats(DataDirectory(data))
+
+
+class LocalServer:
+    """The server of a data directory on this machine, as a load test sees it from beside."""
+
+    def __init__(self, data: Path) -> None:
+        from decoupled.engines.sqlite.database import DataDirectory
+
+        self.data = data
+        self.url: str | None = DataDirectory(data).server_url()  # None: it does not run
+
+    def begin_outage(self, seconds: float) -> None:
+        """Take its table away, for so long at most."""
+        from decoupled.engines.sqlite import outage
+
+        outage.begin(self.data, seconds)
+
+    def end_outage(self) -> None:
+        """Give it back."""
+        from decoupled.engines.sqlite import outage
+
+        outage.end(self.data)
+
+    def effects(self, marker: str) -> Mapping[str, int]:
+        """See `engines/sqlite/stats.effects`."""
+        from decoupled.engines.sqlite.database import Database, DataDirectory
+        from decoupled.engines.sqlite.stats import effects
+
+        with contextlib.closing(Database(DataDirectory(self.data).file, create=False)) as database:
+            return effects(database, marker)
+
+
+def signer(region: str) -> Callable[[str, str, Mapping[str, str], bytes], Mapping[str, str]]:
+    """Signs requests to a stack's API. Raises ValueError if there are no credentials."""
+    from decoupled.engines.aws.signing import Signer
+
+    return Signer(region)
+
+
+class refusals:  # noqa: N801  used as a verb's object: `with refusals():`
+    """Errors that a person can do something about, as one line and status 1."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        from decoupled.core.workload import Unavailable
+        from decoupled.engines.sqlite.database import DataDirectoryError
+
+        if isinstance(error, BrokenPipeError):
+            return  # `| head` has seen enough: click ends quietly
+        if isinstance(error, (DataDirectoryError, Unavailable, ValueError, OSError)):
+            raise click.ClickException(str(error)) from error

@@ -1,0 +1,145 @@
+"""Dead letters as a person on call sees them: what they are, which ones are meant, how they are written to a file and
+read back. What each engine does with its own stands in its `dead_letters.py`. Pure but for a file that is passed in."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import IO, Annotated, Literal
+
+import msgspec
+
+from decoupled.core import identifiers, limits
+
+PURGED = "purged from the dead letters"
+"""The reason of a message that was purged: rejected, for good, so that no stray delivery has an effect after all."""
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A dead message with its story. Times are milliseconds since the epoch.
+
+    `buried_by` tells whether the processor gave it up, with an error to tell, or the queue did after too many receives:
+    then whatever took it died each time, and there is no error. `sqs_deletes_at`: when SQS deletes its copy; None on
+    one machine. `recorded`: the table keeps it, with its body, until it is redriven or purged."""
+
+    id: str
+    workload: str
+    caller: str
+    accepted_at: int
+    dead_at: int
+    attempts: int
+    buried_by: Literal["processor", "queue"]
+    error_type: str
+    error: str
+    first_failed_at: int | None = None
+    last_failed_at: int | None = None
+    traceback: str | None = None  # of the last failure, where it is known
+    sqs_deletes_at: int | None = None
+    recorded: bool = True
+    body: str | None = None  # None where it was not asked for, or is not known
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which dead letters. `error` is an error's type, or part of its text in either case."""
+
+    workload: str | None = None
+    error: str | None = None
+    dead_before: int | None = None
+    dead_after: int | None = None
+
+    def __contains__(self, letter: DeadLetter) -> bool:
+        return (
+            (self.workload is None or letter.workload == self.workload)
+            and (self.dead_before is None or letter.dead_at <= self.dead_before)
+            and (self.dead_after is None or letter.dead_at >= self.dead_after)
+            and (
+                self.error is None
+                or letter.error_type == self.error
+                or self.error.casefold() in letter.error.casefold()
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was done with one dead letter: `done` says what; nothing was done if it is None, and `why_not` says why."""
+
+    done: str | None
+    why_not: str = ""
+
+
+# --- files: one dead letter a line, as JSON -------------------------------------
+
+_Time = Annotated[datetime, msgspec.Meta(tz=True)]
+_Text = Annotated[str, msgspec.Meta(max_length=limits.MAX_ENTRY_BYTES)]
+
+
+class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A dead letter with times that people read."""
+
+    id: Annotated[str, msgspec.Meta(pattern=rf"^{identifiers.PATTERN}\Z")]
+    workload: Annotated[str, msgspec.Meta(max_length=200)]
+    caller: Annotated[str, msgspec.Meta(max_length=2_000)]
+    accepted_at: _Time
+    dead_at: _Time
+    attempts: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+    buried_by: Literal["processor", "queue"]
+    error_type: Annotated[str, msgspec.Meta(max_length=200)]
+    error: Annotated[str, msgspec.Meta(max_length=limits.MAX_ERROR_CHARS)]
+    first_failed_at: _Time | None = None
+    last_failed_at: _Time | None = None
+    traceback: Annotated[str, msgspec.Meta(max_length=limits.MAX_TRACEBACK_CHARS)] | None = None
+    sqs_deletes_at: _Time | None = None
+    recorded: bool = True
+    body: _Text | None = None
+
+
+_TIMES = [name for name in DeadLetter.__struct_fields__ if name.endswith("_at")]
+_line = msgspec.json.Decoder(_Line)
+
+
+class FileError(ValueError):
+    """A file that cannot be imported: which line, and why. Nothing of it was."""
+
+
+def encode(letter: DeadLetter) -> str:
+    """A dead letter as a line of JSON, without its end."""
+    values = msgspec.structs.asdict(letter)
+    for name in _TIMES:
+        if values[name] is not None:
+            values[name] = datetime.fromtimestamp(values[name] / 1000, UTC)
+    return msgspec.json.encode(_Line(**values)).decode()
+
+
+def decode(line: bytes) -> DeadLetter:
+    """The dead letter that a line holds. Raises FileError."""
+    try:
+        values = msgspec.structs.asdict(_line.decode(line))
+    except msgspec.DecodeError as error:
+        raise FileError(str(error)) from error
+    if values["body"] is None:
+        raise FileError("it has no body, so that nothing could be redriven")
+    if len(values["body"].encode(errors="replace")) > limits.MAX_ENTRY_BYTES:
+        raise FileError(f"its body is over {limits.MAX_ENTRY_BYTES} bytes")
+    for name in _TIMES:
+        if values[name] is not None:
+            values[name] = round(values[name].timestamp() * 1000)
+    return DeadLetter(**values)
+
+
+def read(file: IO[bytes]) -> Iterator[DeadLetter]:
+    """The dead letters of a file, line by line; bounded, however large the file. Raises FileError."""
+    for number in itertools.count(1):
+        line = file.readline(limits.MAX_IMPORT_LINE_BYTES + 1)
+        if not line:
+            return
+        if len(line) > limits.MAX_IMPORT_LINE_BYTES:
+            raise FileError(f"line {number} is over {limits.MAX_IMPORT_LINE_BYTES} bytes")
+        if line.strip():
+            try:
+                yield decode(line)
+            except FileError as error:
+                raise FileError(f"line {number}: {error}") from error

@@ -1,0 +1,120 @@
+"""Checks effects and encodes them for an engine, before anything is written. The limits are DynamoDB's, so that a
+workload that runs on one machine runs on AWS. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from decoupled.core import limits
+from decoupled.core.outcomes import Commit
+from decoupled.core.workload import Add, Effects, EffectsError, Emit, Message, Put, Workloads, Write, decoder
+
+
+def encode(effects: Effects, message: Message, workloads: Workloads) -> Commit:
+    """Effects as a Commit. Raises EffectsError naming what no engine can apply."""
+    if not isinstance(effects, Effects):
+        raise EffectsError(f"process must return Effects, not {type(effects).__name__}")
+    if not isinstance(effects.result, Mapping):
+        raise EffectsError("result must be a mapping")
+    _check_writes(effects.writes)
+    result = _encode(effects.result)
+    emits = _messages(effects.emits, message, workloads)
+    size = len(result) + sum(len(emitted.body.encode()) for emitted in emits)
+    if size > limits.MAX_ITEM_BYTES:
+        raise EffectsError(f"the result and what is emitted have {size} bytes; a record takes {limits.MAX_ITEM_BYTES}")
+    return Commit(result.decode(), list(effects.writes), emits)
+
+
+def _check_writes(writes: Sequence[Write]) -> None:
+    if len(writes) > limits.MAX_ITEMS - 1:
+        raise EffectsError(f"{len(writes)} writes; {limits.MAX_ITEMS - 1} fit one atomic step beside the record")
+    keys = set()
+    for write in writes:
+        if not 0 < len(write.key.encode()) <= limits.MAX_KEY_BYTES:
+            raise EffectsError(f"a key has 1 to {limits.MAX_KEY_BYTES} bytes: {write.key[:40]!r}")
+        if write.key in keys:
+            raise EffectsError(f"two writes to {write.key!r}: one atomic step takes one write an item")
+        keys.add(write.key)
+        match write:
+            case Put(item=item):
+                if reserved := item.keys() & {"", limits.KEY_ATTRIBUTE}:
+                    raise EffectsError(f"an attribute of {write.key!r} cannot have the name {reserved.pop()!r}")
+                if len(_encode(item)) > limits.MAX_ITEM_BYTES:
+                    raise EffectsError(f"the item {write.key!r} is over {limits.MAX_ITEM_BYTES} bytes")
+                _check_plain(item)
+            case Add():
+                _check_add(write)
+
+
+def _check_add(write: Add) -> None:
+    if unknown := (write.floor.keys() | write.ceiling.keys()) - write.amounts.keys():
+        raise EffectsError(f"bounds on {sorted(unknown)}, which {write.key!r} adds nothing to")
+    named = [*write.amounts, *write.lowest, *write.highest]
+    if len(set(named)) < len(named):
+        raise EffectsError(f"one number of {write.key!r} is both added to and compared: one step does one of them")
+    for part in (write.amounts, write.lowest, write.highest, write.floor, write.ceiling):
+        for number in part.values():
+            _check_number(number)
+
+
+def _messages(emits: Sequence[Emit], message: Message, workloads: Workloads) -> list[Message]:
+    if len(emits) > limits.MAX_EMITS:
+        raise EffectsError(f"{len(emits)} messages emitted; {limits.MAX_EMITS} is the limit")
+    messages = []
+    for index, emit in enumerate(emits):
+        if emit.workload not in workloads:
+            raise EffectsError(f"emits to {emit.workload!r}, which is not served here")
+        body = _encode(emit.entry)
+        try:
+            decoder(workloads[emit.workload].schema).decode(body)
+        except msgspec.ValidationError as error:
+            raise EffectsError(f"emits what {emit.workload!r} would refuse: {error}") from error
+        if len(body) > limits.MAX_ENTRY_BYTES:
+            raise EffectsError(f"emits {len(body)} bytes to {emit.workload!r}; {limits.MAX_ENTRY_BYTES} is the limit")
+        text = body.decode().translate(_ESCAPED)
+        messages.append(Message(message.emitted_id(index), emit.workload, text, message.caller, message.accepted_at))
+    return messages
+
+
+# SQS takes neither of these two raw; in JSON they can only stand inside a string, where an escape means the same.
+_ESCAPED = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
+
+
+def _encode(value: Any) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise EffectsError(f"not plain data: {error}") from error
+
+
+def _check_plain(value: Any) -> None:
+    """Only what both engines store alike: a date, bytes or a Struct would be text on one and an error on the other."""
+    match value:
+        case None | bool() | str():
+            pass
+        case int() | float() | Decimal():
+            _check_number(value)
+        case Mapping():
+            for name, part in value.items():
+                if not isinstance(name, str):
+                    raise EffectsError(f"{name!r:.40} names an attribute; names are text")
+                _check_plain(part)
+        case list() | tuple():
+            for part in value:
+                _check_plain(part)
+        case _:
+            raise EffectsError(f"items hold plain data, not {type(value).__name__}")
+
+
+def _check_number(number: Any) -> None:
+    if isinstance(number, bool) or not isinstance(number, (int, Decimal)):
+        raise EffectsError(f"{number!r:.40} is not a whole number or a Decimal, which are exact")
+    exact = Decimal(number)
+    if not exact.is_finite() or len(exact.as_tuple().digits) > limits.MAX_NUMBER_DIGITS:
+        raise EffectsError(f"{exact:.40} is not a finite number of at most {limits.MAX_NUMBER_DIGITS} digits")
+    if exact and not limits.MIN_NUMBER_EXPONENT <= exact.adjusted() <= limits.MAX_NUMBER_EXPONENT:
+        raise EffectsError(f"{exact:.40} is too large or too near to zero")

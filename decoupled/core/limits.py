@@ -1,0 +1,71 @@
+"""Every limit of the system, with its unit. Nothing here is configuration: those are options of `decoupled serve`
+and parameters of the template. A limit that AWS sets says so."""
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# --- a request ----------------------------------------------------------------
+MAX_REQUEST_BYTES = 4 * MIB  # Lambda takes 6 MB with the body as a JSON string, whose quotes double when escaped
+MAX_ENTRY_BYTES = 256 * KIB  # leaves room in a DynamoDB item (400 KB) to keep a dead letter's body with its story
+MAX_BATCH_ENTRIES = 1_000  # a JSON array; 100 SendMessageBatch calls fit API Gateway's 30 s
+MAX_BUFFERED_BYTES = 64 * MIB  # of requests that the embedded engine is reading or that wait their turn, all clients'
+REQUEST_BYTES = KIB  # that a request without its body counts for there
+MAX_DISCARDED_BYTES = 16 * MIB  # that a client still sends after its request was refused, before it is cut off
+MAX_HEAD_BYTES = 16 * KIB  # request line and headers; API Gateway takes 10,240 bytes
+MAX_CLIENTS = 4_096  # connections at once; further ones wait in the kernel
+REQUEST_READ_S = 60  # for a client to send one request, whole
+KEEP_ALIVE_S = 75  # for it to begin the next one
+ANSWER_S = 60  # for us to answer it
+LINGER_S = 2  # for a client to take the answer to a request that was refused before its end
+MAX_FAULTS_NAMED = 50  # bad fields named in one 422
+MAX_FAULT_CHARS = 200  # of a bad value or an unknown name that a 422 repeats
+MAX_IDEMPOTENCY_KEY_CHARS = 255
+MAX_ID_CHARS = 64
+
+# --- a message ----------------------------------------------------------------
+RECEIVE_MAX = 10  # AWS: SQS hands out at most ten messages a receive, and takes ten entries a batch call
+MAX_VISIBILITY_TIMEOUT_S = 43_200  # AWS: twelve hours
+MAX_DELAY_S = 900  # AWS
+MAX_GROUP_ID_CHARS = 128  # AWS: MessageGroupId of a fair queue
+MAX_SQS_BYTES = MIB  # AWS: of a message, and of a batch call, attributes included
+
+# --- calls of AWS -------------------------------------------------------------
+AWS_CONCURRENCY = 10  # calls at once of one function: the commits of a batch, or the batch calls of a large send
+CONFLICT_TRIES = 5  # of a transaction that collides with another, before its message goes back to the queue
+CONFLICT_PAUSE_S = 0.02  # before the second try, doubled before each further one, with jitter: 0.3 s at most in all
+
+# --- effects ------------------------------------------------------------------
+MAX_ITEMS = 100  # AWS: actions in one TransactWriteItems; the record is one of them
+MAX_ITEM_BYTES = 400_000  # AWS: 400 KB with attribute names
+MAX_EMITS = 100  # a record keeps what it emits until it is sent
+MAX_KEY_BYTES = 1_024
+KEY_ATTRIBUTE = "pk"  # an item's key stands beside its attributes in DynamoDB, under this name
+MAX_NUMBER_DIGITS = 38  # AWS: DynamoDB's numbers
+MIN_NUMBER_EXPONENT, MAX_NUMBER_EXPONENT = -130, 125  # AWS: powers of ten of DynamoDB's numbers
+
+# --- retries ------------------------------------------------------------------
+BACKOFF_FIRST_S = 2.0
+BACKOFF_CAP_S = 900.0
+MAX_ATTEMPTS = 5  # failures that are the message's fault, before it is a dead letter
+MAX_RECEIVE_COUNT = 1_000  # the queue's own safety net: AWS's maximum, far above the ~110 receives of a day's outage
+MAX_ERROR_CHARS = 2_000  # of an error's text, or a rejection's reason, kept with a record
+MAX_TRACEBACK_CHARS = 8_000  # of a dead letter's
+MAX_TRACEBACK_FRAMES = 50
+MAX_OUTAGE_S = 3_600  # of the table, simulated on request; then it ends by itself
+MAX_RETRY_AFTER_S = 43_200  # of what a backend may ask for: the longest visibility timeout
+
+# --- outbound: webhooks and e-mail --------------------------------------------
+OUTBOUND_TIMEOUT_S = 8.0  # for a whole webhook exchange; for each step of an e-mail's
+MAX_OUTBOUND_ADDRESSES = 4  # of a host, that are tried
+
+MAX_QUEUED_COUNTED = 10_000  # of a workload's messages, where a count is only told to a person
+MAX_LOG_LINE_CHARS = 8_000  # of what a workload prints, in one line of the log
+
+# --- tools --------------------------------------------------------------------
+TOOL_BATCH = 100  # dead letters in one transaction of a tool beside the server: a few milliseconds of its time
+MAX_PEEKED = 10_000  # messages that a look into SQS's dead-letter queue hides from others for a moment
+MAX_IMPORT_LINE_BYTES = 2 * MIB  # a body of MAX_ENTRY_BYTES, escaped, with its story
+MAX_SPIKE_ORDERS = 10_000_000
+MAX_SPIKE_CONNECTIONS = 1_024
+SPIKE_TRIES = 50  # of one order, under one Idempotency-Key, before a spike gives it up
+SPIKE_PAUSE_S = 5  # the longest between two tries

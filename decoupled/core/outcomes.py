@@ -1,0 +1,107 @@
+"""What sending, processing and storing a message come to: the plain data that crosses between pipeline, engines and
+workers. No behaviour lives here; what an engine does with it is asked for in `engines/protocols.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from decoupled.core.status import Status
+from decoupled.core.workload import Message, Write
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A message handed out once: `receipt` is good for this delivery only, and lapses when the message is handed out
+    again. `receive_count` counts deliveries, this one included."""
+
+    message: Message
+    receipt: str
+    receive_count: int
+
+
+class NotSent(msgspec.Struct, frozen=True):
+    """Why a message is not known to be in the queue. `transient`: sending the same again may work. `unknown`: the queue
+    may hold it all the same (a time-out, say), so that only an idempotency key makes sending it again safe."""
+
+    detail: str
+    transient: bool = True
+    unknown: bool = False
+    retry_after_s: int = 1
+
+
+# --- what processing one message came to (made by pipeline/processor.decide)
+
+
+class Commit(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Effects, checked and encoded, ready to be applied."""
+
+    result: str  # JSON text of an object
+    writes: list[Write] = []
+    emits: list[Message] = []
+
+
+class Reject(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """A business rule said no."""
+
+    reason: str
+
+
+FailureKind = Literal["unavailable", "failed", "undecodable", "not_started"]
+
+
+class Failure(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Processing came to nothing. `unavailable` and `not_started` are not the message's fault; `failed` is, and counts
+    as an attempt; `undecodable` can never succeed."""
+
+    kind: FailureKind
+    error_type: str
+    error: str
+    retry_after_s: float | None = None
+    traceback: str | None = None  # of what the workload raised; kept with a dead letter
+
+
+Decision = Commit | Reject | Failure
+
+# --- what storing it came to --------------------------------------------------
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """The message has a final record now: `processed`, or `rejected` with a reason (a condition of a write that did
+    not hold counts as a rejection). `duplicate`: it had one before, and nothing was applied. `emits` are still to be
+    sent, also after a duplicate: the first delivery may have died in between, and their ids are always the same."""
+
+    status: Literal["processed", "rejected"]
+    reason: str | None = None
+    duplicate: bool = False
+    emits: Sequence[Message] = ()
+
+
+class NotStored(msgspec.Struct, frozen=True):
+    """The table is sick; nothing is known to have been applied, and applying again is safe. `refused`: it is not sick,
+    but will never take these effects (an item too large, say): that is the message's fault."""
+
+    detail: str
+    retry_after_s: float | None = None
+    refused: bool = False
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is known of a message by its id. Times are milliseconds since the epoch."""
+
+    id: str
+    workload: str
+    status: Status
+    accepted_at: int
+    caller: str = ""
+    result: Mapping[str, Any] | None = None  # processed
+    reason: str | None = None  # rejected
+    finished_at: int | None = None  # processed, rejected or dead since
+    attempts: int = 0  # failures that were the message's fault
+    error_type: str | None = None  # of the last failure
+    error: str | None = None
+    first_failed_at: int | None = None
+    last_failed_at: int | None = None
+    traceback: str | None = None  # of the last failure
+    body: str | None = None  # dead: what to redrive

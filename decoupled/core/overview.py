@@ -1,0 +1,51 @@
+"""How a system is doing, in numbers that mean the same on both engines; and how fast they change. What each engine
+counts stands in its `stats.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Overview(msgspec.Struct, frozen=True, kw_only=True):
+    """One look. None stands for what the engine cannot count cheaply.
+
+    accepted = queued + in_flight + delayed + processed + rejected + dead."""
+
+    taken_at: int  # milliseconds since the epoch
+    queued: int  # visible: could be received now
+    in_flight: int  # with a processor
+    delayed: int  # waiting out a backoff
+    dead: int
+    processed: int | None = None
+    rejected: int | None = None
+    oldest_age_s: float | None = None  # of what is not finished
+    accepted_per_s: float | None = None
+    processed_per_s: float | None = None
+    server: str | None = None  # where the server of a data directory listens; None: it does not run
+    breakers: dict[str, dict[str, Any]] | None = None  # by workload, as in GET /health
+    alarms: list[str] | None = None  # of a stack, that sound
+    queued_by_workload: dict[str, int] | None = None  # unfinished; counted up to MAX_QUEUED_COUNTED each
+    notes: list[str] = []
+
+    @property
+    def accepted(self) -> int | None:
+        """How many there ever were."""
+        if self.processed is None or self.rejected is None:
+            return None
+        return self.queued + self.in_flight + self.delayed + self.dead + self.processed + self.rejected
+
+
+def with_rates(now: Overview, before: Overview) -> Overview:
+    """The later of two looks, with what happened in between, a second. Redriving makes a message unfinished again, so
+    that a rate can be a little low, never below nothing."""
+    seconds = (now.taken_at - before.taken_at) / 1000
+    if seconds <= 0 or now.accepted is None or before.accepted is None:
+        return now
+    finished = (now.processed or 0) + (now.rejected or 0) - (before.processed or 0) - (before.rejected or 0)
+    return msgspec.structs.replace(
+        now,
+        accepted_per_s=round(max(0, now.accepted - before.accepted) / seconds, 1),
+        processed_per_s=round(max(0, finished) / seconds, 1),
+    )

@@ -1,0 +1,132 @@
+"""What a use case is made of: a schema, and a pure function from a message to its effects. Plain data and checks of
+it; no I/O, no clock, no engine. A workload's own file imports these from `decoupled`, and nothing else."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from types import UnionType
+from typing import Any
+
+import msgspec
+
+from decoupled.core.identifiers import derived_id
+
+Number = int | Decimal
+Item = Mapping[str, Any]
+"""Attributes of an item: text, whole numbers, Decimals, booleans, None, and lists and mappings of these."""
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """One accepted entry of a request, as the queue carries it."""
+
+    id: str  # opaque, URL-safe, at most 64 characters
+    workload: str
+    body: str  # the entry's JSON text, as the client sent it
+    caller: str  # who sent it: scopes idempotency keys and fair queueing
+    accepted_at: int  # milliseconds since the epoch
+
+    def emitted_id(self, index: int) -> str:
+        """The id of the message that this one's `emits[index]` becomes: the same at every redelivery."""
+        return derived_id(self.id, "emit", str(index))
+
+
+class Put(msgspec.Struct, frozen=True, tag=True):
+    """Store an item whole. With `if_absent`, the message is rejected for that reason when the key is taken."""
+
+    key: str
+    item: Item
+    if_absent: str | None = None
+
+
+class Add(msgspec.Struct, frozen=True, tag=True):
+    """Add to numbers of an item, which starts from nothing unless `if_present` asks for it.
+
+    `lowest` and `highest` keep the smaller and the larger of the stored number and the given one. `floor` and `ceiling`
+    bound numbers named in `amounts`, after adding. `if_present` and `otherwise` are the reasons to reject the message
+    with when the item does not exist, and when a bound would be crossed.
+    """
+
+    key: str
+    amounts: Mapping[str, Number]
+    lowest: Mapping[str, Number] = {}
+    highest: Mapping[str, Number] = {}
+    floor: Mapping[str, Number] = {}
+    ceiling: Mapping[str, Number] = {}
+    if_present: str | None = None
+    otherwise: str = "out of bounds"
+
+
+Write = Put | Add
+
+
+class Emit(msgspec.Struct, frozen=True):
+    """A message for another workload: sent exactly once in effect, if and only if this message is processed."""
+
+    workload: str
+    entry: Any  # a schema's Struct, or plain data that it accepts
+
+
+class Effects(msgspec.Struct, frozen=True):
+    """All that a message does, applied in one atomic step together with its record."""
+
+    result: Mapping[str, Any]  # what GET shows
+    writes: Sequence[Write] = ()
+    emits: Sequence[Emit] = ()
+
+
+class Rejected(Exception):  # noqa: N818  a verdict, not an error
+    """A business rule says no: final, recorded with its reason, never retried."""
+
+
+class Unavailable(Exception):  # noqa: N818  a state of the backend, not an error of the message
+    """Something the workload needs is sick. The message waits and is retried; it is never dead-lettered for this."""
+
+    def __init__(self, detail: str, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class BadField(ValueError):  # noqa: N818  a verdict on what the client sent, not an error of the schema
+    """Raised in a schema's `__post_init__`: a field that is wrong in view of the others. `pointer` is the field's JSON
+    pointer within the schema's own object, such as "/lines/0/unit_price"."""
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(detail)
+        self.pointer = pointer
+
+
+class EffectsError(ValueError):
+    """Effects that no engine can apply: too many or too large items, one key twice, a number out of range."""
+
+
+Schema = type[msgspec.Struct] | UnionType
+"""What entries look like: a Struct, or a union of Structs told apart by a tag (`Open | Transfer`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A use case: `POST /{name}` takes entries of `schema`, and `process` turns each into effects.
+
+    `natural_key` names what makes an entry the same entry when it is sent again (device and timestamp, say); entries
+    without one are told apart by Idempotency-Key or not at all. `readable` lists the collections of items that
+    `GET /{name}/{collection}/{key}` shows. `emits_to` lists the workloads it emits to, which must be served too.
+    """
+
+    name: str
+    schema: Schema
+    process: Callable[[Any, Message], Effects]
+    natural_key: Callable[[Any], str] | None = None
+    readable: tuple[str, ...] = ()
+    emits_to: tuple[str, ...] = ()
+
+
+Workloads = Mapping[str, Workload]
+
+
+@functools.cache
+def decoder(schema: Schema) -> msgspec.json.Decoder[Any]:
+    """The decoder of a schema, made once."""
+    return msgspec.json.Decoder(schema)

@@ -1,0 +1,144 @@
+"""A message's record as the attributes of an item, and back. Pure.
+
+A record lives under its message id, and looks like this in the console:
+
+    pk           01979f3c...               status       processed
+    workload     orders                    result       {order_number: ORD-8F41.., total: 79.80, lines: [...], ...}
+    accepted_at  2026-11-23T10:15:30.123Z  finished_at  2026-11-23T10:15:30.412Z
+    caller       iam:1234:AROA...          expires_at   1811240130 (TTL, if records expire)
+
+A dead one has its story instead of a result, and `dead` and `dead_at`, which put it into the index of dead records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from decoupled.core import limits
+from decoupled.core.outcomes import Commit, Record, Reject, Stored
+from decoupled.core.workload import Message
+from decoupled.engines.aws.attributes import Attributes, decode, decode_time, encode, encode_time
+
+DEAD_INDEX = "dead"
+"""The index that lists dead records by age. Only they have its keys, so that it holds nothing else and costs nothing in
+good times. Its partition key is the same for all of them: one Query lists them, at up to 1,000 a second written; faster
+deaths are throttled and wait in the queue."""
+DEAD_KEY = {"S": "dead"}
+
+_result = msgspec.json.Decoder(Any, float_hook=Decimal)
+
+
+def final(message: Message, decision: Commit | Reject, now_ms: int, expires_at_s: int | None) -> Attributes:
+    """The record of a message that is processed or rejected."""
+    attributes = opening(message, "processed" if isinstance(decision, Commit) else "rejected")
+    attributes["finished_at"] = encode_time(now_ms)
+    if isinstance(decision, Reject):
+        attributes["reason"] = encode(decision.reason)
+    else:
+        attributes["result"] = encode(_result.decode(decision.result))
+        if decision.emits:
+            attributes["emits"] = {"L": [{"M": _emitted(emit)} for emit in decision.emits]}
+    if expires_at_s is not None:
+        attributes["expires_at"] = {"N": str(expires_at_s)}
+    return attributes
+
+
+def dead(record: Record) -> Attributes:
+    """A dead record, with its story and its body."""
+    attributes: Attributes = {
+        "pk": {"S": record.id},
+        "workload": {"S": record.workload},
+        "status": {"S": "dead"},
+        "accepted_at": encode_time(record.accepted_at),
+        "attempts": {"N": str(record.attempts)},
+        "dead": DEAD_KEY,
+    }
+    # The receiver accepts no body over MAX_ENTRY_BYTES. A stranger's may not fit an item; the dead-letter queue has it.
+    if record.body is not None and len(record.body.encode(errors="replace")) <= limits.MAX_ENTRY_BYTES:
+        attributes["body"] = encode(record.body)
+    for name in ("caller", "error_type", "error", "traceback"):
+        if text := getattr(record, name):
+            attributes[name] = encode(text)
+    for name in ("finished_at", "first_failed_at", "last_failed_at"):
+        if (ms := getattr(record, name)) is not None:
+            attributes[name] = encode_time(ms)
+    attributes["dead_at"] = attributes.get("finished_at", attributes["accepted_at"])
+    return attributes
+
+
+def record(attributes: Attributes) -> Record:
+    """The record that an item holds."""
+
+    def optional(name: str) -> Any:
+        return decode(attributes[name]) if name in attributes else None
+
+    def time(name: str) -> int | None:
+        return decode_time(attributes[name]) if name in attributes else None
+
+    return Record(
+        id=attributes["pk"]["S"],
+        workload=attributes["workload"]["S"],
+        status=attributes["status"]["S"],
+        accepted_at=decode_time(attributes["accepted_at"]),
+        caller=optional("caller") or "",
+        result=optional("result"),
+        reason=optional("reason"),
+        finished_at=time("finished_at"),
+        attempts=optional("attempts") or 0,
+        error_type=optional("error_type"),
+        error=optional("error"),
+        first_failed_at=time("first_failed_at"),
+        last_failed_at=time("last_failed_at"),
+        traceback=optional("traceback"),
+        body=optional("body"),
+    )
+
+
+def duplicate(attributes: Attributes) -> Stored:
+    """What is already stored for a message, with what it emits."""
+    return Stored(
+        status=attributes["status"]["S"],
+        reason=attributes["reason"]["S"] if "reason" in attributes else None,
+        duplicate=True,
+        emits=emits(attributes),
+    )
+
+
+def emits(attributes: Attributes) -> Sequence[Message]:
+    """The messages that a record says are to be sent."""
+    return [
+        Message(
+            id=emit["id"]["S"],
+            workload=emit["workload"]["S"],
+            body=emit["body"]["S"],
+            caller=emit["caller"]["S"],
+            accepted_at=decode_time(emit["accepted_at"]),
+        )
+        for emit in (part["M"] for part in attributes.get("emits", {}).get("L", []))
+    ]
+
+
+def opening(message: Message, status: str) -> Attributes:
+    """What every record of a message begins with."""
+    attributes: Attributes = {
+        "pk": {"S": message.id},
+        "workload": {"S": message.workload},
+        "status": {"S": status},
+        "accepted_at": encode_time(message.accepted_at),
+    }
+    if message.caller:
+        attributes["caller"] = encode(message.caller)
+    return attributes
+
+
+def _emitted(message: Message) -> Attributes:
+    return {
+        "id": {"S": message.id},
+        "workload": {"S": message.workload},
+        "body": {"S": message.body},
+        "caller": encode(message.caller),
+        "accepted_at": encode_time(message.accepted_at),
+    }

@@ -1,0 +1,156 @@
+"""Messages as SQS carries them: the body is the entry's JSON text, and what else is known of it stands in message
+attributes, which the console shows and a redrive keeps. The only place that writes or reads these. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from decoupled.core import limits
+from decoupled.core.identifiers import is_id
+from decoupled.core.outcomes import Delivery, Record
+from decoupled.core.times import parse_ms, rfc3339
+from decoupled.core.workload import Message
+
+Entry = dict[str, Any]  # of a SendMessageBatch, without its Id
+SqsEvent = Mapping[str, Any]
+"""What the event source mapping hands to Lambda."""
+
+# --- out
+
+
+def entry(message: Message) -> Entry:
+    attributes = {
+        "id": message.id,
+        "workload": message.workload,
+        "caller": message.caller,
+        "accepted_at": str(message.accepted_at),
+    }
+    return {
+        "MessageBody": message.body,
+        "MessageAttributes": _attributes(attributes),
+        "MessageGroupId": _group_id(message.caller),
+    }
+
+
+def dead_letter_entry(message: Message, record: Record) -> Entry:
+    """The entry with its story: ten attributes, which is as many as SQS takes."""
+    sent = entry(message)
+    story = {
+        "error_type": record.error_type,
+        "attempts": str(record.attempts),
+        "first_failed_at": rfc3339(record.first_failed_at or record.finished_at or record.accepted_at),
+        "last_failed_at": rfc3339(record.last_failed_at or record.finished_at or record.accepted_at),
+        "dead_at": rfc3339(record.finished_at or record.accepted_at),
+    }
+    full = sent["MessageAttributes"] | _attributes(story) | _attributes({"error": record.error})
+    # A stranger's message may fill SQS's 1 MiB to the last byte. Then the story is told by the record alone.
+    nothing: dict[str, Any] = {}
+    for attributes in (full, sent["MessageAttributes"], nothing):
+        sent["MessageAttributes"] = attributes
+        if _size(sent) <= limits.MAX_SQS_BYTES:
+            break
+    return sent
+
+
+_NOT_IN_SQS = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _attributes(values: Mapping[str, str | None]) -> dict[str, Any]:
+    """Message attributes of type String; SQS takes no empty ones, and only the characters of XML 1.0."""
+    return {
+        name: {"DataType": "String", "StringValue": _NOT_IN_SQS.sub("\ufffd", value)}
+        for name, value in values.items()
+        if value
+    }
+
+
+def _group_id(caller: str) -> str:
+    """The tenant of a fair queue: no caller's flood delays the others' messages. Keeps no order."""
+    if re.fullmatch(r"[!-~]{1,128}", caller):
+        return caller
+    return hashlib.sha256(caller.encode(errors="replace")).hexdigest()
+
+
+def batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    batch: list[Entry] = []
+    size = 0
+    for entry in entries:
+        entry_size = _size(entry)
+        if batch and (len(batch) == limits.RECEIVE_MAX or size + entry_size > limits.MAX_SQS_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += entry_size
+    if batch:
+        yield batch
+
+
+def _size(entry: Entry) -> int:
+    """Bytes as SQS counts them: the body, and each attribute's name, type and value."""
+    return len(entry["MessageBody"].encode()) + sum(
+        len(name) + len(attribute["DataType"]) + len(attribute["StringValue"].encode())
+        for name, attribute in entry["MessageAttributes"].items()
+    )
+
+
+def numbered(entries: Sequence[Entry]) -> list[Entry]:
+    return [{"Id": str(index), **entry} for index, entry in enumerate(entries)]
+
+
+def visibility(seconds: float) -> int:
+    return min(math.ceil(seconds), limits.MAX_VISIBILITY_TIMEOUT_S)
+
+
+# --- in
+
+
+def deliveries(event: SqsEvent) -> list[Delivery]:
+    """The records of a Lambda event as deliveries."""
+    return [
+        Delivery(
+            message_of(
+                record["messageId"],
+                record["body"],
+                {
+                    name: (value or {}).get("stringValue") or ""
+                    for name, value in (record.get("messageAttributes") or {}).items()
+                },
+                record["attributes"].get("SentTimestamp", ""),
+            ),
+            record["receiptHandle"],
+            int(record["attributes"]["ApproximateReceiveCount"]),
+        )
+        for record in event["Records"]
+    ]
+
+
+def batch_item_failures(event: SqsEvent, failed: Sequence[Delivery]) -> dict[str, Any]:
+    """The answer that makes Lambda deliver these again, and delete the event's other messages."""
+    message_ids = {record["receiptHandle"]: record["messageId"] for record in event["Records"]}
+    return {"batchItemFailures": [{"itemIdentifier": message_ids[delivery.receipt]} for delivery in failed]}
+
+
+def received_attributes(received: Mapping[str, Any]) -> dict[str, str]:
+    """The attributes of a message as ReceiveMessage answers it."""
+    return {
+        name: (value or {}).get("StringValue") or "" for name, value in received.get("MessageAttributes", {}).items()
+    }
+
+
+def message_of(sqs_id: str, body: str, attributes: Mapping[str, str], sent_at: str) -> Message:
+    """A message from its attributes. A stranger's has no workload, SQS's id, and the time when it was sent (digits)."""
+    message_id = attributes.get("id", "")
+    accepted_at = parse_ms(attributes.get("accepted_at", ""))
+    if accepted_at is None:
+        accepted_at = parse_ms(str(sent_at)) or 0
+    return Message(
+        id=message_id if is_id(message_id) else sqs_id,
+        workload=attributes.get("workload", ""),
+        body=body,
+        caller=attributes.get("caller", ""),
+        accepted_at=accepted_at,
+    )

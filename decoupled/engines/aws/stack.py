@@ -1,0 +1,34 @@
+"""A deployed stack as the tools find it: by name, from its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from decoupled.core.workload import Unavailable
+from decoupled.engines.aws.client import AwsError, client, code, detail
+
+TOOL_TIMEOUT_S = 10.0  # a person waits for the answer, not a function that is billed
+
+
+def tool_client(service: str, read_timeout_s: float = TOOL_TIMEOUT_S) -> Any:
+    """A client for a tool. Raises ValueError when there is no Region."""
+    try:
+        return client(service, read_timeout_s=read_timeout_s)
+    except AwsError as error:
+        raise ValueError(f"AWS cannot be called: {error}") from error
+
+
+def outputs(stack: str) -> Mapping[str, str]:
+    """A stack's outputs. Raises ValueError if there is no such stack, Unavailable if AWS does not answer."""
+    try:
+        answer = tool_client("cloudformation").describe_stacks(StackName=stack)
+    except AwsError as error:
+        if code(error) == "ValidationError":
+            raise ValueError(f"there is no stack {stack!r} here: {detail(error)}") from error
+        raise Unavailable(detail(error)) from error
+    found = {output["OutputKey"]: output["OutputValue"] for output in answer["Stacks"][0].get("Outputs", [])}
+    missing = {"QueueUrl", "DeadLetterQueueUrl", "TableName"} - found.keys()
+    if missing:
+        raise ValueError(f"the stack {stack!r} has no output {', '.join(sorted(missing))}: it is not one of ours")
+    return found

@@ -1,0 +1,137 @@
+"""Counts the messages of a stack: what SQS, DynamoDB's index of dead records and CloudWatch say. Approximate, as SQS
+is, and a minute or two behind where CloudWatch is asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from decoupled.core.overview import Overview
+from decoupled.engines.aws import records
+from decoupled.engines.aws.client import AwsError, detail
+from decoupled.engines.aws.dead_letter_queue import unavailable
+from decoupled.engines.aws.stack import outputs, tool_client
+
+_SUMS = ("sent", "deleted")
+WINDOW_S = 300  # of CloudWatch's metrics: the last complete five minutes
+
+
+class AwsStats:
+    """Implements Stats."""
+
+    def __init__(
+        self,
+        stack: str,
+        outputs_: dict[str, str],
+        clients: Callable[[str], Any] = tool_client,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._stack = stack
+        self._outputs = outputs_
+        self._sqs, self._dynamodb, self._cloudwatch = (clients(name) for name in ("sqs", "dynamodb", "cloudwatch"))
+        self._clock_ms = clock_ms
+
+    @classmethod
+    def of_stack(cls, stack: str) -> AwsStats:
+        """That of a stack. Raises ValueError or Unavailable."""
+        return cls(stack, dict(outputs(stack)))
+
+    def look(self) -> Overview:
+        """As in the protocol. SQS counts what waits out a backoff as in flight: to SQS both are hidden."""
+        queue = self._depth("QueueUrl")
+        dead_letter_queue = self._depth("DeadLetterQueueUrl")
+        on_queue, recorded = sum(dead_letter_queue), self._recorded()
+        notes = []
+        if on_queue > recorded:
+            notes.append(f"{on_queue - recorded} on the dead-letter queue have no record: `decoupled dead list` tells")
+        age, sent, deleted = self._metrics(notes)
+        return Overview(
+            taken_at=self._clock_ms(),
+            queued=queue[0],
+            in_flight=queue[1],
+            delayed=queue[2],
+            dead=max(on_queue, recorded),
+            oldest_age_s=age,
+            accepted_per_s=sent,
+            processed_per_s=deleted,
+            alarms=self._alarms(notes),
+            notes=notes,
+        )
+
+    def _depth(self, output: str) -> tuple[int, int, int]:
+        """Visible, hidden and delayed messages of a queue."""
+        names = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
+        with unavailable():
+            answer = self._sqs.get_queue_attributes(QueueUrl=self._outputs[output], AttributeNames=names)
+        visible, hidden, delayed = (int(answer["Attributes"].get(name, 0)) for name in names)
+        return visible, hidden, delayed
+
+    def _recorded(self) -> int:
+        request: dict[str, Any] = {
+            "TableName": self._outputs["TableName"],
+            "IndexName": records.DEAD_INDEX,
+            "KeyConditionExpression": "dead = :dead",
+            "ExpressionAttributeValues": {":dead": records.DEAD_KEY},
+            "Select": "COUNT",
+        }
+        total: int = 0
+        while True:
+            with unavailable():
+                page = self._dynamodb.query(**request)
+            total += page["Count"]
+            if "LastEvaluatedKey" not in page:
+                return total
+            request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+    def _metrics(self, notes: list[str]) -> tuple[float | None, float | None, float | None]:
+        """The oldest message's age, and messages sent and deleted a second."""
+        name = self._outputs["QueueUrl"].rpartition("/")[2]
+        end = datetime.fromtimestamp(self._clock_ms() / 1000, UTC).replace(second=0, microsecond=0)
+        wanted = [
+            ("age", "ApproximateAgeOfOldestMessage", "Maximum"),
+            ("sent", "NumberOfMessagesSent", "Sum"),
+            ("deleted", "NumberOfMessagesDeleted", "Sum"),
+        ]
+        queries = [
+            {
+                "Id": metric_id,
+                "MetricStat": {
+                    "Metric": {
+                        "Namespace": "AWS/SQS",
+                        "MetricName": metric,
+                        "Dimensions": [{"Name": "QueueName", "Value": name}],
+                    },
+                    "Period": WINDOW_S,
+                    "Stat": stat,
+                },
+            }
+            for metric_id, metric, stat in wanted
+        ]
+        try:
+            answer = self._cloudwatch.get_metric_data(
+                MetricDataQueries=queries, StartTime=end - timedelta(seconds=WINDOW_S), EndTime=end
+            )
+        except AwsError as error:
+            notes.append(f"no metrics: {detail(error)}")
+            return None, None, None
+        values = {result["Id"]: result["Values"] for result in answer["MetricDataResults"]}
+
+        def last(metric_id: str) -> float | None:
+            return max(values.get(metric_id, []), default=None)
+
+        sent, deleted = (None if (sum_ := last(name)) is None else round(sum_ / WINDOW_S, 2) for name in _SUMS)
+        return last("age"), sent, deleted
+
+    def _alarms(self, notes: list[str]) -> list[str]:
+        """What sounds, each with what it means; on AWS these are the breakers."""
+        try:
+            answer = self._cloudwatch.describe_alarms(AlarmNamePrefix=f"{self._stack}-", StateValue="ALARM")
+        except AwsError as error:
+            notes.append(f"no alarms: {detail(error)}")
+            return []
+        return [alarm.get("AlarmDescription") or alarm["AlarmName"] for alarm in answer["MetricAlarms"]]
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,187 @@
+"""What the pipeline, the server and the tools ask of an engine, and no more. SQLite answers in `engines/sqlite/`, SQS
+and DynamoDB in `engines/aws/`; the contract suite holds both, and a model in plain Python, to what stands here.
+
+    receiver ─ Producer ─▶ queue ─ Feed (or Lambda) ─▶ processor ─┬─ Table: what was decided
+                                     ▲                            └─ Consumer: again, later
+                                     └─────────────────────────────────────────────┘
+
+Every method is durable when it returns, and may raise `Unavailable` when the engine is sick, unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from decoupled.core.dead_letters import DeadLetter, Outcome, Wanted
+from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Record, Reject, Stored
+from decoupled.core.overview import Overview
+from decoupled.core.workload import Message, Unavailable
+
+
+class Producer(Protocol):
+    """Puts messages on the queue. It is all that the receiver touches."""
+
+    def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
+        """Returns, for each message in turn, None (durable) or why it is not. A message whose id the queue has already
+        may be put there again: it is the table that makes its effects happen once. Never raises for a failed send."""
+        ...
+
+
+class Consumer(Protocol):
+    """What a processor may do with a delivery that it does not finish."""
+
+    def retry_later(self, delays: Sequence[tuple[Delivery, float]]) -> None:
+        """Make each delivered message visible again after that many seconds, at most MAX_VISIBILITY_TIMEOUT_S. A lapsed
+        receipt changes nothing, silently."""
+        ...
+
+
+class Queue(Producer, Consumer, Protocol):
+    """What settling needs of a queue: give back what failed, and send what is emitted."""
+
+
+class Feed(Queue, Protocol):
+    """A queue that hands messages out, where the server drives the processor. On AWS the event source mapping does."""
+
+    def ready(self) -> list[str]:
+        """Returns the workloads that have a visible message, the longest-waiting first."""
+        ...
+
+    def queued(self, limit: int) -> dict[str, int]:
+        """Returns how many messages of each workload are not finished, visible or not, counted no further than
+        `limit`."""
+        ...
+
+    def claim(self, workload: str, maximum: int, visibility_timeout_s: float) -> list[Delivery]:
+        """Hand out up to `maximum` visible messages of a workload, the longest-waiting first, each hidden from then on
+        for `visibility_timeout_s`. Two claims never hand out one message."""
+        ...
+
+    def send_claimed(self, messages: Sequence[Message], visibility_timeout_s: float) -> list[Delivery]:
+        """Send messages and claim them, in one step. Returns no delivery for a message that was accepted before."""
+        ...
+
+    def release_in_flight(self) -> int:
+        """Make visible what a server that died had claimed; the receive counts stand. Returns how many."""
+        ...
+
+
+class Transactions(Protocol):
+    """One transaction at a time, for everything that queue and table are asked to do in it: group commit."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether one has begun and is neither committed nor undone; an engine may undo it by itself."""
+        ...
+
+    def begin(self) -> None:
+        """Begin. Raises StoreUnavailable."""
+        ...
+
+    def commit(self) -> None:
+        """Make it durable. Raises StoreUnavailable; then nothing of it was applied, unless that says `unknown`."""
+        ...
+
+    def roll_back(self) -> None:
+        """Undo all of it, if there is something to undo. Never raises."""
+        ...
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """A part of it that is undone alone if it raises."""
+        ...
+
+
+class StoreUnavailable(Unavailable):
+    """An engine refused a transaction (disk full, I/O error, locked). Nothing of it was applied, unless `unknown`: then
+    the commit itself failed, and only the store can tell."""
+
+    def __init__(self, detail: str, unknown: bool = False) -> None:
+        super().__init__(detail, retry_after_s=1.0)
+        self.unknown = unknown
+
+
+class Table(Protocol):
+    """Records of messages, and the items that workloads write."""
+
+    def commit(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> list[Stored | NotStored]:
+        """Apply each message's effects with its record in one atomic step, unless it has a final record. Returns what
+        came of each, in turn; a sick table is told so, and not raised."""
+        ...
+
+    def stored(self, message_id: str) -> Stored | None:
+        """Returns what a final record says was stored (a duplicate, from here on), with what it still has to emit;
+        None if there is no final record."""
+        ...
+
+    def begin_attempt(self, message: Message) -> Record:
+        """Count an attempt before it begins, so that the mark outlives a crash. Returns the record after that: open,
+        with its attempts, or the final one, unchanged."""
+        ...
+
+    def undo_attempt(self, message: Message) -> None:
+        """Take an attempt back that began and was not the message's fault. A final record stays as it is."""
+        ...
+
+    def record_failure(self, message: Message, failure: Failure, now_ms: int, begun: bool = False) -> Record:
+        """Note a failure that is the message's fault, and count the attempt unless it was counted when it had `begun`.
+        Returns the record after that, as `begin_attempt` does."""
+        ...
+
+    def bury(self, delivery: Delivery, dead: Record) -> bool:
+        """Store a dead record, body included, and put the message wherever else the engine keeps dead letters. Returns
+        False, and changes nothing, if the message has a final record. Deleting the delivery is the caller's step."""
+        ...
+
+    def get(self, message_id: str) -> Record | None:
+        """Returns the record of a message; `queued` without attempts where the engine knows that the queue holds it."""
+        ...
+
+    def item(self, key: str) -> Mapping[str, Any] | None:
+        """Returns an item that workloads wrote, numbers as int or Decimal."""
+        ...
+
+
+class DeadLetters(Protocol):
+    """The dead letters, for the people who redrive or purge them. Doing anything again is safe."""
+
+    def find(self, wanted: Wanted, bodies: bool = False) -> Iterator[DeadLetter]:
+        """Yields the wanted ones, oldest first; none that dies after the call."""
+        ...
+
+    def get(self, message_id: str) -> DeadLetter | None:
+        """Returns one, with its body and its traceback."""
+        ...
+
+    def redrive(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        """Put them back on the queue, with no attempts counted. Returns what was done with each."""
+        ...
+
+    def restore(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        """Make dead letters of what was exported. One that is there, or was processed meanwhile, is left alone."""
+        ...
+
+    def purge(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        """Give them up: their bodies are gone, and their records say so."""
+        ...
+
+    def notes(self) -> list[str]:
+        """Returns what a person should know about what was found: that a look was cut short, say."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what a look has hidden from others."""
+        ...
+
+
+class Stats(Protocol):
+    """How a system is doing, in numbers."""
+
+    def look(self) -> Overview:
+        """Count now."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...

@@ -1,0 +1,1 @@
+"""One machine: queue, table and dead letters in one SQLite file. The only room that imports sqlite3."""

@@ -1,0 +1,233 @@
+"""The SQLite file of one data directory: its schema, its lock, its transactions. Statements on messages stand in
+`messages.py`, on records in `table.py`, on items in `items.py`; no other module talks to SQLite."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from decoupled import __version__
+from decoupled.core.status import Change, sources
+from decoupled.engines.protocols import StoreUnavailable
+
+FILE_NAME = "decoupled.sqlite3"
+APPLICATION_ID = 0x64636F75  # "dcou", so that `file` and we can tell this file from others
+SMALLEST_FILE_BYTES = 512  # SQLite takes a smaller file for an empty one, and would write over it
+OLDEST_SQLITE = (3, 35, 0)  # UPDATE ... RETURNING
+
+# A message is one row, from its acceptance to its end: whatever happens, its id is in exactly one status. The receipt
+# of a delivery is (id, receive_count), so that it lapses when the message is handed out again. A final row gives up
+# its body; a dead one keeps it, and so is its own dead letter.
+SCHEMA = """
+CREATE TABLE messages (
+    seq INTEGER PRIMARY KEY,
+    status TEXT NOT NULL,
+    visible_at INTEGER,
+    receive_count INTEGER NOT NULL DEFAULT 0,
+    in_flight INTEGER NOT NULL DEFAULT 0,
+    id TEXT NOT NULL UNIQUE,
+    workload TEXT NOT NULL,
+    accepted_at INTEGER NOT NULL,
+    caller TEXT NOT NULL,
+    body TEXT,
+    result TEXT,
+    reason TEXT,
+    finished_at INTEGER,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    error_type TEXT,
+    error TEXT,
+    first_failed_at INTEGER,
+    last_failed_at INTEGER,
+    traceback TEXT
+);
+CREATE INDEX messages_queued ON messages (workload, visible_at) WHERE status = 'queued';
+CREATE INDEX messages_dead ON messages (finished_at) WHERE status = 'dead';
+CREATE INDEX messages_rejected ON messages (finished_at) WHERE status = 'rejected';
+CREATE TABLE items (key TEXT PRIMARY KEY, item TEXT NOT NULL);
+"""
+
+# What makes a file of each version one of the next. A file is brought up to date when a server opens it, in one
+# transaction; the last version is the one that SCHEMA makes.
+MIGRATIONS = {
+    1: "ALTER TABLE messages ADD COLUMN traceback TEXT;",  # 0.2.0: a dead letter keeps where its error was raised
+}
+SCHEMA_VERSION = max(MIGRATIONS) + 1
+
+
+def may(change: Change) -> str:
+    """The condition that a message has a status from which this change may start: see core/status.py."""
+    return f"status IN ({', '.join(repr(status) for status in sources(change))})"
+
+
+class DataDirectoryError(Exception):
+    """The data directory cannot be used, and why: in use, not ours, from another version, not writable."""
+
+
+class Database:
+    """One connection, used by one thread at a time."""
+
+    def __init__(self, path: Path | str, *, create: bool = True) -> None:
+        """With `create`, a server's: makes the file if there is none, and brings it up to date. Without, a tool's."""
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise DataDirectoryError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 is needed")
+        if not create and not Path(path).exists():
+            raise DataDirectoryError(f"there is no {path}")
+        if 0 < _size(path) < SMALLEST_FILE_BYTES:
+            raise DataDirectoryError(f"{path} cannot be used: file is not a database")
+        try:
+            self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+            self.execute = self.connection.execute
+            self.executemany = self.connection.executemany
+            self._prepare(path, migrate=create)
+        except sqlite3.Error as error:
+            raise DataDirectoryError(f"{path} cannot be used: {error}") from error
+
+    def _prepare(self, path: Path | str, migrate: bool) -> None:
+        self.execute("PRAGMA busy_timeout = 5000")  # a tool beside the server writes for milliseconds at most
+        (application_id,) = self.execute("PRAGMA application_id").fetchone()
+        (version,) = self.execute("PRAGMA user_version").fetchone()
+        (tables,) = self.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if application_id != APPLICATION_ID and (tables or application_id or version):
+            raise DataDirectoryError(f"{path} is a SQLite file of another program; it is left alone")
+        if version > SCHEMA_VERSION:
+            raise DataDirectoryError(
+                f"{path} has schema version {version}, which a newer decoupled made; this one, {__version__}, knows"
+                f" {SCHEMA_VERSION}: install that version or a later one"
+            )
+        if tables and version < SCHEMA_VERSION and not migrate:
+            raise DataDirectoryError(
+                f"{path} has schema version {version}, and {SCHEMA_VERSION} is needed:"
+                " `decoupled serve` brings it up to date"
+            )
+        self.execute("PRAGMA journal_mode = WAL")
+        self.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns: the 202 stands on this
+        self.execute("PRAGMA cache_size = -32768")  # KiB
+        if not tables:
+            self.connection.executescript(
+                f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
+                f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
+        elif version < SCHEMA_VERSION:
+            steps = " ".join(MIGRATIONS[step] for step in range(version, SCHEMA_VERSION))
+            self.connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+    @property
+    def in_transaction(self) -> bool:
+        """Has one begun? SQLite may undo it by itself, when the disk is full."""
+        return self.connection.in_transaction
+
+    def begin(self) -> None:
+        """Start a transaction as the only writer. Raises StoreUnavailable."""
+        try:
+            self.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise StoreUnavailable(str(error)) from error
+
+    def commit(self) -> None:
+        """Everything since `begin` is on the disk when this returns. Raises StoreUnavailable, and nothing is."""
+        try:
+            self.execute("COMMIT")
+        except sqlite3.Error as error:
+            self.roll_back()
+            raise StoreUnavailable(str(error), unknown=True) from error
+
+    def roll_back(self) -> None:
+        """Undo everything since `begin`. SQLite may have done so itself."""
+        if self.connection.in_transaction:
+            self.execute("ROLLBACK")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside, or nothing; part of the outer transaction if there is one. Raises StoreUnavailable when
+        SQLite refuses."""
+        if self.connection.in_transaction:
+            try:
+                yield
+            except sqlite3.OperationalError as error:
+                raise StoreUnavailable(str(error)) from error
+            return
+        self.begin()
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            self.roll_back()
+            raise StoreUnavailable(str(error)) from error
+        except BaseException:
+            self.roll_back()
+            raise
+        self.commit()
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Inside a transaction: undo this part if it raises, and leave the rest of the transaction alone."""
+        self.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            if self.connection.in_transaction:  # SQLite itself rolls back everything when the disk is full
+                self.execute("ROLLBACK TO part")
+                self.execute("RELEASE part")
+            raise
+        self.execute("RELEASE part")
+
+    def close(self) -> None:
+        """Fold the log into the file and let go of it."""
+        self.connection.close()
+
+
+def _size(path: Path | str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0  # not there, or not to be read: connecting says which
+
+
+class DataDirectory:
+    """A directory that one server owns: `lock` is held until the process ends, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = path / FILE_NAME
+
+    def lock(self) -> None:
+        """Create the directory if need be and own it. Raises DataDirectoryError naming the process that does."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DataDirectoryError(f"the data directory {self.path} cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(self._lock, 32, 0).decode(errors="replace").strip() or "another process"
+            raise DataDirectoryError(
+                f"the data directory {self.path} is in use by process {owner}; one server owns it at a time"
+            ) from None
+        try:
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise DataDirectoryError(f"the data directory {self.path} cannot be written: {error.strerror}") from error
+
+    def publish(self, url: str) -> None:
+        """Tell the tools where the server of this directory listens."""
+        (self.path / "server").write_text(f"{os.getpid()} {url}\n")
+
+    def withdraw(self) -> None:
+        """It listens no more."""
+        (self.path / "server").unlink(missing_ok=True)
+
+    def server_url(self) -> str | None:
+        """Where the server listens; None if there is none. One that was killed left the file, but not its process."""
+        try:
+            pid, _, url = (self.path / "server").read_text().strip().partition(" ")
+            os.kill(int(pid), 0)
+        except PermissionError:
+            return url  # alive, and another user's
+        except (OSError, ValueError):
+            return None
+        return url

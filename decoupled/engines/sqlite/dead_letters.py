@@ -1,0 +1,169 @@
+"""Dead letters on SQLite: the rows of dead messages. Works beside a running server, on a connection of its own, in
+transactions of a few milliseconds; and without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from decoupled.core import limits
+from decoupled.core.dead_letters import PURGED, DeadLetter, Outcome, Wanted
+from decoupled.core.times import now_ms
+from decoupled.engines.sqlite.database import Database, DataDirectory, may
+
+QUEUE_BURIED = "MaxReceiveCountExceeded"  # the error type of what the queue's own safety net caught
+
+_COLUMNS = (
+    "seq, id, workload, caller, accepted_at, finished_at, attempts, error_type, error, first_failed_at, last_failed_at,"
+    " traceback"
+)
+
+
+class SqliteDeadLetters:
+    """Implements DeadLetters."""
+
+    def __init__(self, database: Database, clock_ms: Callable[[], int] = now_ms) -> None:
+        self.database = database
+        self.clock_ms = clock_ms
+
+    @classmethod
+    def open(cls, directory: DataDirectory) -> SqliteDeadLetters:
+        """Those of a data directory. Raises DataDirectoryError."""
+        return cls(Database(directory.file, create=False))
+
+    def find(self, wanted: Wanted, bodies: bool = False) -> Iterator[DeadLetter]:
+        """As in the protocol: page by page, so that a million need no memory and keep no transaction open."""
+        columns = _COLUMNS + (", body" if bodies else "")
+        last = (wanted.dead_after or 0, -1)
+        until = min(wanted.dead_before or self.clock_ms(), self.clock_ms())
+        while page := self.database.execute(
+            f"""
+            SELECT {columns} FROM messages
+            WHERE status = 'dead' AND (finished_at, seq) > (?, ?) AND finished_at <= ?
+            ORDER BY finished_at, seq LIMIT ?
+            """,  # noqa: S608  the columns are constants
+            (*last, until, limits.TOOL_BATCH),
+        ).fetchall():
+            for row in page:
+                if (letter := _letter(row)) in wanted:
+                    yield letter
+            seq, *_, last_at = page[-1][:6]
+            last = (last_at, seq)
+
+    def get(self, message_id: str) -> DeadLetter | None:
+        """As in the protocol."""
+        row = self.database.execute(
+            f"SELECT {_COLUMNS}, body FROM messages WHERE id = ? AND status = 'dead'",  # noqa: S608  the columns are constants
+            (message_id,),
+        ).fetchone()
+        return None if row is None else _letter(row)
+
+    def redrive(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        """As in the protocol. A running server finds them at its next look."""
+        now = self.clock_ms()
+        with self.database.transaction():
+            return [self._redrive_one(letter, now) for letter in letters]
+
+    def _redrive_one(self, letter: DeadLetter, now: int) -> Outcome:
+        changed = self.database.execute(
+            f"""
+            UPDATE messages SET status = 'queued', visible_at = ?, receive_count = 0, in_flight = 0, attempts = 0,
+                finished_at = NULL, error_type = NULL, error = NULL, first_failed_at = NULL, last_failed_at = NULL,
+                traceback = NULL
+            WHERE id = ? AND {may("redrive")}
+            """,  # noqa: S608  the condition is a constant
+            (now, letter.id),
+        ).rowcount
+        return Outcome("redriven") if changed else self._not_dead(letter.id)
+
+    def restore(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        """As in the protocol."""
+        with self.database.transaction():
+            return [self._restore_one(letter) for letter in letters]
+
+    def _restore_one(self, letter: DeadLetter) -> Outcome:
+        story: dict[str, Any] = {
+            "workload": letter.workload,
+            "caller": letter.caller,
+            "accepted_at": letter.accepted_at,
+            "finished_at": letter.dead_at,
+            "attempts": letter.attempts,
+            "error_type": letter.error_type,
+            "error": letter.error,
+            "first_failed_at": letter.first_failed_at,
+            "last_failed_at": letter.last_failed_at,
+            "traceback": letter.traceback,
+            "body": letter.body,
+        }
+        names = ", ".join(story)
+        changed = self.database.execute(
+            f"""
+            INSERT INTO messages (status, id, {names}) VALUES ('dead', ?, {", ".join("?" * len(story))})
+            ON CONFLICT (id) DO UPDATE SET status = 'dead', reason = NULL, receive_count = 0,
+                {", ".join(f"{name} = excluded.{name}" for name in story)}
+            WHERE {may("restore")} AND reason = ?
+            """,  # noqa: S608  the columns are constants
+            (letter.id, *story.values(), PURGED),
+        ).rowcount
+        return Outcome("imported") if changed else self._not_dead(letter.id)
+
+    def purge(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        """As in the protocol."""
+        now = self.clock_ms()
+        with self.database.transaction():
+            return [self._purge_one(letter, now) for letter in letters]
+
+    def _purge_one(self, letter: DeadLetter, now: int) -> Outcome:
+        changed = self.database.execute(
+            f"""
+            UPDATE messages SET status = 'rejected', reason = ?, finished_at = ?, body = NULL
+            WHERE id = ? AND {may("purge")}
+            """,  # noqa: S608  the condition is a constant
+            (PURGED, now, letter.id),
+        ).rowcount
+        return Outcome("purged") if changed else self._not_dead(letter.id)
+
+    def _not_dead(self, message_id: str) -> Outcome:
+        row = self.database.execute("SELECT status FROM messages WHERE id = ?", (message_id,)).fetchone()
+        return Outcome(None, f"it is {row[0]}" if row else "there is no such message")
+
+    def notes(self) -> list[str]:
+        """Nothing: every row was seen."""
+        return []
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.database.close()
+
+
+def _letter(row: Sequence[Any]) -> DeadLetter:
+    (
+        _,
+        message_id,
+        workload,
+        caller,
+        accepted_at,
+        dead_at,
+        attempts,
+        error_type,
+        error,
+        first,
+        last,
+        traceback,
+        *body,
+    ) = row
+    return DeadLetter(
+        id=message_id,
+        workload=workload,
+        caller=caller,
+        accepted_at=accepted_at,
+        dead_at=dead_at,
+        attempts=attempts,
+        buried_by="queue" if error_type == QUEUE_BURIED else "processor",
+        error_type=error_type or "",
+        error=error or "",
+        first_failed_at=first,
+        last_failed_at=last,
+        traceback=traceback,
+        body=body[0] if body else None,
+    )

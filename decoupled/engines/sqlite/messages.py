@@ -1,0 +1,158 @@
+"""The queue on SQLite, with SQS's semantics: visibility timeouts, receive counts, receipts that lapse, delays. A
+message and its record are one row (see `database.SCHEMA`): storing the record takes the message off the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from decoupled.core import limits
+from decoupled.core.outcomes import Delivery, NotSent
+from decoupled.core.times import now_ms
+from decoupled.core.workload import Message
+from decoupled.engines.protocols import StoreUnavailable
+from decoupled.engines.sqlite.database import Database
+
+
+def insert(database: Database, messages: Sequence[Message], visible_at: int) -> None:
+    """Add messages, inside a transaction. One that was accepted before, under the same id, stays as it is."""
+    database.executemany(
+        """
+        INSERT INTO messages (status, visible_at, id, workload, accepted_at, caller, body)
+        VALUES ('queued', ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
+        """,
+        [(visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body) for m in messages],
+    )
+
+
+# A loose index scan: one step for each workload, however many messages wait. What is added to it is constant.
+_NAMES = """
+WITH RECURSIVE names (name) AS (
+    SELECT min(workload) FROM messages WHERE status = 'queued'
+    UNION ALL
+    SELECT (SELECT min(workload) FROM messages WHERE status = 'queued' AND workload > name)
+    FROM names WHERE name IS NOT NULL
+)
+"""
+
+
+def queued(database: Database, limit: int) -> dict[str, int]:
+    """How many messages of each workload are not finished, counted no further than `limit`."""
+    rows = database.execute(
+        _NAMES  # noqa: S608  what is added is constant
+        + """
+        SELECT name, (
+            SELECT count(*) FROM (SELECT 1 FROM messages WHERE status = 'queued' AND workload = name LIMIT ?)
+        ) FROM names WHERE name IS NOT NULL
+        """,
+        (limit,),
+    )
+    return dict(rows.fetchall())
+
+
+class SqliteQueue:
+    """Implements Producer, Consumer and Feed. Inside a transaction of the database, changes are part of that one."""
+
+    def __init__(self, database: Database, clock_ms: Callable[[], int] = now_ms) -> None:
+        self.database = database
+        self.clock_ms = clock_ms
+
+    def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
+        """All or none, as one transaction. Inside an outer one, that one fails: StoreUnavailable is raised."""
+        nested = self.database.connection.in_transaction
+        try:
+            with self.database.transaction():
+                insert(self.database, messages, self.clock_ms())
+        except StoreUnavailable as error:
+            if nested:
+                raise
+            return [NotSent(str(error), unknown=error.unknown)] * len(messages)
+        return [None] * len(messages)
+
+    def send_claimed(self, messages: Sequence[Message], visibility_timeout_s: float) -> list[Delivery]:
+        """As in the protocol: what `send` and `claim` would do, in one statement a message."""
+        now = self.clock_ms()
+        visible_at = now + int(visibility_timeout_s * 1000)
+        cursor = self.database.connection.cursor()
+        deliveries = []
+        with self.database.transaction():
+            for m in messages:
+                cursor.execute(
+                    """
+                    INSERT INTO messages
+                        (status, visible_at, receive_count, in_flight, id, workload, accepted_at, caller, body)
+                    VALUES ('queued', ?, 1, 1, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
+                    """,
+                    (visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body),
+                )
+                if cursor.rowcount == 1:
+                    deliveries.append(Delivery(m, _receipt(m.id, 1), 1))
+        return deliveries
+
+    def ready(self) -> list[str]:
+        """The workloads that have a visible message, the longest-waiting first."""
+        now = self.clock_ms()
+        rows = self.database.execute(
+            _NAMES  # noqa: S608  what is added is constant
+            + """
+            SELECT name, (SELECT min(visible_at) FROM messages WHERE status = 'queued' AND workload = name) AS since
+            FROM names WHERE name IS NOT NULL AND since <= ? ORDER BY since
+            """,
+            (now,),
+        )
+        return [name for name, _ in rows]
+
+    def queued(self, limit: int) -> dict[str, int]:
+        """As in the protocol."""
+        return queued(self.database, limit)
+
+    def claim(self, workload: str, maximum: int, visibility_timeout_s: float) -> list[Delivery]:
+        """Hand out visible messages of one workload, the longest-waiting first. One statement: claims never overlap."""
+        now = self.clock_ms()
+        rows = self.database.execute(
+            """
+            UPDATE messages SET visible_at = ?, receive_count = receive_count + 1, in_flight = 1
+            WHERE seq IN (
+                SELECT seq FROM messages WHERE status = 'queued' AND workload = ? AND visible_at <= ?
+                ORDER BY visible_at LIMIT ?
+            )
+            RETURNING receive_count, id, body, caller, accepted_at
+            """,
+            (now + int(visibility_timeout_s * 1000), workload, now, maximum),
+        ).fetchall()
+        return [
+            Delivery(Message(message_id, workload, body, caller, accepted_at), _receipt(message_id, count), count)
+            for count, message_id, body, caller, accepted_at in rows
+        ]
+
+    def retry_later(self, delays: Sequence[tuple[Delivery, float]]) -> None:
+        """Visible again after so many seconds, and no longer in flight."""
+        now = self.clock_ms()
+        with self.database.transaction():
+            self.database.executemany(
+                """
+                UPDATE messages SET visible_at = ?, in_flight = 0
+                WHERE id = ? AND receive_count = ? AND status = 'queued'
+                """,
+                [
+                    (now + int(min(delay_s, limits.MAX_VISIBILITY_TIMEOUT_S) * 1000), *_row(delivery.receipt))
+                    for delivery, delay_s in delays
+                ],
+            )
+
+    def release_in_flight(self) -> int:
+        """Make visible what the process that died had in flight; its receipts can no longer come back. Not what waits
+        out a backoff. The receive count stands: it is all that tells of a message that kills its server."""
+        now = self.clock_ms()
+        with self.database.transaction():
+            return self.database.execute(
+                "UPDATE messages SET visible_at = ?, in_flight = 0 WHERE status = 'queued' AND in_flight = 1", (now,)
+            ).rowcount
+
+
+def _receipt(message_id: str, receive_count: int) -> str:
+    return f"{receive_count}.{message_id}"
+
+
+def _row(receipt: str) -> tuple[str, int]:
+    count, _, message_id = receipt.partition(".")
+    return message_id, int(count)

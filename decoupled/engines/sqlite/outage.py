@@ -1,0 +1,62 @@
+"""An outage of the table, on request: how `decoupled spike --outage` shows what a sick backend does, and what it does
+not do, to a server under load. Only who may write into the data directory can ask for one, and it ends by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from decoupled.core import limits
+from decoupled.core.times import now_ms
+
+FILE_NAME = "outage"
+LOOK_EVERY_S = 0.05
+
+
+class Outage:
+    """The `outage` of a SqliteTable: why it is to be taken for unavailable, or None.
+
+    Reads the file `outage` of a data directory, which holds the time of the end in milliseconds since the epoch. It is
+    never longer than MAX_OUTAGE_S from when the file was written, whatever it says."""
+
+    def __init__(
+        self,
+        data: Path,
+        clock_ms: Callable[[], int] = now_ms,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._file = data / FILE_NAME
+        self._clock_ms = clock_ms
+        self._monotonic = monotonic
+        self._look_at = 0.0
+        self._until_ms = 0
+
+    def __call__(self) -> str | None:
+        if self._monotonic() >= self._look_at:
+            self._look_at = self._monotonic() + LOOK_EVERY_S
+            self._until_ms = self._read()
+        return "an outage is simulated" if self._clock_ms() < self._until_ms else None
+
+    def _read(self) -> int:
+        try:
+            text = self._file.read_text()[:20].strip()
+            written_ms = self._file.stat().st_mtime_ns // 1_000_000
+        except FileNotFoundError:
+            return 0
+        if not text.isdecimal():
+            return 0  # being written, or not ours
+        return min(int(text), written_ms + limits.MAX_OUTAGE_S * 1000)
+
+
+def begin(data: Path, seconds: float) -> None:
+    """Take the table away from the server of this data directory, for that long from now."""
+    until_ms = now_ms() + int(min(seconds, limits.MAX_OUTAGE_S) * 1000)
+    draft = data / f"{FILE_NAME}.new"
+    draft.write_text(f"{until_ms}\n")
+    draft.replace(data / FILE_NAME)
+
+
+def end(data: Path) -> None:
+    """Give it back."""
+    (data / FILE_NAME).unlink(missing_ok=True)

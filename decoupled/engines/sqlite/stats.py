@@ -1,0 +1,126 @@
+"""Counts the messages of a data directory beside its server, by indexes alone: no row of a large table is read. What
+only the server knows, the breakers, it is asked over HTTP."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any, assert_never
+
+import msgspec
+
+from decoupled.core import limits
+from decoupled.core.overview import Overview
+from decoupled.core.status import STATUSES, Status
+from decoupled.core.times import now_ms
+from decoupled.engines.sqlite.database import Database, DataDirectory
+from decoupled.engines.sqlite.messages import queued
+
+HEALTH_TIMEOUT_S = 2.0
+
+
+class SqliteStats:
+    """Implements Stats."""
+
+    def __init__(self, directory: DataDirectory, clock_ms: Callable[[], int] = now_ms) -> None:
+        self.directory = directory
+        self.database = Database(directory.file, create=False)
+        self.clock_ms = clock_ms
+
+    def look(self) -> Overview:
+        """As in the protocol."""
+        now = self.clock_ms()
+        self.database.execute("BEGIN")  # all counts are of the same moment
+        try:
+            unfinished, visible, oldest = self.database.execute(
+                """
+                SELECT count(*), coalesce(sum(visible_at <= ?), 0), min(seq)
+                FROM messages INDEXED BY messages_queued WHERE status = 'queued'
+                """,
+                (now,),
+            ).fetchone()
+            in_flight = self._one(
+                """
+                SELECT coalesce(sum(in_flight), 0) FROM messages INDEXED BY messages_queued
+                WHERE status = 'queued' AND visible_at > ?
+                """,
+                now,
+            )
+            since = None if oldest is None else self._one("SELECT accepted_at FROM messages WHERE seq = ?", oldest)
+            by_workload = queued(self.database, limits.MAX_QUEUED_COUNTED)
+            counts = self._by_status(unfinished)
+        finally:
+            self.database.roll_back()
+        server = self.directory.server_url()
+        breakers, notes = _ask(server) if server else (None, [])
+        return Overview(
+            taken_at=now,
+            queued=visible,
+            in_flight=in_flight,
+            delayed=unfinished - visible - in_flight,
+            dead=counts["dead"],
+            processed=counts["processed"],
+            rejected=counts["rejected"],
+            oldest_age_s=None if since is None else max(0.0, (now - since) / 1000),
+            queued_by_workload=by_workload,
+            server=server,
+            breakers=breakers,
+            notes=notes,
+        )
+
+    def _by_status(self, queued: int) -> dict[Status, int]:
+        """How many messages have each status, of which those that are `queued` were counted already."""
+        total = self._one("SELECT count(*) FROM messages")
+        counts: dict[Status, int] = {}
+        for status in STATUSES:
+            match status:
+                case "queued":
+                    counts[status] = queued
+                case "rejected" | "dead":  # each has an index that holds nothing else
+                    counts[status] = self._one(f"SELECT count(*) FROM messages WHERE status = '{status}'")  # noqa: S608
+                case "processed":  # the rest: an index of them would make every message dearer
+                    pass
+                case never:
+                    assert_never(never)
+        return {**counts, "processed": total - sum(counts.values())}
+
+    def _one(self, statement: str, *values: Any) -> int:
+        number: int = self.database.execute(statement, values).fetchone()[0]
+        return number
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.database.close()
+
+
+class _Health(msgspec.Struct):
+    breakers: dict[str, dict[str, Any]]
+    detail: str | None = None
+
+
+def _ask(server: str) -> tuple[dict[str, dict[str, Any]] | None, list[str]]:
+    """The breakers' states, and what there is to note."""
+    try:
+        try:
+            with urllib.request.urlopen(f"{server}/health", timeout=HEALTH_TIMEOUT_S) as answer:  # noqa: S310  our own server, by http
+                body = answer.read()
+        except urllib.error.HTTPError as refusal:
+            body = refusal.read()  # 503 with the same members: it cannot accept, and says why
+        health = msgspec.json.decode(body, type=_Health)
+    except (OSError, msgspec.DecodeError) as error:
+        return None, [f"the server does not answer GET /health: {error}"]
+    return health.breakers, [f"nothing can be accepted: {health.detail}"] if health.detail else []
+
+
+def effects(database: Database, marker: str) -> dict[str, int]:
+    """How many processed records there are for each customer address with this marker in it: what `decoupled spike`
+    sent, counted where effects are, whatever the ids."""
+    rows = database.execute(
+        """
+        SELECT json_extract(result, '$.customer.email') AS address, count(*) FROM messages
+        WHERE status = 'processed' AND instr(result, ?) > 0 GROUP BY address
+        """,
+        (marker,),
+    )
+    return dict(rows.fetchall())

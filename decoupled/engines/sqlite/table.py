@@ -1,0 +1,173 @@
+"""The table on SQLite: records of messages, and in the same transaction the items that workloads write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from decoupled.core.outcomes import Commit, Delivery, Failure, NotStored, Record, Reject, Stored
+from decoupled.core.status import FINAL, Status
+from decoupled.core.workload import Message, Unavailable
+from decoupled.engines.sqlite import items
+from decoupled.engines.sqlite.database import Database, may
+from decoupled.engines.sqlite.messages import insert
+
+# A column for each field, in the same order. A queued message's body is nobody's business but the queue's.
+_COLUMNS = ", ".join(Record.__struct_fields__[:-1]) + ", CASE status WHEN 'dead' THEN body END"
+_READ = f"SELECT {_COLUMNS} FROM messages WHERE id = ?"  # noqa: S608  the columns are a constant
+
+# An open record makes way for a final one, and only an open one changes: see core/status.py.
+_FINISH = f"""
+UPDATE messages SET status = ?, result = ?, reason = ?, finished_at = ?, body = NULL, in_flight = 0
+WHERE id = ? AND {may("process")}
+"""  # noqa: S608  the condition is a constant
+_BURY = f"""
+UPDATE messages SET status = 'dead', finished_at = ?, attempts = ?, error_type = ?, error = ?,
+    first_failed_at = ?, last_failed_at = ?, traceback = ?, body = ?, in_flight = 0
+WHERE id = ? AND {may("bury")}
+"""  # noqa: S608  the condition is a constant
+_CHANGE_ATTEMPTS = f"""
+UPDATE messages SET
+    attempts = max(attempts + ?, 0),
+    error_type = coalesce(?, error_type),
+    error = coalesce(?, error),
+    traceback = coalesce(?, traceback),
+    first_failed_at = coalesce(first_failed_at, ?),
+    last_failed_at = coalesce(?, last_failed_at)
+WHERE id = ? AND {may("process")}
+"""  # noqa: S608  the condition is a constant
+
+
+_PROCESSED = Stored("processed")
+
+
+class SqliteTable:
+    """Implements Table. Inside a transaction of the database, its changes are part of that one.
+
+    `outage` answers why the table is to be taken for unavailable, or None: see `decoupled spike --outage`."""
+
+    def __init__(self, database: Database, outage: Callable[[], str | None] = lambda: None) -> None:
+        self.database = database
+        self.outage = outage
+
+    def commit(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> list[Stored | NotStored]:
+        """One transaction for all, each message atomic in itself."""
+        if (why := self.outage()) is not None:
+            return [NotStored(why)] * len(decided)
+        with self.database.transaction():
+            return [self._commit_one(message, decision, now_ms) for message, decision in decided]
+
+    def _commit_one(self, message: Message, decision: Commit | Reject, now_ms: int) -> Stored:
+        if isinstance(decision, Commit):
+            changed: list[tuple[str, str]] = []
+            if decision.writes:
+                if (before := self._stored(message.id)) is not None:
+                    return before
+                reason, changed = items.after(self.database, decision.writes)
+                if reason is not None:
+                    return self._finish(message, "rejected", None, reason, now_ms)
+            stored = self._finish(message, "processed", decision.result, None, now_ms)
+            if stored.duplicate or not (changed or decision.emits):
+                return stored
+            if changed:
+                items.store(self.database, changed)
+            if decision.emits:  # sent if and only if the record is stored: one transaction
+                insert(self.database, decision.emits, now_ms)
+            return stored
+        return self._finish(message, "rejected", None, decision.reason, now_ms)
+
+    def _finish(self, message: Message, status: Status, result: str | None, reason: str | None, now_ms: int) -> Stored:
+        values = (status, result, reason, now_ms, message.id)
+        if self.database.execute(_FINISH, values).rowcount == 0:
+            if (before := self._stored(message.id)) is not None:
+                return before
+            self._ensure_row(message)
+            self.database.execute(_FINISH, values)
+        return _PROCESSED if reason is None else Stored("rejected", reason)
+
+    def _ensure_row(self, message: Message) -> None:
+        """A row for a message that did not come from this queue. Never visible: it is in flight elsewhere."""
+        self.database.execute(
+            """
+            INSERT INTO messages (status, id, workload, accepted_at, caller, body) VALUES ('queued', ?, ?, ?, ?, ?)
+            ON CONFLICT (id) DO NOTHING
+            """,
+            (message.id, message.workload, message.accepted_at, message.caller, message.body),
+        )
+
+    def _stored(self, message_id: str) -> Stored | None:
+        row = self.database.execute("SELECT status, reason FROM messages WHERE id = ?", (message_id,)).fetchone()
+        return None if row is None or row[0] not in FINAL else Stored(row[0], row[1], duplicate=True)
+
+    def item(self, key: str) -> Mapping[str, Any] | None:
+        """As in the protocol."""
+        self._refuse_in_outage()
+        return items.read(self.database, key)
+
+    # --- records --------------------------------------------------------------
+
+    def get(self, message_id: str) -> Record | None:
+        """The record, `queued` from the moment the message is accepted."""
+        self._refuse_in_outage()
+        row = self.database.execute(_READ, (message_id,)).fetchone()
+        return None if row is None else record_of(row)
+
+    def stored(self, message_id: str) -> Stored | None:
+        """As in the protocol. What was emitted went out in the transaction of the record: nothing is left to send."""
+        self._refuse_in_outage()
+        return self._stored(message_id)
+
+    def begin_attempt(self, message: Message) -> Record:
+        """As in the protocol."""
+        return self._change_attempts(message, 1, None, None)
+
+    def undo_attempt(self, message: Message) -> None:
+        """As in the protocol."""
+        self._change_attempts(message, -1, None, None)
+
+    def record_failure(self, message: Message, failure: Failure, now_ms: int, begun: bool = False) -> Record:
+        """As in the protocol."""
+        return self._change_attempts(message, 0 if begun else 1, failure, now_ms)
+
+    def _change_attempts(self, message: Message, by: int, failure: Failure | None, failed_at: int | None) -> Record:
+        self._refuse_in_outage()
+        story = (None, None, None) if failure is None else (failure.error_type, failure.error, failure.traceback)
+        with self.database.transaction():
+            self._ensure_row(message)
+            self.database.execute(_CHANGE_ATTEMPTS, (by, *story, failed_at, failed_at, message.id))
+            row = self.database.execute(_READ, (message.id,)).fetchone()
+        return record_of(row)
+
+    def bury(self, delivery: Delivery, dead: Record) -> bool:
+        """As in the protocol. The dead row, with its body, is the dead letter."""
+        self._refuse_in_outage()
+        with self.database.transaction():
+            self._ensure_row(delivery.message)
+            changed = self.database.execute(
+                _BURY,
+                (
+                    dead.finished_at,
+                    dead.attempts,
+                    dead.error_type,
+                    dead.error,
+                    dead.first_failed_at,
+                    dead.last_failed_at,
+                    dead.traceback,
+                    dead.body,
+                    dead.id,
+                ),
+            ).rowcount
+        return changed == 1
+
+    def _refuse_in_outage(self) -> None:
+        if (why := self.outage()) is not None:
+            raise Unavailable(why)
+
+
+def record_of(row: Sequence[Any]) -> Record:
+    """A row of `_COLUMNS` as a Record."""
+    values = dict(zip(Record.__struct_fields__, row, strict=True))
+    if values["result"] is not None:
+        values["result"] = json.loads(values["result"], parse_float=items.number)
+    return Record(**values)

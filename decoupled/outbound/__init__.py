@@ -1,0 +1,1 @@
+"""What leaves for addresses that a client named."""

@@ -1,0 +1,125 @@
+"""Whose fault a failure is, and so what follows from it: the one place where an exception, a time-out or a dead process
+becomes a Failure. Pure.
+
+| kind | whose fault | an attempt | then |
+|---|---|---|---|
+| unavailable | the backend's | no | later, as often as it takes |
+| not_started | nobody's: the batch's time was used up before it, or nearly | no | soon |
+| failed | the message's: its workload raised, killed its process, or took all the time | yes | later, or dead |
+| undecodable | the message's, for ever | yes | dead |
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+
+from decoupled.core import limits
+from decoupled.core.outcomes import Delivery, Failure, FailureKind, Record
+from decoupled.core.workload import Unavailable
+
+FAIR_SHARE = 0.5  # of a batch's time: a message that was left less is not to blame for running out of it
+NOT_STARTED = Failure("not_started", "NotStarted", "the function's time was used up by the messages before it")
+NOT_OURS = Failure("undecodable", "NotOurs", "the message has no workload attribute: it was not sent by the receiver")
+
+
+def raised(error: BaseException) -> Failure:
+    """Of what a workload raised, Rejected apart. Network trouble is the backend's, whatever client library met it."""
+    if isinstance(error, (Unavailable, ConnectionError, TimeoutError)):
+        return unavailable(error)
+    return _failure("failed", error, traceback_=_traceback(error))
+
+
+def undecodable(error: Exception) -> Failure:
+    """The body is not an entry of the workload's schema."""
+    return _failure("undecodable", error)
+
+
+def unknown_workload(name: str) -> Failure:
+    """Nothing of that name is served here; a later deployment may."""
+    return Failure("failed", "UnknownWorkload", f"workload {name!r} is not among those served here")
+
+
+def unavailable(error: Exception) -> Failure:
+    """A backend is sick, and may have said when to come again."""
+    retry_after_s = getattr(error, "retry_after_s", None)
+    return _failure("unavailable", error, retry_after_s if isinstance(retry_after_s, (int, float)) else None)
+
+
+def out_of_time(limit_s: float, whole_s: float | None) -> Failure:
+    """It was interrupted after `limit_s`, of the `whole_s` that its batch had."""
+    blameless = whole_s is not None and limit_s < FAIR_SHARE * whole_s
+    kind: FailureKind = "not_started" if blameless else "failed"
+    return Failure(kind, "TimeLimitExceeded", f"it took longer than the {limit_s:.1f} s that were left")
+
+
+# --- crashes: nothing was raised, the process is gone
+
+
+def after_crash(deliveries: Sequence[Delivery], cause: str) -> Failure | None:
+    """Of messages that were with a process when it died. One that was there alone is to blame; of several, nobody knows
+    who was (None), and each must go again alone."""
+    if len(deliveries) > 1:
+        return None
+    return Failure("failed", "Crashed", f"the process that worked on it died: {cause}")
+
+
+def never_returned(record: Record, receive_count: int, max_attempts: int) -> Failure | None:
+    """Of a message that was delivered before, by the attempts that its record says began; None as long as it may be
+    innocent, and is to go again alone.
+
+    What kills its process leaves a mark at every delivery. A table that is sick on and off leaves one now and then: the
+    start is counted, and neither the commit nor the taking back gets through."""
+    if record.attempts <= max_attempts or 2 * record.attempts <= receive_count:
+        return None
+    if record.error_type is not None:
+        return Failure("failed", record.error_type, record.error or "", traceback=record.traceback)
+    return Failure(
+        "failed", "Crashed", f"{record.attempts - 1} attempts began and none returned: a crash or a time-out"
+    )
+
+
+def received_too_often(delivery: Delivery, now_ms: int) -> Record:
+    """The dead record of a message that was handed out again and again and never settled."""
+    message, tries = delivery.message, delivery.receive_count - 1
+    return Record(
+        id=message.id,
+        workload=message.workload,
+        status="dead",
+        accepted_at=message.accepted_at,
+        caller=message.caller,
+        finished_at=now_ms,
+        attempts=tries,
+        error_type="MaxReceiveCountExceeded",
+        error=f"received {tries} times and never settled: what took it died each time",
+        last_failed_at=now_ms,
+        body=message.body,
+    )
+
+
+# --- texts that every store takes: bounded, without unpaired surrogates
+
+
+def _failure(
+    kind: FailureKind, error: BaseException, retry_after_s: float | None = None, traceback_: str | None = None
+) -> Failure:
+    return Failure(kind, type(error).__name__, text(error), retry_after_s, traceback_)
+
+
+def text(error: BaseException) -> str:
+    """What an exception says."""
+    return str(error)[: limits.MAX_ERROR_CHARS].encode(errors="replace").decode()
+
+
+def _traceback(error: BaseException) -> str | None:
+    """Where it was raised, without the frames of this package above it: the workload's and what it called. Its end
+    tells most, so that is what is kept."""
+    frames = traceback.extract_tb(error.__traceback__, limit=-limits.MAX_TRACEBACK_FRAMES)
+    theirs = [frame for frame in frames if not frame.filename.startswith(_PIPELINE)]
+    if not theirs:
+        return None
+    lines = "".join([*traceback.format_list(theirs), *traceback.format_exception_only(error)])
+    return lines[-limits.MAX_TRACEBACK_CHARS :].encode(errors="replace").decode()
+
+
+_PIPELINE = __file__.removesuffix("blame.py")

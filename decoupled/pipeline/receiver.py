@@ -1,0 +1,216 @@
+"""The front: an HTTP event becomes messages on the queue, and only then a 202. Validates, identifies, sends; it touches
+nothing but the queue, so that no trouble behind the queue reaches the client.
+
+    event → admit (pure) → queue.send → respond (pure)
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from decoupled.core import limits
+from decoupled.core.identifiers import derived_id, new_id
+from decoupled.core.outcomes import NotSent
+from decoupled.core.problem import Event, Problem, Response, answer
+from decoupled.core.times import now_ms
+from decoupled.core.validation import Fault, faults
+from decoupled.core.workload import Message, Workload, Workloads, decoder
+from decoupled.engines.protocols import Producer
+
+
+def receive(event: Event, producer: Producer, workloads: Workloads) -> Response:
+    """Answer `POST /{workload}`: 202 once every accepted entry is durable, else a problem that says why not."""
+    try:
+        admission = admit(event, workloads, now_ms())
+        return respond(admission, producer.send(admission.messages))
+    except Problem as problem:
+        return problem.response()
+
+
+class Admission(msgspec.Struct):
+    """What of a request may go on the queue. `indexes` are the messages' places in the array that was sent; None when
+    it was a single object. `refused` maps the other places to why."""
+
+    messages: list[Message]
+    indexes: list[int] | None
+    refused: dict[int, Problem]
+    resend: str  # what a resend would do if it is not known whether the queue took a message
+
+
+def admit(
+    event: Event, workloads: Workloads, now_ms: int, random_hex: Callable[[], str] = lambda: secrets.token_hex(9)
+) -> Admission:
+    """Route, decode, validate and identify. Pure: the clock and the random part of new ids are passed in.
+
+    Raises Problem when the request as a whole is refused: 400, 404, 413, 415 or 422."""
+    workload = _route(event, workloads)
+    headers = event.get("headers") or {}
+    _require_json(headers.get("content-type", ""))
+    body = _body(event)
+    if len(body) > limits.MAX_REQUEST_BYTES:
+        raise Problem(413, f"The body has {len(body)} bytes; {limits.MAX_REQUEST_BYTES} is the limit.")
+    key = _idempotency_key(headers.get("idempotency-key"))
+    caller = _caller(event)
+    identify = _identifier(workload, caller, key, now_ms, random_hex)
+    resend = "safe" if key is not None or workload.natural_key else "with_idempotency_key"
+
+    if body.lstrip()[:1] != b"[":
+        text, entry = _entry(body, workload)
+        message = Message(identify(entry, 0), workload.name, text, caller, now_ms)
+        return Admission([message], None, {}, resend)
+
+    indexes: list[int] = []
+    admission = Admission([], indexes, {}, resend)
+    for index, raw in enumerate(_entries(body)):
+        try:
+            text, entry = _entry(bytes(raw), workload)
+        except Problem as problem:
+            admission.refused[index] = problem
+        else:
+            admission.messages.append(Message(identify(entry, index), workload.name, text, caller, now_ms))
+            indexes.append(index)
+    return admission
+
+
+def respond(admission: Admission, outcomes: Sequence[NotSent | None]) -> Response:
+    """Answer truthfully, entry by entry: what is durable, and why the rest is not."""
+    if admission.indexes is None:
+        (message,), (outcome,) = admission.messages, outcomes
+        if outcome is not None:
+            return _unsent(outcome, admission.resend).response()
+        url = f"/{message.workload}/{message.id}"
+        return {
+            "statusCode": 202,
+            "headers": {"content-type": "application/json", "location": url},
+            "body": f'{{"id":"{message.id}","status_url":"{url}"}}',
+        }
+
+    accepted = []
+    refused = dict(admission.refused)
+    for index, message, outcome in zip(admission.indexes, admission.messages, outcomes, strict=True):
+        if outcome is None:
+            url = f"/{message.workload}/{message.id}"
+            accepted.append({"index": index, "id": message.id, "status_url": url})
+        else:
+            refused[index] = _unsent(outcome, admission.resend)
+    rejected = [{"index": index, **problem.body()} for index, problem in sorted(refused.items())]
+    status = 202 if accepted else max(problem.status for problem in refused.values())
+    retry_after = [problem.retry_after_s for problem in refused.values() if problem.retry_after_s]
+    headers = {"retry-after": str(max(retry_after))} if retry_after else {}
+    return answer(status, {"accepted": accepted, "rejected": rejected}, headers)
+
+
+def _unsent(outcome: NotSent, resend: str) -> Problem:
+    if not outcome.transient:
+        return Problem(422, outcome.detail)
+    return Problem(
+        503,
+        f"Not accepted: {outcome.detail}",
+        resend=resend if outcome.unknown else "safe",
+        retry_after_s=outcome.retry_after_s,
+    )
+
+
+def _route(event: Event, workloads: Workloads) -> Workload:
+    name = (event.get("pathParameters") or {}).get("workload", "")
+    if name not in workloads:
+        raise Problem(404, f"There is no workload {name[:64]!r} here; these are served: {', '.join(workloads)}.")
+    return workloads[name]
+
+
+def _require_json(content_type: str) -> None:
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type != "application/json" and not re.fullmatch(r"application/[\w.+-]+\+json", media_type):
+        raise Problem(415, f"Send content-type: application/json; this was {media_type[:80] or 'missing'}.")
+
+
+def _body(event: Event) -> bytes:
+    text: str = event.get("body") or ""
+    if not event.get("isBase64Encoded"):
+        return text.encode("utf-8", "surrogatepass")  # an unpaired surrogate fails in decoding, with its own answer
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise Problem(400, f"The body is not base64: {error}.") from error
+
+
+def _entries(body: bytes) -> list[msgspec.Raw]:
+    try:
+        entries = msgspec.json.decode(body, type=list[msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Problem(400, f"The body is not JSON: {error}.") from error
+    if not 0 < len(entries) <= limits.MAX_BATCH_ENTRIES:
+        raise Problem(422, f"A batch has 1 to {limits.MAX_BATCH_ENTRIES} entries; this has {len(entries)}.")
+    return entries
+
+
+# SQS takes the characters of XML 1.0. JSON escapes the control characters; these two can still stand in it raw.
+_NOT_IN_SQS = re.compile("[\ufffe\uffff]")
+
+
+def _entry(raw: bytes, workload: Workload) -> tuple[str, Any]:
+    """An entry's text and its value. Raises Problem 400, 413 or 422."""
+    if len(raw) > limits.MAX_ENTRY_BYTES:
+        raise Problem(413, f"The entry has {len(raw)} bytes; {limits.MAX_ENTRY_BYTES} is the limit.")
+    try:
+        text = raw.decode()
+        try:
+            entry = decoder(workload.schema).decode(raw)
+        except msgspec.ValidationError as error:
+            named = _named(raw, workload) or [{"pointer": "#", "detail": str(error)}]
+            raise Problem(422, f"{len(named)} fault(s) in the entry.", errors=named) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(400, f"The entry is not JSON: {error}.") from error
+    if not text.isascii() and _NOT_IN_SQS.search(text):
+        raise Problem(422, "The entry has U+FFFE or U+FFFF, which are not characters.")
+    return text, entry
+
+
+def _named(raw: bytes, workload: Workload) -> list[Fault]:
+    """The faults of an entry that its schema refuses. Raises DecodeError when it is not JSON further on."""
+    try:
+        return faults(msgspec.json.decode(raw), workload.schema)
+    except msgspec.ValidationError:
+        return []  # JSON, with a number that no Python type holds
+
+
+def _idempotency_key(header: str | None) -> str | None:
+    """The key: a Structured Field string ("cart-8417", in quotes) or the bare characters, as many services send it."""
+    if header is None:
+        return None
+    header = header.strip()
+    quoted = re.fullmatch(r'"((?:[ !#-\[\]-~]|\\["\\])*)"', header)
+    key = re.sub(r'\\(["\\])', r"\1", quoted[1]) if quoted else header
+    if not (quoted or re.fullmatch(r"[!#-+\--~]+", key)) or not 0 < len(key) <= limits.MAX_IDEMPOTENCY_KEY_CHARS:
+        raise Problem(
+            400, f"Idempotency-Key is a string of 1 to {limits.MAX_IDEMPOTENCY_KEY_CHARS} visible ASCII characters."
+        )
+    return key
+
+
+def _caller(event: Event) -> str:
+    """Who sends: a JWT's issuer and subject, or an IAM principal (its sessions are one caller); else anonymous."""
+    authorizer = event["requestContext"].get("authorizer") or {}
+    if jwt := authorizer.get("jwt"):
+        return f"jwt:{jwt['claims'].get('iss', '')}#{jwt['claims'].get('sub', '')}"
+    if iam := authorizer.get("iam"):
+        return f"iam:{iam.get('accountId', '')}:{str(iam.get('userId', '')).partition(':')[0]}"
+    return "anonymous"
+
+
+def _identifier(
+    workload: Workload, caller: str, key: str | None, now_ms: int, random_hex: Callable[[], str]
+) -> Callable[[Any, int], str]:
+    """How entries get their ids: from the workload's natural key, from the caller's key, or new."""
+    if workload.natural_key is not None:
+        natural_key = workload.natural_key
+        return lambda entry, _: derived_id(workload.name, "natural", natural_key(entry))
+    if key is not None:
+        return lambda _, index: derived_id(workload.name, "key", caller, key, str(index))
+    return lambda _, index: new_id(now_ms, index, random_hex())

@@ -1,0 +1,163 @@
+"""Stores what was decided: applies it, or counts the failure and puts the message off, or buries it. The same for both
+engines; it does not know where it runs, or how a decision came about."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, assert_never
+
+import msgspec
+
+from decoupled.core.backoff import backoff_s
+from decoupled.core.outcomes import Commit, Decision, Delivery, Failure, NotStored, Record, Reject, Stored
+from decoupled.core.status import FINAL
+from decoupled.core.times import now_ms
+from decoupled.core.workload import Unavailable
+from decoupled.engines.protocols import Queue, Table
+from decoupled.pipeline import blame
+
+log = logging.getLogger("decoupled.processor")
+
+
+class Policy:
+    """When a message that failed is tried again, and when it is dead. Clock and randomness are passed in."""
+
+    def __init__(
+        self,
+        max_attempts: int,
+        now_ms: Callable[[], int] = now_ms,
+        spread: Callable[[], float] = random.random,
+    ) -> None:
+        self.max_attempts = max_attempts
+        self.now_ms = now_ms
+        self.spread = spread
+
+
+def settle(
+    decided: Sequence[tuple[Delivery, Decision]], queue: Queue, table: Table, policy: Policy, begun: bool = False
+) -> list[Delivery]:
+    """Store what was decided. Returns the deliveries to give back; every other one may be deleted.
+
+    `begun`: the attempt was counted when it began."""
+    final: list[tuple[Delivery, Commit | Reject]] = []
+    failures: list[tuple[Delivery, Failure]] = []
+    for delivery, decision in decided:
+        if isinstance(decision, Failure):
+            failures.append((delivery, decision))
+        else:
+            final.append((delivery, decision))
+    if final:
+        outcomes = table.commit([(delivery.message, decision) for delivery, decision in final], policy.now_ms())
+        for (delivery, _), outcome in zip(final, outcomes, strict=True):
+            if (failure := _finish(delivery, outcome, queue)) is not None:
+                failures.append((delivery, failure))
+    delays = []
+    for delivery, failure in failures:
+        try:
+            delay = _give_back(delivery, failure, queue, table, policy, begun)
+        except Unavailable as error:
+            delay = _put_off(delivery, blame.unavailable(error), policy)
+        if delay is not None:
+            delays.append((delivery, delay))
+    return _retry_later(delays, queue)
+
+
+def settle_duplicate(delivery: Delivery, queue: Queue, table: Table, policy: Policy) -> list[Delivery]:
+    """The message has a final record already: nothing is applied. Returns the delivery if it is to be given back, since
+    what the record emits could not be sent."""
+    try:
+        delay = _follow_up(delivery, queue, table, policy)
+    except Unavailable as error:
+        delay = _put_off(delivery, blame.unavailable(error), policy)
+    return _retry_later([] if delay is None else [(delivery, delay)], queue)
+
+
+def _retry_later(delays: Sequence[tuple[Delivery, float]], queue: Queue) -> list[Delivery]:
+    if delays:
+        queue.retry_later(delays)
+    return [delivery for delivery, _ in delays]
+
+
+def _finish(delivery: Delivery, outcome: Stored | NotStored, queue: Queue) -> Failure | None:
+    """Send what a stored message emits. Returns why it must be delivered again, if it must."""
+    if isinstance(outcome, NotStored):
+        if outcome.refused:
+            return Failure("failed", "TableRefused", outcome.detail)
+        return Failure("unavailable", "TableUnavailable", outcome.detail, outcome.retry_after_s)
+    if outcome.reason is not None and not outcome.duplicate:
+        log.info("rejected", extra=_fields(delivery) | {"reason": outcome.reason})
+    if outcome.emits:
+        for unsent in filter(None, queue.send(outcome.emits)):
+            return Failure("unavailable", "NotSent", f"an emitted message: {unsent.detail}", unsent.retry_after_s)
+    return None
+
+
+def _give_back(
+    delivery: Delivery, failure: Failure, queue: Queue, table: Table, policy: Policy, begun: bool
+) -> float | None:
+    """Seconds until the message is tried again; None if it is finished or buried."""
+    message, now = delivery.message, policy.now_ms()
+    match failure.kind:
+        case "unavailable" | "not_started":
+            if begun:
+                table.undo_attempt(message)
+            return _put_off(delivery, failure, policy)
+        case "failed" | "undecodable":
+            record = table.record_failure(message, failure, now, begun)
+        case never:
+            assert_never(never)
+    if record.status in FINAL:
+        return _follow_up(delivery, queue, table, policy)
+    if failure.kind == "undecodable" or record.attempts >= policy.max_attempts:
+        buried = _bury(delivery, failure, record, table, now)
+        return None if buried else _follow_up(delivery, queue, table, policy)
+    delay = backoff_s(record.attempts, policy.spread(), failure.retry_after_s)
+    _log_failure(delivery, failure, delay)
+    return delay
+
+
+def _put_off(delivery: Delivery, failure: Failure, policy: Policy) -> float:
+    """Seconds until a message is tried again that is not to blame."""
+    tries = 1 if failure.kind == "not_started" else delivery.receive_count
+    delay = backoff_s(tries, policy.spread(), failure.retry_after_s)
+    _log_failure(delivery, failure, delay)
+    return delay
+
+
+def _follow_up(delivery: Delivery, queue: Queue, table: Table, policy: Policy) -> float | None:
+    """Another delivery of the same message got there first, and may have died before it sent what the message emits.
+    Seconds until this delivery must try to send that again; None if nothing is left to send."""
+    stored = table.stored(delivery.message.id)
+    failure = None if stored is None else _finish(delivery, stored, queue)
+    return None if failure is None else _put_off(delivery, failure, policy)
+
+
+def _bury(delivery: Delivery, failure: Failure, record: Record, table: Table, now: int) -> bool:
+    """Make a dead letter of a message. False if it has a final record. A crash within delivers it again, and it is
+    buried again under the same id."""
+    dead = msgspec.structs.replace(
+        record,
+        status="dead",
+        finished_at=now,
+        error_type=failure.error_type,
+        error=failure.error,
+        traceback=failure.traceback,
+        body=delivery.message.body,
+    )
+    if not table.bury(delivery, dead):
+        return False
+    extra = {"error_type": failure.error_type, "error": failure.error}
+    log.error("dead", extra=_fields(delivery) | extra)
+    return True
+
+
+def _log_failure(delivery: Delivery, failure: Failure, delay_s: float) -> None:
+    extra = {"kind": failure.kind, "error_type": failure.error_type, "error": failure.error}
+    log.warning("retry", extra=_fields(delivery) | extra | {"retry_in_s": round(delay_s, 1)})
+
+
+def _fields(delivery: Delivery) -> dict[str, Any]:
+    message = delivery.message
+    return {"message_id": message.id, "workload": message.workload, "receive_count": delivery.receive_count}

@@ -1,0 +1,66 @@
+"""What became of a message: `GET /{workload}/{id}`; and the items that a workload lets be read:
+`GET /{workload}/{collection}/{key}`. Reads the table, changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+from decoupled.core import limits
+from decoupled.core.identifiers import is_id
+from decoupled.core.outcomes import Record
+from decoupled.core.problem import Event, Problem, Response, answer
+from decoupled.core.times import rfc3339
+from decoupled.core.workload import Unavailable, Workloads
+from decoupled.engines.protocols import Table
+
+
+def read(event: Event, table: Table, workloads: Workloads) -> Response:
+    """Answer with the record or the item: 200, or a problem (404, or 503 when the table is sick)."""
+    try:
+        return _read(event.get("pathParameters") or {}, table, workloads)
+    except Unavailable as error:
+        return Problem(503, f"The table does not answer: {error}", resend="safe", retry_after_s=1).response()
+    except Problem as problem:
+        return problem.response()
+
+
+def _read(path: dict[str, str], table: Table, workloads: Workloads) -> Response:
+    name = path.get("workload", "")
+    workload = workloads.get(name)
+    if workload is None:
+        raise Problem(404, f"There is no workload {name[:64]!r} here.")
+    if "collection" in path:
+        item = None
+        key = f"{workload.name}/{path['collection']}/{path['key']}"
+        if path["collection"] in workload.readable and len(key.encode(errors="replace")) <= limits.MAX_KEY_BYTES:
+            item = table.item(key)
+        if item is None:
+            raise Problem(404, "There is no such item.")
+        return answer(200, item)
+    record = table.get(path["id"]) if is_id(path["id"]) else None
+    if record is None or record.workload != workload.name:
+        raise Problem(404, "There is no such record: the id is wrong, or the message is still in the queue.")
+    return answer(200, view(record), {"retry-after": "1"} if record.status == "queued" else {})
+
+
+def view(record: Record) -> dict[str, Any]:
+    """A record as clients see it: no body, no caller, no error text, times as RFC 3339."""
+    shown: dict[str, Any] = {
+        "id": record.id,
+        "workload": record.workload,
+        "status": record.status,
+        "accepted_at": rfc3339(record.accepted_at),
+    }
+    match record.status:
+        case "queued" | "dead":
+            if record.attempts:
+                shown["attempts"] = record.attempts
+        case "processed":
+            shown["result"] = record.result
+        case "rejected":
+            shown["reason"] = record.reason
+        case never:
+            assert_never(never)
+    if record.finished_at is not None and record.status != "queued":
+        shown[f"{record.status}_at"] = rfc3339(record.finished_at)
+    return shown

@@ -1,0 +1,129 @@
+"""`decoupled serve`: one process that owns a data directory. Opens the database, starts the writer, the poller with its
+workers and the gateway, and takes them down in the order that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import uvloop
+
+from decoupled.core.workload import Workloads
+from decoupled.engines.protocols import StoreUnavailable
+from decoupled.engines.sqlite.database import Database, DataDirectory, DataDirectoryError
+from decoupled.engines.sqlite.messages import SqliteQueue
+from decoupled.engines.sqlite.outage import Outage
+from decoupled.engines.sqlite.table import SqliteTable
+from decoupled.pipeline.loading import load
+from decoupled.pipeline.settlement import Policy
+from decoupled.server.group_commit import Writer
+from decoupled.server.http.gateway import Gateway
+from decoupled.server.http.listener import HttpServer, bind
+from decoupled.server.options import Options
+from decoupled.server.scheduling.claims import Poller
+from decoupled.server.scheduling.unserved import Unserved
+
+log = logging.getLogger("decoupled.server")
+
+
+def serve(options: Options, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT. Raises DataDirectoryError or ValueError when it cannot start."""
+    load(options.workloads, options.root)
+    with bind(options.host, options.port) as listener:
+        directory = DataDirectory(options.data)
+        directory.lock()
+        database = Database(directory.file)
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_serve(options, directory, database, listener, announce))
+        finally:
+            directory.withdraw()
+            database.close()
+
+
+async def _serve(
+    options: Options,
+    directory: DataDirectory,
+    database: Database,
+    listener: socket.socket,
+    announce: Callable[[str], None],
+) -> None:
+    loop = asyncio.get_running_loop()
+    workloads = load(options.workloads, options.root)
+    queue = SqliteQueue(database)
+    try:
+        released = queue.release_in_flight()
+    except StoreUnavailable as error:
+        raise DataDirectoryError(f"the data directory {options.data} cannot be written: {error}") from error
+    unserved = Unserved(queue, workloads, loop.time)
+    writer = Writer(database, queue, loop)
+    outage = Outage(options.data)
+    table = SqliteTable(database, outage)
+    poller = Poller(writer, queue, table, Policy(options.max_attempts), options, workloads)
+    writer.taker = poller
+
+    def health() -> Mapping[str, Any]:
+        return {
+            "status": "ok" if writer.failure is None else "unavailable",
+            "detail": writer.failure,
+            "workloads": list(workloads),
+            "workers": len(poller.workers),
+            "breakers": poller.breakers.states(),
+            "not_served": unserved.look(),
+        }
+
+    asked_to_stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked_to_stop.set)
+    server = HttpServer(Gateway(writer, table, workloads, health).handle, loop)
+    server.start(listener)
+    await poller.start()
+    directory.publish(options.url)
+    announce(_welcome(options, workloads, released, unserved.look()))
+    _quiet_collector()
+    await asked_to_stop.wait()
+    log.info("stopping")
+    await server.stop()
+    if not await poller.drain(options.drain_s):
+        log.warning("stopped before all in flight was settled; it is still on the queue")
+    try:
+        queue.release_in_flight()
+    except StoreUnavailable as error:
+        log.warning("what was in flight is visible again when a server starts", extra={"error": str(error)})
+
+
+def _quiet_collector() -> None:
+    """What is alive now stays alive: the garbage collector need not walk it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def _welcome(options: Options, workloads: Workloads, released: int, unserved: Mapping[str, int]) -> str:
+    url = options.url
+    lines = [
+        f"decoupled serves {', '.join(workloads)} on {url}; data in {options.data.resolve()}",
+        *([f"{released} messages were in flight when the last server died; they are visible again"] * bool(released)),
+    ]
+    lines += [
+        f"{count:,} messages of {name!r} are queued, which is not served: they wait" for name, count in unserved.items()
+    ]
+    if "orders" in workloads:
+        lines += [
+            "",
+            "Send an order, then ask what became of it:",
+            "",
+            f"  curl -i {url}/orders -H 'content-type: application/json' -d '"
+            '{"customer": {"email": "ana@example.com", "name": "Ana Ruiz"}, "currency": "EUR",'
+            ' "lines": [{"sku": "KB-104", "quantity": 2, "unit_price": "39.90"}],'
+            ' "shipping_address": {"line1": "1 Main Street", "city": "Dublin", "postal_code": "D01 F5P2",'
+            """ "country": "IE"}}'""",
+            f"  curl {url}/orders/<id>",
+            "",
+        ]
+    return "\n".join(lines)

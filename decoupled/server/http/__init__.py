@@ -1,0 +1,1 @@
+"""HTTP/1.1 in, events of API Gateway out."""

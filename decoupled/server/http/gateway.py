@@ -1,0 +1,173 @@
+"""API Gateway for one machine: a request in, the same event 2.0 that an HTTP API sends to Lambda, a response out. What
+a request means is decided in `functions/`; only the wait for the disk stands here."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ParamSpec, TypeVar
+from urllib.parse import parse_qsl
+
+from decoupled.core.outcomes import NotSent
+from decoupled.core.problem import Problem, Response, answer
+from decoupled.core.times import now_ms
+from decoupled.core.workload import Workloads
+from decoupled.engines.protocols import Table
+from decoupled.pipeline import receiver, status
+from decoupled.server.group_commit import Writer
+from decoupled.server.http import routes
+from decoupled.server.http.parser import Request
+
+log = logging.getLogger("decoupled.gateway")
+
+
+class Gateway:
+    """The handler of every request."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        table: Table,
+        workloads: Workloads,
+        health: Callable[[], Mapping[str, Any]],
+        clock_ms: Callable[[], int] = now_ms,
+    ) -> None:
+        self.writer = writer
+        self.table = table
+        self.workloads = workloads
+        self.health = health
+        self.clock_ms = clock_ms
+        self._random_hex = _random_hex(18).__next__
+
+    def handle(self, request: Request, reply: Callable[[Response], None]) -> None:
+        """Reply to one request: at once, or when its messages are on the disk."""
+        response = _response(request, self._respond, request, reply)
+        if response is not None:
+            reply(response)
+
+    def _respond(self, request: Request, reply: Callable[[Response], None]) -> Response | None:
+        """The response, or None if it comes later."""
+        path, query = request.path_and_query()
+        route, path_parameters = routes.route(request.method, path)
+        if route == "GET /health":
+            health = self.health()
+            return answer(200 if health["status"] == "ok" else 503, health)
+        now_ms = self.clock_ms()
+        event = to_event(request, route, path, query, path_parameters, now_ms)
+        if route != "POST /{workload}":
+            return status.read(event, self.table, self.workloads)
+        admission = receiver.admit(event, self.workloads, now_ms, self._random_hex)
+        if not admission.messages:
+            return receiver.respond(admission, [])
+
+        def settled(outcome: NotSent | None) -> None:
+            reply(_response(request, receiver.respond, admission, [outcome] * len(admission.messages)))
+
+        self.writer.send(admission.messages, settled)
+        return None
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _response(request: Request, make: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | Response:
+    """The edge: no request may take the server down, and no internals may leave it."""
+    try:
+        return make(*args, **kwargs)
+    except Problem as problem:
+        return problem.response()
+    except Exception:
+        log.exception("request failed", extra={"target": request.target.decode("latin-1")})
+        return Problem(500, "An internal error.", resend="with_idempotency_key").response()
+
+
+def _random_hex(digits: int) -> Iterator[str]:
+    """Random hexadecimal numbers, asked of the system hundreds at a time: a system call each would cost as much as
+    validating an order."""
+    while True:
+        block = secrets.token_hex(digits * 256)
+        for start in range(0, len(block), digits):
+            yield block[start : start + digits]
+
+
+# --- the event ----------------------------------------------------------------
+
+# API Gateway hands over these as text, and everything else as base64.
+_TEXT = re.compile(r"(?:text/|application/(?:json|xml|javascript)\s*(?:;|$))")
+
+
+def to_event(
+    request: Request, route: str, path: str, query: str, path_parameters: dict[str, str], now_ms: int
+) -> dict[str, Any]:
+    """The request as payload format 2.0. Optional keys that have no value are absent, not null."""
+    headers = request.headers
+    domain = headers.get("host", "")
+    event: dict[str, Any] = {
+        "version": "2.0",
+        "routeKey": route,
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": headers,
+        "requestContext": {
+            "accountId": "anonymous",
+            "apiId": "embedded",
+            "domainName": domain,
+            "domainPrefix": domain.partition(".")[0],
+            "http": {
+                "method": request.method,
+                "path": path,
+                "protocol": f"HTTP/{request.version}",
+                "sourceIp": request.client,
+                "userAgent": headers.get("user-agent", ""),
+            },
+            "requestId": f"{now_ms:x}-{next(_request_numbers):x}",
+            "routeKey": route,
+            "stage": "$default",
+            "time": _clf_time(now_ms // 1000),
+            "timeEpoch": now_ms,
+        },
+        "isBase64Encoded": False,
+    }
+    if request.body:
+        event["body"], event["isBase64Encoded"] = _body_text(request.body, headers.get("content-type", ""))
+    if request.cookies:
+        event["cookies"] = request.cookies
+    if query:
+        event["queryStringParameters"] = _joined(parse_qsl(query, keep_blank_values=True))
+    if path_parameters:
+        event["pathParameters"] = path_parameters
+    return event
+
+
+def _body_text(body: bytes | bytearray, content_type: str) -> tuple[str, bool]:
+    if _TEXT.match(content_type):
+        try:
+            return body.decode(), False
+        except UnicodeDecodeError:
+            pass  # not the text it says it is: handed over as bytes, and refused by the receiver
+    return base64.b64encode(body).decode(), True
+
+
+def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    joined: dict[str, str] = {}
+    for name, value in pairs:
+        joined[name] = f"{joined[name]},{value}" if name in joined else value
+    return joined
+
+
+_request_numbers = itertools.count(1)
+_last_time = (0, "")
+
+
+def _clf_time(second: int) -> str:
+    """12/Mar/2020:19:03:58 +0000, made once a second."""
+    global _last_time
+    if _last_time[0] != second:
+        _last_time = (second, time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(second)))
+    return _last_time[1]

@@ -1,0 +1,65 @@
+"""Logs: one JSON object a line on standard error, from the server, its workers, and what a workload prints."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+from decoupled.core import limits
+from decoupled.core.workload import Message
+
+deciding: Message | None = None
+"""The message that this process decides right now: what is logged meanwhile is about it."""
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line, with whatever the call passed as `extra`."""
+
+    _standard = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: value for name, value in vars(record).items() if name not in self._standard}
+        if deciding is not None:
+            line = {"message_id": deciding.id, "workload": deciding.workload} | line
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def configure_logs(level: str) -> None:
+    """Logs go to standard error, one JSON object a line."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+class Printed(io.TextIOBase):
+    """Stands for a worker's standard output: each line that a workload prints becomes a line of the log."""
+
+    def __init__(self) -> None:
+        self._begun = ""
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Log the lines that are whole, and a piece that is longer than a line may be."""
+        *lines, self._begun = (self._begun + text).split("\n")
+        if len(self._begun) > limits.MAX_LOG_LINE_CHARS:
+            lines.append(self._begun)
+            self._begun = ""
+        for line in lines:
+            logging.getLogger("stdout").info("%s", line[: limits.MAX_LOG_LINE_CHARS])
+        return len(text)

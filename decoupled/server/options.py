@@ -1,0 +1,106 @@
+"""What an operator may choose for one machine: every option once, with its type, default, bounds and help. The flags of
+`serve`, the environment variables and the keys of decoupled.toml come from here; where their values come from is
+`configuration.py`'s affair. Limits that nobody should choose stand in `decoupled/core/limits.py`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from decoupled.core import limits
+
+
+def _option(default: Any, text: str, least: float | None = None, most: float | None = None, **more: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text, "least": least, "most": most, **more})
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Checked when made: raises ValueError naming what is wrong. Names end in their unit, which flags leave out."""
+
+    workloads: tuple[str, ...] = _option(
+        ("orders",), "Comma-separated: orders (one of ours), shop.orders, shop.orders:WORKLOAD or ./orders.py."
+    )
+    host: str = _option("127.0.0.1", "Address to listen on.")
+    port: int = _option(8080, "Port to listen on.", 1, 65_535)
+    data: Path = _option(Path(".data"), "Data directory.")  # noqa: RUF009  a path cannot change
+    concurrency: int = _option(2, "Worker processes that process messages.", 1, 64)
+    rate: float | None = _option(None, "Messages processed a second, at most.", 0.001, 1_000_000, none="no ceiling")
+    function_timeout_s: float = _option(30.0, "Seconds that a batch of up to ten messages may take.", 0.1, 900)
+    visibility_timeout_s: float = _option(  # six times the function timeout, as AWS advises
+        180.0, "Seconds until a message that was not settled comes back.", 1, limits.MAX_VISIBILITY_TIMEOUT_S
+    )
+    max_attempts: int = _option(
+        limits.MAX_ATTEMPTS, "Failures of a message before it is a dead letter.", least=1, most=1_000
+    )
+    max_receive_count: int = _option(
+        limits.MAX_RECEIVE_COUNT, "Deliveries before it is one: for crashes.", least=1, most=1_000_000
+    )
+    drain_s: float = _option(10.0, "Seconds to finish what is in flight when asked to stop.", 0, 900)
+    log_level: str = _option("INFO", "What to log, and what is worse.", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    root: Path | None = None  # the user's project, whose modules are workloads: where decoupled.toml is; no option
+
+    @property
+    def url(self) -> str:
+        """Where a client on this machine reaches the server."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    def __post_init__(self) -> None:
+        for option in OPTIONS:
+            if wrong := option.refusal(getattr(self, option.field)):
+                raise ValueError(f"{option.field} is {wrong}")
+        if self.visibility_timeout_s < self.function_timeout_s:
+            raise ValueError(
+                f"the visibility timeout ({self.visibility_timeout_s:g} s) is shorter than the function timeout"
+                f" ({self.function_timeout_s:g} s): messages would be handed out again while they are processed"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One of them, for those that read it from somewhere. `type` is one of str, int, float, Path, tuple."""
+
+    field: str
+    type: type
+    default: Any
+    help: str
+    least: float | None = None
+    most: float | None = None
+    choices: Sequence[str] = ()
+    none: str | None = None  # what having no value means, if it may have none
+
+    @property
+    def name(self) -> str:
+        """As a key of decoupled.toml: function_timeout."""
+        return self.field.removesuffix("_s")
+
+    @property
+    def flag(self) -> str:
+        """As a flag: --function-timeout."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def variable(self) -> str:
+        """As an environment variable: DECOUPLED_FUNCTION_TIMEOUT."""
+        return f"DECOUPLED_{self.name.upper()}"
+
+    def refusal(self, value: Any) -> str | None:
+        """The value and what it should have been, if it cannot be."""
+        if self.choices and value not in self.choices:
+            return f"{value!r}; it can be {', '.join(self.choices)}"
+        if self.least is None or self.most is None or value is None or self.least <= value <= self.most:
+            return None
+        return f"{value}; it can be {self.least:,} to {self.most:,}"
+
+
+_TYPES = {"str": str, "int": int, "float": float, "float | None": float, "Path": Path, "tuple[str, ...]": tuple}
+
+OPTIONS = tuple(
+    Option(field.name, _TYPES[str(field.type)], field.default, **field.metadata)
+    for field in dataclasses.fields(Options)
+    if field.metadata
+)

@@ -1,0 +1,1 @@
+"""Which messages are handed out, when, and how many."""

@@ -1,0 +1,1 @@
+"""The processes that decide: their two ends, and what goes between them."""

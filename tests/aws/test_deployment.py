@@ -1,0 +1,248 @@
+"""The template deployed by scripts/deploy.sh into MiniStack, driven over HTTP like a deployed stack, and destroyed. The
+tests of this file run in order and share one stack, as a user's day does."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.server
+import json
+import os
+import re
+import subprocess
+import threading
+import time
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from tests.support import ministack, template
+
+ROOT = template.PATH.parent.parent
+ORDER = json.dumps(
+    {
+        "customer": {"email": "ana@example.com", "name": "Ana Ruiz"},
+        "currency": "EUR",
+        "lines": [{"sku": "KB-104", "quantity": 2, "unit_price": "39.90"}],
+        "shipping_address": {"line1": "1 Main Street", "city": "Dublin", "postal_code": "D01 F5P2", "country": "IE"},
+    }
+)
+
+
+def run(command: Sequence[str | Path], environment: Mapping[str, str], seconds: float = 120) -> str:
+    done = subprocess.run(
+        command, env=dict(environment), cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@dataclass
+class Stack:
+    environment: dict[str, str]
+    outputs: dict[str, str]
+
+    def aws(self, *arguments: str) -> Any:
+        """The AWS CLI's answer."""
+        return json.loads(run(["aws", *arguments, "--output", "json"], self.environment) or "{}")
+
+    def post(self, *options: str) -> int:
+        """The status that an order gets from curl with these options."""
+        curl = ["curl", "--silent", "--max-time", "30", "--output", os.devnull, "--write-out", "%{http_code}"]
+        request = ["--json", ORDER, f"{self.outputs['Endpoint']}/orders"]
+        return int(run([*curl, *options, *request], self.environment))
+
+
+def deploy(environment: dict[str, str], *parameters: str) -> Stack:
+    printed = run(["scripts/deploy.sh", "shop", *parameters], environment)
+    outputs = dict(re.findall(r"^(\w+)\t(.+)$", printed.partition("== shop\n")[2], re.MULTILINE))
+    return Stack(environment, outputs)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with ministack.running(tmp_path_factory.mktemp("deployment")) as endpoint:
+        yield ministack.environment(endpoint)
+
+
+@pytest.fixture(scope="module")
+def stack(environment: dict[str, str]) -> Stack:
+    return deploy(environment)
+
+
+SIGNED = ("--aws-sigv4", "aws:amz:us-east-1:execute-api", "--user", "test:test")
+
+
+def test_a_deployed_stack_prints_where_it_is(stack: Stack) -> None:
+    assert stack.outputs.keys() == template.load()["Outputs"].keys()
+    assert stack.outputs["Authorization"] == "AWS_IAM"
+
+
+def test_an_unsigned_request_is_refused_and_a_signed_one_accepted(stack: Stack) -> None:
+    assert stack.post() == 403
+    assert stack.post(*SIGNED) == 202
+
+
+def test_the_sample_orders_pass_against_the_deployed_stack(stack: Stack) -> None:
+    printed = run(
+        ["scripts/test-orders.sh", stack.outputs["Endpoint"]], {**stack.environment, "SIGN": "aws"}, seconds=180
+    )
+    assert "all stored with the right totals" in printed
+
+
+def test_the_deployed_queue_and_mapping_are_the_templates(stack: Stack) -> None:
+    answer = stack.aws(
+        *("sqs", "get-queue-attributes", "--queue-url", stack.outputs["QueueUrl"], "--attribute-names", "All"),
+        *("--endpoint-url", stack.environment["AWS_ENDPOINT_URL"]),
+    )["Attributes"]
+    assert (answer["VisibilityTimeout"], answer["MessageRetentionPeriod"]) == ("180", "1209600")
+    assert json.loads(answer["RedrivePolicy"])["maxReceiveCount"] in (1000, "1000")
+    (mapping,) = stack.aws("lambda", "list-event-source-mappings")["EventSourceMappings"]
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 10}
+
+
+def test_poison_ends_in_the_deployed_dead_letter_queue(stack: Stack) -> None:
+    """A stranger's message, put on the queue past the receiver."""
+    sqs = ("sqs", "--endpoint-url", stack.environment["AWS_ENDPOINT_URL"])
+    stack.aws(*sqs, "send-message", "--queue-url", stack.outputs["QueueUrl"], "--message-body", "not ours")
+    deadline = time.monotonic() + 30
+    letters: list[dict[str, Any]] = []
+    while not letters:
+        assert time.monotonic() < deadline
+        letters = stack.aws(
+            *(*sqs, "receive-message", "--queue-url", stack.outputs["DeadLetterQueueUrl"]),
+            *("--message-attribute-names", "All", "--wait-time-seconds", "2"),
+        ).get("Messages", [])
+    assert letters[0]["Body"] == "not ours"
+    assert letters[0]["MessageAttributes"]["error_type"]["StringValue"] == "NotOurs"
+
+
+# --- JWT ------------------------------------------------------------------------
+
+
+@dataclass
+class Issuer:
+    """An OpenID Connect issuer on the loopback that signs whatever claims it is given."""
+
+    url: str
+    key: rsa.RSAPrivateKey
+
+    def token(self, **claims: Any) -> str:
+        now = int(time.time())
+        payload = {"iss": self.url, "aud": "shop", "sub": "ana", "iat": now, "nbf": now - 5, "exp": now + 600, **claims}
+        header = {"alg": "RS256", "typ": "JWT", "kid": "one"}
+        signed = ".".join(_base64(json.dumps(part).encode()) for part in (header, payload))
+        return f"{signed}.{_base64(self.key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[Issuer]:
+    key = rsa.generate_private_key(65537, 2048)
+    public = key.public_key().public_numbers()
+    jwk = {"kty": "RSA", "kid": "one", "alg": "RS256", "use": "sig"}
+    jwk |= {name: _base64(n.to_bytes((n.bit_length() + 7) // 8)) for name, n in (("n", public.n), ("e", public.e))}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            url = f"http://127.0.0.1:{self.server.server_port}"  # type: ignore[attr-defined]
+            known = {
+                "/.well-known/openid-configuration": {"issuer": url, "jwks_uri": f"{url}/keys"},
+                "/.well-known/jwks.json": {"keys": [jwk]},
+                "/keys": {"keys": [jwk]},
+            }
+            body = json.dumps(known.get(self.path, {})).encode()
+            self.send_response(200 if self.path in known else 404)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield Issuer(f"http://127.0.0.1:{server.server_port}", key)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def jwt_stack(stack: Stack, issuer: Issuer) -> Stack:
+    """The same stack, updated: an update keeps the data."""
+    return deploy(stack.environment, "Authorization=JWT", f"JwtIssuer={issuer.url}", "JwtAudience=shop")
+
+
+def test_only_a_good_token_is_accepted(jwt_stack: Stack, issuer: Issuer) -> None:
+    def with_token(token: str) -> int:
+        return jwt_stack.post("--header", f"authorization: Bearer {token}")
+
+    assert with_token(issuer.token()) == 202
+    assert jwt_stack.post() == 401
+    assert with_token("nonsense") == 401
+    assert with_token(issuer.token(exp=int(time.time()) - 60)) == 401
+    assert with_token(issuer.token(aud="another")) == 401
+    assert with_token(issuer.token(iss="http://127.0.0.1:1")) == 401
+    stranger = Issuer(issuer.url, rsa.generate_private_key(65537, 2048))
+    assert with_token(stranger.token()) == 401
+
+
+def test_an_update_keeps_the_queue_and_the_table(stack: Stack, jwt_stack: Stack) -> None:
+    kept = ("QueueUrl", "DeadLetterQueueUrl", "TableName", "Endpoint")
+    assert [jwt_stack.outputs[name] for name in kept] == [stack.outputs[name] for name in kept]
+    assert jwt_stack.outputs["Authorization"] == "JWT"
+
+
+def test_destroying_says_what_it_keeps_and_keeps_it(jwt_stack: Stack) -> None:
+    printed = run(["scripts/destroy.sh", "shop", "--yes"], jwt_stack.environment)
+    for name in ("QueueUrl", "DeadLetterQueueUrl", "TableName"):
+        assert printed.count(jwt_stack.outputs[name]) >= 2  # what is kept, and how to delete it
+    table = jwt_stack.aws("dynamodb", "describe-table", "--table-name", jwt_stack.outputs["TableName"])
+    assert table["Table"]["TableStatus"] == "ACTIVE"
+    assert table["Table"]["ItemCount"] > 0
+
+
+# --- the zip --------------------------------------------------------------------
+
+
+def build(output: Path, platform: str) -> bytes:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    run(["scripts/build.sh", "--platform", platform, "--output", output], environment)
+    return output.read_bytes()
+
+
+def test_the_same_sources_give_the_same_zip(tmp_path: Path) -> None:
+    first, second = build(tmp_path / "1.zip", "lambda"), build(tmp_path / "2.zip", "lambda")
+    assert hashlib.sha256(first).hexdigest() == hashlib.sha256(second).hexdigest()
+
+
+def test_the_zip_holds_what_lambda_needs_and_nothing_else(tmp_path: Path) -> None:
+    build(tmp_path / "lambda.zip", "lambda")
+    names = zipfile.ZipFile(tmp_path / "lambda.zip").namelist()
+    ours = {"functions", "decoupled"}
+    locked = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements/lambda.lock").read_text(), re.MULTILINE))
+    metadata = {name.split("-")[0].replace("_", "-").lower() for name in names if ".dist-info/METADATA" in name}
+    assert metadata == locked
+    assert ours <= {name.split("/")[0] for name in names}
+    assert not [name for name in names if "sqlite" in name or "test" in name or name.endswith(".pyc")]
+    modules = {name for name in names if name.startswith("decoupled/")}
+    needed = {"pipeline/processor.py", "engines/aws/messages.py", "workloads/orders.py"}
+    assert {f"decoupled/{name}" for name in needed} <= modules
+    assert not [name for name in modules if "/cli/" in name or "/server/" in name]
+    assert not modules & {"decoupled/engines/aws/stack.py", "decoupled/engines/aws/deployment.py"}
+    machine_code = [name for name in names if name.endswith(".so")]
+    assert machine_code
+    assert all("cpython-314-aarch64" in name for name in machine_code)

@@ -1,0 +1,291 @@
+"""The template against its linters, against the code that it runs, and against the calls that the code makes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from decoupled.cli import build
+from decoupled.core import limits
+from decoupled.engines.aws import client as aws
+from decoupled.engines.aws import records
+from decoupled.pipeline.processor import TIME_RESERVED_S
+from tests.support import template
+
+ROOT = template.PATH.parent.parent
+FUNCTIONS = ("Receiver", "Processor", "Status")
+
+# --- linters ------------------------------------------------------------------
+
+
+def test_cfn_lint_has_nothing_to_say() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).parent / "cfn-lint", "--include-checks", "I", "--", template.PATH],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("", 0)
+
+
+def test_checkov_finds_nothing_and_each_suppression_has_a_reason() -> None:
+    done = subprocess.run(
+        [
+            ROOT / ".venv-checkov/bin/checkov",
+            "--framework=cloudformation",
+            "--skip-download",
+            "--output=json",
+            "-f",
+            template.PATH,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "LOG_LEVEL": "ERROR"},
+    )
+    report = json.loads(done.stdout)
+    assert [check["check_id"] for check in report["results"]["failed_checks"]] == []
+    assert report["summary"]["passed"] >= 30
+    for check in report["results"]["skipped_checks"]:
+        assert len(check["check_result"]["suppress_comment"].split()) > 5, check["check_id"]
+
+
+def test_it_is_plain_cloudformation() -> None:
+    assert "Transform" not in template.load()
+    events = yaml.parse(template.PATH.read_text())
+    assert not [event for event in events if isinstance(event, yaml.AliasEvent)]  # CloudFormation takes no YAML aliases
+    assert template.PATH.stat().st_size < 51_200  # what CloudFormation takes without a bucket
+
+
+# --- template, settings and code agree ------------------------------------------
+
+
+def seconds_of(value: Any, timeout: int | None = None) -> int:
+    """A property's value in seconds, with the parameters' defaults, or another ProcessorTimeout."""
+    if isinstance(value, dict) and "Ref" in value:
+        return int(template.defaults()[value["Ref"]])
+    if isinstance(value, dict):
+        mapping, _, key = value["Fn::FindInMap"]
+        return int(template.load()["Mappings"][mapping][str(timeout)][key])
+    return int(value)
+
+
+def test_messages_stay_hidden_for_six_times_the_functions_timeout_and_the_window() -> None:
+    window = template.properties("Mapping")["MaximumBatchingWindowInSeconds"]
+    parameter = template.load()["Parameters"]["ProcessorTimeout"]
+    for timeout in parameter["AllowedValues"]:
+        visibility = seconds_of(template.properties("Queue")["VisibilityTimeout"], timeout)
+        assert visibility >= 6 * timeout + window
+        assert visibility <= limits.MAX_VISIBILITY_TIMEOUT_S
+    assert template.properties("Processor")["Timeout"] == {"Ref": "ProcessorTimeout"}
+    assert set(template.load()["Mappings"]["VisibilityTimeout"]) == {str(t) for t in parameter["AllowedValues"]}
+
+
+def test_dead_letters_are_kept_at_least_as_long_as_messages() -> None:
+    queue, dead = template.properties("Queue"), template.properties("DeadLetterQueue")
+    assert dead["MessageRetentionPeriod"] >= queue["MessageRetentionPeriod"] == 14 * 86_400
+
+
+def test_the_redrive_policy_is_a_safety_net_above_a_days_outage() -> None:
+    redrive = template.properties("Queue")["RedrivePolicy"]
+    assert redrive["maxReceiveCount"] == limits.MAX_RECEIVE_COUNT
+    assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+
+
+def test_reserved_concurrency_is_at_least_the_maximum_concurrency() -> None:
+    maximum = template.properties("Mapping")["ScalingConfig"]["MaximumConcurrency"]
+    condition, reserved, otherwise = template.properties("Processor")["ReservedConcurrentExecutions"]["Fn::If"]
+    assert (condition, reserved) == ("WithReservedConcurrency", maximum)
+    assert otherwise == {"Ref": "AWS::NoValue"}
+
+
+def test_the_mapping_hands_over_what_the_processor_answers_for() -> None:
+    mapping = template.properties("Mapping")
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["BatchSize"] == limits.RECEIVE_MAX
+    assert "FilterCriteria" not in mapping  # what does not match is deleted
+
+
+def test_the_default_of_max_attempts_is_the_codes() -> None:
+    assert template.defaults()["MaxAttempts"] == limits.MAX_ATTEMPTS
+
+
+def test_no_record_expires_while_sqs_can_still_hold_its_message() -> None:
+    retention = template.properties("Queue")["MessageRetentionPeriod"]
+    days = template.load()["Parameters"]["RecordTtlDays"]["AllowedValues"]
+    assert all(day * 86_400 > 2 * retention for day in days if day)
+    assert template.properties("Table")["TimeToLiveSpecification"]["AttributeName"] == "expires_at"
+
+
+def test_timeouts_leave_room_for_the_slowest_calls() -> None:
+    parameters = template.load()["Parameters"]
+    assert min(parameters["ProcessorTimeout"]["AllowedValues"]) > 2 * TIME_RESERVED_S
+    assert parameters["StatusTimeout"]["MinValue"] > aws.SLOWEST_CALL_S
+    assert parameters["ReceiverTimeout"]["MinValue"] > 2 * aws.SLOWEST_CALL_S
+    assert parameters["ReceiverTimeout"]["MaxValue"] < 30  # API Gateway's
+
+
+def test_the_largest_batch_can_be_sent_within_the_receivers_time() -> None:
+    calls_each_thread = limits.MAX_BATCH_ENTRIES / limits.RECEIVE_MAX / limits.AWS_CONCURRENCY
+    assert calls_each_thread * 1.0 <= template.defaults()["ReceiverTimeout"]  # at a second a call, which is very slow
+
+
+def test_the_index_of_the_dead_is_the_codes() -> None:
+    table = template.properties("Table")
+    (index,) = table["GlobalSecondaryIndexes"]
+    assert index["IndexName"] == records.DEAD_INDEX
+    dead = records.dead(records.record(_dead_item()))
+    keys = [key["AttributeName"] for key in index["KeySchema"]]
+    assert keys == ["dead", "dead_at"]
+    listed = {"pk", *keys, *index["Projection"]["NonKeyAttributes"]}
+    assert dead.keys() - listed == {"body"}
+    assert [key["AttributeName"] for key in table["KeySchema"]] == [limits.KEY_ATTRIBUTE]
+
+
+def _dead_item() -> dict[str, Any]:
+    text, time = {"S": "text"}, {"S": "2026-11-23T10:15:30.123Z"}
+    times = dict.fromkeys(("accepted_at", "finished_at", "first_failed_at", "last_failed_at"), time)
+    texts = dict.fromkeys(("pk", "workload", "caller", "error_type", "error", "body"), text)
+    return {**times, **texts, "status": {"S": "dead"}, "attempts": {"N": "5"}}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_each_handler_exists(function: str) -> None:
+    module, _, name = template.properties(function)["Handler"].rpartition(".")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_each_function_gets_the_environment_that_it_reads(function: str) -> None:
+    properties = template.properties(function)
+    given = set(properties["Environment"]["Variables"])
+    needed, optional = environment_read_by(properties["Handler"].split(".")[1])
+    assert needed
+    assert needed <= given <= needed | optional
+
+
+def environment_read_by(function: str) -> tuple[set[str], set[str]]:
+    """The variables that a function cannot start without, and those that it can do without, beside AWS's own."""
+    code = (ROOT / "functions" / f"{function}.py").read_text()
+    for module in re.findall(r"from decoupled\.engines\.aws\.(\w+) import", code):
+        code += (ROOT / "decoupled/engines/aws" / f"{module}.py").read_text()
+    optional = set(re.findall(r'environ\.get\("(\w+)"', code))
+    if function == "processor":  # it alone processes, and what a workload lacks is the message's trouble
+        for workload in (ROOT / "decoupled/workloads").glob("*.py"):
+            optional |= set(re.findall(r'(?:environ\.get|setting)\("(\w+)"', workload.read_text()))
+    return set(re.findall(r'environ\["(\w+)"\]', code)), optional
+
+
+def test_build_and_template_name_the_same_python() -> None:
+    assert {template.properties(function)["Runtime"] for function in FUNCTIONS} == {f"python{build.PYTHON_VERSION}"}
+    assert all(template.properties(function)["Architectures"] == ["arm64"] for function in FUNCTIONS)
+    assert "aarch64" in (ROOT / "decoupled/cli/build.py").read_text()
+
+
+def test_the_parameters_description_is_whole() -> None:
+    parameters = template.load()["Parameters"]
+    grouped = [
+        name
+        for group in template.load()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+        for name in group["Parameters"]
+    ]
+    assert sorted(grouped) == sorted(parameters)
+    assert all(parameter["Description"].endswith(".") for parameter in parameters.values())
+    page = (ROOT / "docs/aws.md").read_text()
+    assert [name for name in parameters if f"`{name}`" not in page] == []
+
+
+# --- secure and observable by default --------------------------------------------
+
+
+def resources(kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, resource in template.load()["Resources"].items():
+        if resource["Type"] == kind:
+            yield name, resource
+
+
+def test_every_route_asks_who_calls() -> None:
+    routes = dict(resources("AWS::ApiGatewayV2::Route"))
+    assert sorted(route["Properties"]["RouteKey"] for route in routes.values()) == [
+        "GET /{workload}/{collection}/{key}",
+        "GET /{workload}/{id}",
+        "POST /{workload}",
+    ]
+    assert all(route["Properties"]["AuthorizationType"] == {"Ref": "Authorization"} for route in routes.values())
+    assert template.defaults()["Authorization"] == "AWS_IAM"
+
+
+def test_what_holds_data_outlives_the_stack() -> None:
+    for kind in ("AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::KMS::Key"):
+        for name, resource in resources(kind):
+            assert (name, resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == (name, "Retain", "Retain")
+
+
+def test_every_alarm_tells_someone_and_watches_a_metric_of_this_stack() -> None:
+    alarms = dict(resources("AWS::CloudWatch::Alarm"))
+    assert len(alarms) == 9
+    for alarm in alarms.values():
+        properties = alarm["Properties"]
+        assert properties["AlarmActions"] == properties["OKActions"]
+        assert properties["AlarmActions"] == [
+            {"Fn::If": ["WithAlarmEmail", {"Ref": "AlarmTopic"}, {"Ref": "AWS::NoValue"}]}
+        ]
+        assert properties["TreatMissingData"] == "notBreaching"
+
+
+def test_the_alarm_on_a_sick_backend_counts_what_the_processor_logs() -> None:
+    pattern = template.properties("UnavailableFilter")["FilterPattern"]
+    code = (ROOT / "decoupled/pipeline/settlement.py").read_text()
+    assert pattern == '{ ($.message = "retry") && ($.kind = "unavailable") }'
+    assert 'log.warning("retry"' in code
+    assert '"kind": failure.kind' in code
+    assert template.properties("Processor")["LoggingConfig"]["LogFormat"] == "JSON"  # extras become members
+
+
+def test_the_dashboard_is_json_and_names_only_what_is_there() -> None:
+    body = template.properties("Dashboard")["DashboardBody"]["Fn::Sub"]
+    for name in re.findall(r"\$\{([^}]+)\}", body):
+        assert name.startswith("AWS::") or name.split(".")[0] in template.load()["Resources"]
+    assert len(json.loads(body)["widgets"]) == 9
+
+
+def test_each_function_logs_to_its_own_group_and_traces() -> None:
+    for function in FUNCTIONS:
+        statements = {
+            statement["Sid"]: statement
+            for statement in template.properties(f"{function}Role")["Policies"][0]["PolicyDocument"]["Statement"]
+            if "Sid" in statement
+        }
+        assert statements["Log"]["Resource"] == {"Fn::GetAtt": [f"{function}Log", "Arn"]}
+        assert statements["Log"]["Action"] == ["logs:CreateLogStream", "logs:PutLogEvents"]
+        assert template.properties(function)["LoggingConfig"]["LogGroup"] == {"Ref": f"{function}Log"}
+        assert template.properties(function)["TracingConfig"] == {"Mode": "Active"}
+
+
+def test_a_function_loads_only_the_service_that_it_calls() -> None:
+    for function, unwanted in (
+        ("receiver", "decoupled.engines.aws.table"),
+        ("status", "decoupled.engines.aws.messages"),
+    ):
+        environment = {
+            "AWS_LAMBDA_FUNCTION_NAME": "x",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "WORKLOADS": "orders",
+            "QUEUE_URL": "http://q",
+            "TABLE_NAME": "t",
+        }
+        code = f"import sys, functions.{function}; print({unwanted!r} in sys.modules, 'boto3' in sys.modules)"
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split() == ["False", "False"]

@@ -1,0 +1,91 @@
+"""IAM: the template's roles grant each AWS call that the code makes, and nothing else. The calls are those that
+botocore was asked to make while the engine worked."""
+
+from __future__ import annotations
+
+from decoupled.core.outcomes import Commit, Failure
+from decoupled.core.workload import Add, Put
+from tests.support import engines, template
+from tests.support.batches import come_back, entry, event
+from tests.support.contract import NOW, commit_one, emitted, message
+
+# What IAM asks for, call by call. Batch calls and transactions are authorized as the calls that they bundle.
+ACTIONS = {
+    "SendMessage": {"sqs:SendMessage"},
+    "SendMessageBatch": {"sqs:SendMessage"},
+    "ChangeMessageVisibilityBatch": {"sqs:ChangeMessageVisibility"},
+    "GetItem": {"dynamodb:GetItem"},
+    "PutItem": {"dynamodb:PutItem"},
+    "UpdateItem": {"dynamodb:UpdateItem"},
+}
+TRANSACTION = {
+    "Put": "dynamodb:PutItem",
+    "Update": "dynamodb:UpdateItem",
+    "ConditionCheck": "dynamodb:ConditionCheckItem",
+}
+POLLING = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}  # by the event source mapping
+
+
+def granted(role: str) -> dict[str, set[str]]:
+    """The actions that a role allows, by the resource that it allows them on. X-Ray, logs and key are apart."""
+    grants: dict[str, set[str]] = {}
+    for statement in template.properties(role)["Policies"][0]["PolicyDocument"]["Statement"]:
+        if "Fn::If" in statement or statement["Sid"] in ("Log", "Trace"):
+            continue
+        assert statement["Effect"] == "Allow"
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        targets = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        for target in targets:
+            resource, attribute = target["Fn::GetAtt"]
+            assert attribute == "Arn"
+            grants.setdefault(resource, set()).update(actions)
+    return grants
+
+
+def needed(engine: engines.AwsEngine) -> dict[str, set[str]]:
+    """The actions that the recorded calls need, by resource."""
+    needs: dict[str, set[str]] = {}
+    names = {engine.queue_url: "Queue", engine.dead_letter_queue_url: "DeadLetterQueue", engine.table_name: "Table"}
+    for _, operation, parameters in engine.calls:
+        if operation == "TransactWriteItems":
+            for action in parameters["TransactItems"]:
+                ((kind, request),) = action.items()
+                needs.setdefault(names[request["TableName"]], set()).add(TRANSACTION[kind])
+            continue
+        target = names[parameters.get("QueueUrl") or parameters["TableName"]]
+        needs.setdefault(target, set()).update(ACTIONS[operation])
+    return needs
+
+
+def test_the_receiver_may_send_and_nothing_else(moto_engine: engines.AwsEngine) -> None:
+    moto_engine.queue.send([message() for _ in range(25)])
+    assert granted("ReceiverRole") == needed(moto_engine) == {"Queue": {"sqs:SendMessage"}}
+
+
+def test_the_status_function_may_read_and_nothing_else(moto_engine: engines.AwsEngine) -> None:
+    moto_engine.table.get("some-id")
+    moto_engine.table.item("some/item")
+    assert granted("StatusRole") == needed(moto_engine) == {"Table": {"dynamodb:GetItem"}}
+
+
+def test_the_processor_may_do_what_it_does_and_nothing_else(moto_engine: engines.AwsEngine) -> None:
+    sent = [entry(do) for do in ("one", "fail", "wait", "reject", "write")] + [message("undecodable")]
+    moto_engine.queue.send(sent)
+    happened = event(moto_engine)
+    moto_engine.calls.clear()
+    come_back(moto_engine, happened)
+    for record in happened["Records"]:
+        record["attributes"]["ApproximateReceiveCount"] = "2"
+    come_back(moto_engine, happened)
+    every_write = [
+        Put("a/b", {}),
+        Add("c/d", {"n": 1}, lowest={"low": 1}),
+        Add("a/c", {}, if_present="absent"),
+    ]
+    commit_one(moto_engine, message(), Commit("{}", list(every_write)))
+    moto_engine.table.record_failure(message(), Failure("failed", "E", "e"), NOW)
+    moto_engine.queue.send([emitted(sent[0], 0)])
+    needs = needed(moto_engine)
+    needs["Queue"] |= POLLING
+    assert granted("ProcessorRole") == needs
+    assert not {action for actions in needs.values() for action in actions} & {"dynamodb:Scan", "dynamodb:Query"}

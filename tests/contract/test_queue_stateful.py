@@ -1,0 +1,333 @@
+"""The SQLite queue and table against a plain model, with a manual clock: whatever is sent, received, settled, given
+back, buried, or cut off by a crash, in whatever order, every id is in exactly one status, and the model
+agrees on which."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
+
+from decoupled.core.outcomes import Commit, Delivery, Failure, Record, Reject, Status, Stored
+from decoupled.core.workload import Add, Message, Put
+from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.table import SqliteTable
+from tests.support.engines import ReceivingSqliteQueue
+
+START = 1_795_430_130_123
+FULL = 5  # the counter's ceiling
+WORKLOADS = ("orders", "readings", "transactions")
+FAILURE = Failure("failed", "ValueError", "no such thing")
+
+delays_s = st.sampled_from([0, 0.001, 1, 30, 900])
+timeouts_s = st.sampled_from([1, 30, 180])
+
+
+@dataclass
+class Known:
+    """What the model knows of a message."""
+
+    message: Message
+    visible_at: int
+    status: Status = "queued"
+    receive_count: int = 0
+    in_flight: bool = False
+    attempts: int = 0
+    failed: bool = False
+    first_failed_at: int | None = None
+    last_failed_at: int | None = None
+    finished_at: int | None = None
+    reason: str | None = None
+
+    def is_visible(self, now: int) -> bool:
+        return self.status == "queued" and self.visible_at <= now
+
+    def record(self) -> Record:
+        """What GET is to find."""
+        return Record(
+            id=self.message.id,
+            workload=self.message.workload,
+            status=self.status,
+            accepted_at=self.message.accepted_at,
+            caller=self.message.caller,
+            result={"by": self.message.id} if self.status == "processed" else None,
+            reason=self.reason,
+            finished_at=self.finished_at,
+            attempts=self.attempts,
+            error_type=FAILURE.error_type if self.failed else None,
+            error=FAILURE.error if self.failed else None,
+            first_failed_at=self.first_failed_at,
+            last_failed_at=self.last_failed_at,
+            body=self.message.body if self.status == "dead" else None,
+        )
+
+
+@dataclass
+class Model:
+    """A queue, a table and a clock in plain Python."""
+
+    now: int = START
+    messages: dict[str, Known] = field(default_factory=dict)
+    counter: int = 0
+    items: set[str] = field(default_factory=set)
+
+    def holder(self, delivery: Delivery) -> Known | None:
+        """The message that this receipt is still good for."""
+        known = self.messages.get(delivery.message.id)
+        if known is None or known.status != "queued" or known.receive_count != delivery.receive_count:
+            return None
+        return known
+
+
+class Engine(RuleBasedStateMachine):
+    """Every rule does one thing to the engine and to the model, and compares what both say."""
+
+    sent = Bundle("sent")
+    deliveries = Bundle("deliveries")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory()
+        self.file = Path(self.directory.name) / "decoupled.sqlite3"
+        self.model = Model()
+        self.numbers = itertools.count()
+        self.handed_out: list[Delivery] = []
+
+    @initialize()
+    def open(self) -> None:
+        self.database = Database(self.file)
+        self.reader = Database(self.file)
+        self.queue = ReceivingSqliteQueue(self.database, lambda: self.model.now)
+        self.table = SqliteTable(self.database)
+        self.reading_table = SqliteTable(self.reader)
+
+    def teardown(self) -> None:
+        self.reader.close()
+        self.database.close()
+        self.directory.cleanup()
+
+    def new(self, workload: str) -> Message:
+        number = next(self.numbers)
+        return Message(f"id-{number}", workload, f'{{"n": {number}}}', "anonymous", self.model.now)
+
+    # --- the queue ------------------------------------------------------------
+
+    @rule(target=sent, workloads=st.lists(st.sampled_from(WORKLOADS), max_size=4))
+    def send(self, workloads: list[str]) -> Any:
+        messages = [self.new(workload) for workload in workloads]
+        assert self.queue.send(messages) == [None] * len(messages)
+        for message in messages:
+            self.model.messages[message.id] = Known(message, self.model.now)
+        return multiple(*messages)
+
+    @rule(message=sent)
+    def send_again(self, message: Message) -> None:
+        if message.id in self.model.messages:  # as under one idempotency key; what was deleted would be a new message
+            assert self.queue.send([msgspec.structs.replace(message, body="{}", accepted_at=0)]) == [None]
+
+    @rule(target=deliveries, maximum=st.integers(1, 10), timeout_s=timeouts_s)
+    def receive(self, maximum: int, timeout_s: float) -> Any:
+        now = self.model.now
+        visible = [known for known in self.model.messages.values() if known.is_visible(now)]
+        deliveries = self.queue.receive(maximum, timeout_s)
+        received = [self.model.messages[delivery.message.id] for delivery in deliveries]
+        assert len(deliveries) == len({delivery.message.id for delivery in deliveries}) == min(maximum, len(visible))
+        for known, delivery in zip(received, deliveries, strict=True):
+            assert known.is_visible(now)
+            for other in visible:  # the longest-waiting first
+                if other.message.workload == known.message.workload and other not in received:
+                    assert known.visible_at <= other.visible_at
+            assert delivery.message == known.message
+            assert delivery.receive_count == known.receive_count + 1
+        for known in received:
+            known.receive_count += 1
+            known.visible_at = now + int(timeout_s * 1000)
+            known.in_flight = True
+        self.handed_out += deliveries
+        return multiple(*deliveries)
+
+    @rule(target=deliveries, delivery=deliveries)
+    def deliver_again(self, delivery: Delivery) -> Any:
+        self.retry_later([(delivery, 0)])
+        return self.receive(10, 30)
+
+    def lapsed(self) -> list[Delivery]:
+        """Whose message was handed out again since, or is gone from the queue."""
+        return [delivery for delivery in self.handed_out if self.model.holder(delivery) is None]
+
+    @precondition(lambda self: self.lapsed())
+    @rule(data=st.data())
+    def a_lapsed_receipt_changes_nothing(self, data: st.DataObject) -> None:
+        self.queue.retry_later([(data.draw(st.sampled_from(self.lapsed())), 0)])
+
+    @rule(several=st.lists(st.tuples(deliveries, delays_s), max_size=5, unique_by=lambda pair: pair[0].message.id))
+    def retry_later(self, several: list[tuple[Delivery, float]]) -> None:
+        self.queue.retry_later(several)
+        for delivery, delay_s in several:
+            if (known := self.model.holder(delivery)) is not None:
+                known.visible_at = self.model.now + int(delay_s * 1000)
+                known.in_flight = False
+
+    @rule(seconds=st.sampled_from([0.001, 1, 29, 180, 1_000]))
+    def time_passes(self, seconds: float) -> None:
+        self.model.now += int(seconds * 1000)
+
+    # --- the table ------------------------------------------------------------
+
+    def known(self, message: Message) -> Known:
+        """A message that this queue never had, or no more, is known from its first attempt, and never visible here."""
+        return self.model.messages.setdefault(message.id, Known(message, visible_at=1 << 62))
+
+    @rule(message=sent, step=st.sampled_from(["begin", "undo", "record", "record begun"]))
+    def count_attempts(self, message: Message, step: str) -> None:
+        known, now = self.known(message), self.model.now
+        match step:
+            case "begin":
+                self.table.begin_attempt(message)
+            case "undo":
+                self.table.undo_attempt(message)
+            case _:
+                self.table.record_failure(message, FAILURE, now, begun=step == "record begun")
+        if known.status in ("queued", "dead"):
+            known.attempts = max(0, known.attempts + {"begin": 1, "undo": -1, "record": 1, "record begun": 0}[step])
+            if step.startswith("record"):
+                known.failed = True
+                known.first_failed_at = known.first_failed_at or now
+                known.last_failed_at = now
+        assert self.table.get(message.id) == known.record()
+
+    @rule(message=sent)
+    def bury(self, message: Message) -> None:
+        known = self.known(message)
+        now = self.model.now
+        is_final = known.status in ("processed", "rejected")
+        dead = msgspec.structs.replace(
+            known.record(),
+            status="dead",
+            finished_at=now,
+            error_type=FAILURE.error_type,
+            error=FAILURE.error,
+            body=message.body,
+        )
+        assert self.table.bury(Delivery(message, "a receipt", 1), dead) is not is_final
+        if not is_final:
+            known.status, known.finished_at, known.in_flight, known.failed = "dead", now, False, True
+
+    @rule(
+        messages=st.lists(sent, min_size=1, max_size=5, unique_by=lambda message: message.id),
+        kind=st.sampled_from(["plain", "add", "put", "emit", "reject"]),
+    )
+    def commit(self, messages: list[Message], kind: str) -> None:
+        decided = [(message, self.decision(message, kind)) for message in messages]
+        outcomes = self.table.commit(decided, self.model.now)
+        assert outcomes == [self.committed(message, kind) for message in messages]  # all that is emitted is sent
+
+    def decision(self, message: Message, kind: str) -> Commit | Reject:
+        result = f'{{"by": "{message.id}"}}'
+        match kind:
+            case "add":
+                return Commit(result, [Add("counter", {"n": 1}, ceiling={"n": FULL}, otherwise="full")])
+            case "put":
+                key = f"items/{message.workload}"
+                return Commit(result, [Put(key, {"by": message.id}, if_absent="taken"), Add("puts", {"n": 1})])
+            case "emit":
+                return Commit(result, [], [self.emitted(message)])
+            case "reject":
+                return Reject("no")
+        return Commit(result)
+
+    def emitted(self, message: Message) -> Message:
+        return Message(f"{message.id}-emitted", "readings", "{}", message.caller, message.accepted_at)
+
+    def committed(self, message: Message, kind: str) -> Stored:
+        """What the model says to `commit`."""
+        known = self.known(message)
+        if known.status in ("processed", "rejected"):
+            return Stored(known.status, known.reason, duplicate=True)
+        known.status, known.finished_at, known.in_flight = "processed", self.model.now, False
+        match kind:
+            case "add" if self.model.counter == FULL:
+                known.reason = "full"
+            case "add":
+                self.model.counter += 1
+            case "put" if message.workload in self.model.items:
+                known.reason = "taken"
+            case "put":
+                self.model.items.add(message.workload)
+            case "emit":
+                emitted = self.emitted(message)
+                self.model.messages.setdefault(emitted.id, Known(emitted, self.model.now))
+            case "reject":
+                known.reason = "no"
+        if known.reason is not None:
+            known.status = "rejected"
+        return Stored(known.status, known.reason)
+
+    # --- the process ----------------------------------------------------------
+
+    @rule()
+    def restart(self) -> None:
+        """The server died and another one starts: what was in flight is visible again, and what waits, waits."""
+        self.reader.close()
+        self.database.close()
+        self.open()
+        in_flight = [k for k in self.model.messages.values() if k.status == "queued" and k.in_flight]
+        assert self.queue.release_in_flight() == len(in_flight)
+        for known in in_flight:
+            known.visible_at, known.in_flight = self.model.now, False
+
+    @rule(message=sent, workload=st.sampled_from(WORKLOADS), delivery=deliveries)
+    def crash_before_the_commit(self, message: Message, workload: str, delivery: Delivery) -> None:
+        """Nothing of a transaction that was not committed is there afterwards."""
+        self.database.begin()
+        self.queue.send([Message("never-sent", workload, "{}", "anonymous", self.model.now)])
+        self.queue.receive(10, 30)
+        self.table.commit([(message, Commit("{}", [Add("counter", {"n": 1})]))], self.model.now)
+        self.queue.retry_later([(delivery, 0)])
+        self.restart()
+
+    @rule(message=sent, other=sent)
+    def a_part_that_fails_is_undone_alone(self, message: Message, other: Message) -> None:
+        """As in the writer's groups: one operation raises, and the others of its transaction stand."""
+        with self.database.transaction():
+            outcomes = self.table.commit([(message, Reject("no"))], self.model.now)
+            with contextlib.suppress(ZeroDivisionError), self.database.savepoint():
+                self.table.commit([(other, Commit("{}", [Add("counter", {"n": 1})]))], self.model.now)
+                _ = 1 / 0
+        assert outcomes == [self.committed(message, "reject")]
+
+    # --- always ---------------------------------------------------------------
+
+    @invariant()
+    def every_id_is_in_exactly_one_status(self) -> None:
+        rows = self.reader.execute(
+            "SELECT id, status, coalesce(status = 'queued' AND visible_at <= ?, 0) FROM messages ORDER BY id",
+            (self.model.now,),
+        ).fetchall()
+        messages = self.model.messages.items()
+        assert rows == sorted((message_id, it.status, it.is_visible(self.model.now)) for message_id, it in messages)
+        for message_id, known in self.model.messages.items():
+            assert self.reading_table.get(message_id) == known.record()
+
+    @invariant()
+    def effects_are_applied_once(self) -> None:
+        assert (self.reading_table.item("counter") or {"n": 0}) == {"n": self.model.counter}
+        assert (self.reading_table.item("puts") or {"n": 0}) == {"n": len(self.model.items)}
+
+
+TestEngine = Engine.TestCase
+TestEngine.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    print_blob=True,  # replays a failure
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)

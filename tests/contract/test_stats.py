@@ -1,0 +1,138 @@
+"""`decoupled status` on a real server and on a directory that nobody serves; and its counts."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from decoupled.core.outcomes import Commit, Delivery, Record, Reject
+from decoupled.core.overview import Overview, with_rates
+from decoupled.core.workload import Message
+from decoupled.engines.aws.stats import AwsStats
+from decoupled.engines.sqlite.database import Database, DataDirectory
+from decoupled.engines.sqlite.stats import SqliteStats
+from decoupled.engines.sqlite.table import SqliteTable
+from tests.support import engines
+from tests.support.dead_letters import bury, let_sqs_move, letters_of, message
+from tests.support.engines import ReceivingSqliteQueue
+from tests.support.model_engine import ManualClock
+from tests.support.server import DECOUPLED, Server, serving, wait_for
+
+
+def status(data: Path, *arguments: str, exit_status: int = 0) -> str:
+    command = [str(DECOUPLED), "status", "--data", str(data), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == exit_status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_every_state_is_counted_once(tmp_path: Path) -> None:
+    clock = ManualClock()
+    database = Database(tmp_path / "decoupled.sqlite3")
+    queue, table = ReceivingSqliteQueue(database, clock), SqliteTable(database)
+    messages = [Message(f"m-{n}", "orders", "{}", "a", clock.now_ms) for n in range(10)]
+    queue.send(messages)
+    for _ in range(2):
+        queue.retry_later([(delivery, 60) for delivery in queue.receive(1, 60)])  # delayed
+    done = queue.receive(5, 60)
+    table.commit([(one.message, Commit("{}")) for one in done[:2]], clock.now_ms)
+    table.commit([(done[2].message, Reject("no"))], clock.now_ms)
+    one = done[3].message
+    table.bury(
+        Delivery(one, "a receipt", 1),
+        Record(one.id, "orders", "dead", one.accepted_at, finished_at=clock.now_ms, body="{}"),
+    )
+    clock.advance(30)
+    overview = SqliteStats(DataDirectory(tmp_path), clock).look()
+    assert (overview.queued, overview.in_flight, overview.delayed) == (3, 1, 2)
+    assert (overview.processed, overview.rejected, overview.dead) == (2, 1, 1)
+    assert overview.accepted == 10
+    assert overview.oldest_age_s == 30
+    assert overview.server is None
+
+
+def test_counting_reads_no_row_of_the_table(tmp_path: Path) -> None:
+    """Each count is answered by an index alone, so that a million rows cost a fraction of a second: the program that
+    SQLite makes of it takes no column from the table itself."""
+    database = Database(tmp_path / "decoupled.sqlite3")
+    (table,) = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'messages'").fetchone()
+    asked: list[str] = []
+    source = SqliteStats(DataDirectory(tmp_path))
+    source.database.connection.set_trace_callback(asked.append)
+    source.look()
+    counts = [sql for sql in asked if "count(*)" in sql and "RECURSIVE" not in sql]  # that one reads a name a workload
+    assert len(counts) == 4
+    for statement in counts:
+        program = database.execute(f"EXPLAIN {statement}").fetchall()
+        cursors = {p1 for _, operation, p1, p2, *_ in program if operation == "OpenRead" and p2 == table}
+        assert not [step for step in program if step[1] == "Column" and step[2] in cursors], statement
+        assert len([step for step in program if step[1] == "OpenRead"]) == 1 + len(cursors), statement
+
+
+def test_rates_are_what_happened_between_two_looks() -> None:
+    before = Overview(taken_at=1_000, queued=5, in_flight=0, delayed=0, dead=0, processed=10, rejected=0)
+    now = Overview(taken_at=3_000, queued=1, in_flight=0, delayed=0, dead=0, processed=20, rejected=2)
+    rated = with_rates(now, before)
+    assert (rated.accepted_per_s, rated.processed_per_s) == (4.0, 6.0)
+
+
+def test_a_server_is_seen_with_its_breakers(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", "--workloads", "hazards") as server:
+        server.accept("/hazards", {"act": "well"}, {"act": "reject"})
+        server.wait_until_settled()
+        seen: dict[str, Any] = json.loads(status(server.data, "--json", "--every", "100ms"))
+        assert (seen["accepted"], seen["processed"], seen["rejected"], seen["dead"]) == (2, 1, 1, 0)
+        assert seen["server"] == server.url
+        assert seen["breakers"] == {"hazards": {"state": "closed"}}
+        server.accept("/hazards", *[{"act": "unavailable"}] * 30)
+        wait_for(lambda: server.get("/health").json["breakers"]["hazards"]["state"], lambda it: it == "open")
+        shown = status(server.data, "--every", "100ms")
+        assert "the backend is ill" in shown
+        assert "delayed" in shown
+    assert "not running" in status(server.data, "--every", "100ms")
+
+
+def test_a_server_that_was_killed_is_not_called_running(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data")
+    try:
+        server.start()
+        assert server.url in wait_for(lambda: status(server.data, "--every", "100ms"), lambda it: server.url in it)
+        server.kill()
+        assert "not running" in status(server.data, "--every", "100ms")
+    finally:
+        server.end()
+
+
+def test_watch_goes_on_until_it_is_interrupted(tmp_path: Path) -> None:
+    Database(tmp_path / "decoupled.sqlite3").close()
+    command = [str(DECOUPLED), "status", "--data", str(tmp_path), "--watch", "--json", "--every", "100ms"]
+    tool = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert tool.stdout is not None
+    assert [json.loads(tool.stdout.readline())["accepted"] for _ in range(3)] == [0, 0, 0]
+    tool.send_signal(signal.SIGINT)
+    assert tool.wait(10) == 0
+
+
+def test_a_directory_without_a_database_is_refused(tmp_path: Path) -> None:
+    assert "there is no" in status(tmp_path, exit_status=1)
+
+
+def test_a_stack_is_counted_by_what_aws_says(moto_engine: engines.AwsEngine) -> None:
+    from decoupled.engines.aws.client import client
+
+    moto_engine.queue.send([message() for _ in range(3)])
+    bury_count = len([bury(moto_engine) for _ in range(1)])
+    let_sqs_move(moto_engine, message())
+    outputs = {
+        "QueueUrl": moto_engine.queue_url,
+        "DeadLetterQueueUrl": moto_engine.dead_letter_queue_url,
+        "TableName": moto_engine.table_name,
+    }
+    overview = AwsStats("shop", outputs, client).look()
+    assert overview.queued + overview.in_flight == 3
+    assert overview.dead == bury_count + 1
+    assert any("have no record" in note for note in overview.notes)
+    letters_of(moto_engine).close()

@@ -1,0 +1,139 @@
+"""decoupled as a dependency: a wheel of this checkout in an environment of its own, and what a newcomer types there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import venv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support import ministack
+
+ROOT = Path(__file__).parents[2]
+RETURN = b'{"order": "A-17", "item": "KB-104", "reason": "broken"}'
+
+
+def run(*command: str | Path, cwd: Path, variables: Mapping[str, str] | None = None) -> str:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DECOUPLED_", "PYTHON"))}
+    environment = variables if variables is not None else inherited
+    done = subprocess.run(command, cwd=cwd, env=dict(environment), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin directory of a virtual environment that has the wheel and what it asks for, at the locked versions."""
+    directory = tmp_path_factory.mktemp("installed")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
+    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", directory, ROOT, cwd=ROOT)
+    (wheel,) = directory.glob("*.whl")
+    locked = re.findall(r"^\S+==[^\\\n]+", (ROOT / "requirements/run.lock").read_text(), re.MULTILINE)
+    (directory / "pins.txt").write_text("\n".join(locked))
+    venv.create(directory / "venv", with_pip=True)
+    python = directory / "venv/bin/python"
+    run(python, *pip[1:], "install", "--constraint", directory / "pins.txt", f"{wheel}[aws]", cwd=directory)
+    return directory / "venv/bin"
+
+
+@pytest.fixture(scope="module")
+def project(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("empty")
+    assert "cd shop" in run(programs / "decoupled", "new", "shop", cwd=directory)
+    return directory / "shop"
+
+
+def test_the_wheel_claims_one_name(programs: Path) -> None:
+    (site,) = programs.parent.glob("lib/python*/site-packages")
+    (record,) = site.glob("decoupled-*.dist-info/RECORD")
+    tops = {line.split("/")[0] for line in record.read_text().splitlines() if not line.startswith("..")}
+    assert tops == {"decoupled", record.parent.name}
+    kit = site / "decoupled/kit"
+    for name in ("functions/receiver.py", "templates/decoupled-architecture.yaml", "scripts/test-orders.sh"):
+        assert (kit / name).read_bytes() == (ROOT / name).read_bytes()
+
+
+def test_it_says_its_version(programs: Path, tmp_path: Path) -> None:
+    assert re.fullmatch(r"decoupled \d+\.\d+\.\d+\n", run(programs / "decoupled", "--version", cwd=tmp_path))
+
+
+def test_the_new_projects_test_passes(programs: Path, project: Path) -> None:
+    run(programs / "python", "-m", "unittest", cwd=project)
+
+
+def test_a_project_is_not_written_over(programs: Path, project: Path) -> None:
+    for name, complaint in (("shop", "is there already"), ("Shop!", "cannot be a project's name")):
+        command = [programs / "decoupled", "new", name]
+        done = subprocess.run(command, cwd=project.parent, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert complaint in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_new_projects_workload_is_served(programs: Path, project: Path) -> None:
+    port = ministack.free_port()
+    environment = {"PATH": os.environ["PATH"], "DECOUPLED_PORT": str(port)}
+    with (project.parent / "serve.log").open("wb") as log:
+        server = subprocess.Popen(
+            [programs / "decoupled", "serve"], cwd=project, env=environment, stdout=log, stderr=log
+        )
+        try:
+            assert processed(f"http://127.0.0.1:{port}", {})["result"]["item"] == "KB-104"
+        finally:
+            server.terminate()
+            assert server.wait(20) == 0
+    assert (project / ".data").is_dir()
+
+
+def test_the_new_projects_workload_is_deployed(programs: Path, project: Path, ministack_url: str) -> None:
+    environment = ministack.environment(ministack_url)
+    typed = ("deploy", "returning", "Authorization=NONE")
+    printed = run(programs / "decoupled", *typed, cwd=project, variables=environment)
+    outputs = dict(re.findall(r"^(\w+)\t(.+)$", printed, re.MULTILINE))
+    endpoint = urlsplit(outputs["Endpoint"])  # a name under localhost, which not every resolver knows
+    answered = processed(f"{ministack_url}{endpoint.path}", {"host": endpoint.netloc})
+    assert answered["result"]["item"] == "KB-104"
+    again = run(programs / "decoupled", "deploy", "returning", cwd=project, variables=environment)
+    assert outputs == dict(re.findall(r"^(\w+)\t(.+)$", again, re.MULTILINE))
+    assert "keeps" in run(programs / "decoupled", "destroy", "returning", "--yes", cwd=project, variables=environment)
+
+
+def processed(url: str, headers: dict[str, str]) -> Any:
+    """Post a return, and wait until its record is final."""
+    request = urllib.request.Request(f"{url}/returns", RETURN, {"content-type": "application/json", **headers})
+    accepted = asked(request)
+    deadline = time.monotonic() + 60
+    while (record := asked(urllib.request.Request(f"{url}{accepted['status_url']}", headers=headers)))[
+        "status"
+    ] == "queued":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert record["status"] == "processed", record
+    return record
+
+
+def asked(request: urllib.request.Request) -> Any:
+    """The JSON that answers a request; a server that is only starting is asked again."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            if error.code == 404:  # on AWS, of a message that was not yet tried
+                return {"status": "queued"}
+            raise AssertionError(error.read()) from error
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)

@@ -1,0 +1,103 @@
+"""docs/workloads.md cannot lie: its workload is served, its requests are made, its test is run."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from decoupled.core import limits
+from decoupled.core.workload import Workload
+from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.table import SqliteTable
+from decoupled.pipeline import processor, receiver, settlement, status
+from decoupled.pipeline.loading import load
+from tests.support.engines import ReceivingSqliteQueue
+from tests.support.model_engine import ManualClock
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "workloads.md").read_text()
+SOURCE, ITS_TEST = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+(REQUESTS,) = re.findall(r"```http\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture
+def votes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workload:
+    """The page's file, in a directory of its reader's."""
+    (tmp_path / "votes.py").write_text(SOURCE)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return load(["./votes.py"], tmp_path)["votes"]
+
+
+def test_the_sixth_workload_takes_twenty_lines(votes: Workload) -> None:
+    assert len([line for line in SOURCE.splitlines() if line]) <= 20
+    assert votes.name == "votes"
+
+
+def test_the_requests_are_answered_as_the_page_says(votes: Workload) -> None:
+    database = Database(":memory:")
+    clock = ManualClock()
+    queue, table = ReceivingSqliteQueue(database, clock), SqliteTable(database)
+    served = {"votes": votes}
+    reasons = []
+    for exchange in REQUESTS.strip().split("\n\n"):
+        request, _, expected = exchange.partition("\n-> ")
+        response = ask(request, queue, table, served)
+        code, _, rest = expected.strip().partition(" ")
+        assert response["statusCode"] == int(code), response
+        if rest.startswith("{"):
+            assert json.loads(response["body"]) == json.loads(rest)
+        else:
+            assert all(part in response["body"] for part in rest.split())
+        while deliveries := queue.receive(10, 30):
+            decided = [(each, processor.decide(each.message, served, 30)) for each in deliveries]
+            settlement.settle(decided, queue, table, settlement.Policy(3, clock))
+            reasons += [record.reason for each in deliveries if (record := table.get(each.message.id))]
+    assert reasons == [None, None, "voted already"]
+    database.close()
+
+
+def ask(request: str, queue: ReceivingSqliteQueue, table: SqliteTable, served: dict[str, Workload]) -> Any:
+    line, _, body = request.partition("\n")
+    method, path = line.split()
+    names = dict(zip(("workload", "collection", "key"), path.strip("/").split("/"), strict=False))
+    event = {
+        "pathParameters": names,
+        "headers": {"content-type": "application/json"},
+        "requestContext": {},
+        "body": body,
+    }
+    if method == "GET":
+        return status.read(event, table, served)
+    return receiver.receive(event, queue, served)
+
+
+def test_the_page_s_test_passes() -> None:
+    exec(compile(SOURCE + ITS_TEST, "docs/workloads.md", "exec", dont_inherit=True), {"__name__": "votes"})  # noqa: S102
+
+
+def test_the_page_names_every_workload_and_every_setting() -> None:
+    for file in (ROOT / "decoupled" / "workloads").glob("[a-z]*.py"):
+        assert f"(../decoupled/workloads/{file.name})" in PAGE
+    source = (ROOT / "decoupled" / "workloads" / "notifications.py").read_text()
+    settings = set(re.findall(r'(?:setting|environ\.get)\("([A-Z_]+)"', source))
+    assert len(settings) == 4
+    assert all(f"| `{name}` |" in PAGE for name in settings)
+
+
+def test_the_page_s_limits_are_the_code_s() -> None:
+    assert f"{limits.MAX_ITEMS} items an atomic step" in PAGE
+    assert f"{limits.MAX_ITEM_BYTES // 1000} KB an item" in PAGE
+    assert f"{limits.MAX_EMITS} emitted messages" in PAGE
+    assert f"of {limits.MAX_NUMBER_DIGITS} digits" in PAGE
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "decoupled" / "workloads").glob("[a-z]*.py")), ids=lambda file: file.stem
+)
+def test_a_workload_file_can_be_read_in_one_go(file: Path) -> None:
+    assert len(file.read_text().splitlines()) <= 90

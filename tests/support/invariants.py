@@ -1,0 +1,128 @@
+"""What must hold at the end of a simulated history, each recomputed from the records alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from decimal import Decimal
+from typing import Any
+
+from decoupled.core.outcomes import Record
+from decoupled.workloads.registrations import same_address
+from tests.support.clients import ACCOUNTS, CURRENCIES
+from tests.support.simulation import History
+
+
+def check(history: History) -> None:
+    """Raises AssertionError naming what does not hold."""
+    records = everything_accepted_has_ended(history)
+    ledgers_balance(history, records)
+    addresses_are_unique(history, records)
+    roll_ups_equal_the_readings(history, records)
+    emitted_messages_have_one_effect(history, records)
+    items_are_as_in_the_model(history)
+
+
+def everything_accepted_has_ended(history: History) -> dict[str, Record]:
+    """accepted = processed + rejected + dead, by id; and nothing is there that nobody sent."""
+    records = {message_id: history.engine.table.get(message_id) for message_id in history.known()}
+    for message_id, workload in history.accepted.items():
+        record = records[message_id]
+        assert record is not None, f"lost: {workload} {message_id}"
+        assert record.status in ("processed", "rejected", "dead"), f"not ended: {record}"
+        assert record.workload == workload, record
+        if record.status == "dead":
+            assert record.body, f"a dead letter without its body: {record}"
+            assert record.error_type in ("RuntimeError", "Crashed"), f"dead for no reason of this history: {record}"
+            assert not history.repaired, f"dead, though redriven after the repair: {record}"
+        history.counts[f"{workload} {record.status}"] += 1
+    return {message_id: record for message_id, record in records.items() if record is not None}
+
+
+def of(records: dict[str, Record], workload: str, status: str = "processed") -> list[Record]:
+    return [record for record in records.values() if record.workload == workload and record.status == status]
+
+
+def ledgers_balance(history: History, records: dict[str, Record]) -> None:
+    balances: dict[str, Decimal] = defaultdict(Decimal)
+    for record in of(records, "transactions"):
+        result = _result(record)
+        if "entry_url" not in result:
+            continue
+        entry = _item(history, f"transactions/entries/{record.id}")
+        legs = {leg["account"]: leg["amount"] for leg in entry["legs"]}
+        amount = Decimal(result["amount"])
+        assert legs == {result["from"]: -amount, result["to"]: amount}, (record, entry)
+        for account, change in legs.items():
+            balances[account] += change
+    for record in of(records, "transactions", "rejected"):
+        assert history.engine.table.item(f"transactions/entries/{record.id}") is None, record
+    for currency in CURRENCIES:
+        total = Decimal(0)
+        for account, overdraft in ACCOUNTS.items():
+            item = history.engine.table.item(f"transactions/balances/{account}.{currency}")
+            expected = balances[f"{account}.{currency}"]
+            if item is None:
+                assert expected == 0
+                continue
+            total += item["balance"]
+            assert item["balance"] == expected, (account, item, expected)
+            assert item["available"] == expected + Decimal(overdraft) >= 0, (account, item)
+        assert total == 0, f"money was made or lost: {total} {currency}"
+
+
+def addresses_are_unique(history: History, records: dict[str, Record]) -> None:
+    emails: dict[str, list[str]] = defaultdict(list)
+    for record in of(records, "registrations"):
+        account = _item(history, f"registrations/accounts/{record.id}")
+        emails[same_address(account["email"])].append(record.id)
+    for address, ids in emails.items():
+        assert len(ids) == 1, f"{address} has {len(ids)} accounts: {ids}"
+    for record in of(records, "registrations", "rejected"):
+        assert record.reason == "this address is registered already", record
+        assert emails, "an address was refused that nobody had"
+        assert history.engine.table.item(f"registrations/accounts/{record.id}") is None, record
+
+
+def roll_ups_equal_the_readings(history: History, records: dict[str, Record]) -> None:
+    values: dict[str, list[Decimal]] = defaultdict(list)
+    times = set()
+    for record in of(records, "readings"):
+        result = _result(record)
+        assert (result["device"], result["at"]) not in times, f"counted twice: {record}"
+        times.add((result["device"], result["at"]))
+        values[result["hourly_url"].removeprefix("/")].append(Decimal(result["value"]))
+    for key, seen in values.items():
+        expected = {"count": len(seen), "sum": sum(seen), "min": min(seen), "max": max(seen)}
+        assert _item(history, key) == expected, (key, expected)
+
+
+def emitted_messages_have_one_effect(history: History, records: dict[str, Record]) -> None:
+    """Each was sent, has its one record, and was delivered if and only if that says so."""
+    to_redrive = {message.id for message in history.engine.dead_letters()}
+    for record in of(records, "registrations") + of(records, "notifications"):
+        if record.id in to_redrive:
+            continue  # buried by one processor, then processed by a late one: redriving it sends what it emits
+        for emitted in history.emitted(record.id, record.workload):
+            assert emitted in records, f"{record.id} emitted {emitted}, which was never sent"
+            assert records[emitted].status in ("processed", "rejected", "dead"), f"not ended: {records[emitted]}"
+    for record in of(records, "notifications"):
+        if "deliveries" not in _result(record):
+            assert history.delivered[record.id] >= 1, f"never delivered: {record}"
+    for message_id in history.delivered:
+        assert message_id in records, f"delivered, but nobody sent it: {message_id}"
+
+
+def items_are_as_in_the_model(history: History) -> None:
+    for key, expected in history.oracle.items.items():
+        assert history.engine.table.item(key) == expected, (key, expected)
+
+
+def _result(record: Record) -> dict[str, Any]:
+    assert record.result is not None, record
+    return dict(record.result)
+
+
+def _item(history: History, key: str) -> dict[str, Any]:
+    item = history.engine.table.item(key)
+    assert item is not None, f"no item {key}"
+    return dict(item)

@@ -1,0 +1,188 @@
+"""Queue and Table in plain Python: dictionaries, a manual clock, no I/O. It is what the engines are held against, so it
+is written to be read, not to be fast. As on SQS and DynamoDB, what a record emits is stored with it and sent after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, Record, Reject, Stored
+from decoupled.core.status import OPEN
+from decoupled.core.workload import Add, Message, Put, Write
+
+
+class ManualClock:
+    """Time passes when a test says so."""
+
+    def __init__(self, now_ms: int = 1_795_000_000_000) -> None:
+        self.now_ms = now_ms
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+    def advance(self, seconds: float) -> None:
+        self.now_ms += int(seconds * 1000)
+
+
+@dataclass
+class _Row:
+    seq: int
+    message: Message
+    visible_at: int
+    receive_count: int = 0
+
+
+class ModelQueue:
+    """Implements Queue."""
+
+    def __init__(self, clock_ms: Callable[[], int]) -> None:
+        self.clock_ms = clock_ms
+        self.rows: list[_Row] = []
+        self._seq = 0
+
+    def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
+        for message in messages:
+            self._seq += 1
+            self.rows.append(_Row(self._seq, message, self.clock_ms()))
+        return [None] * len(messages)
+
+    def receive(self, maximum: int, visibility_timeout_s: float) -> list[Delivery]:
+        now = self.clock_ms()
+        visible = [row for row in self.rows if row.visible_at <= now][:maximum]
+        for row in visible:
+            row.visible_at = now + int(visibility_timeout_s * 1000)
+            row.receive_count += 1
+        return [Delivery(row.message, f"{row.seq}.{row.receive_count}", row.receive_count) for row in visible]
+
+    def delete(self, deliveries: Sequence[Delivery]) -> None:
+        receipts = {delivery.receipt for delivery in deliveries}
+        self.rows = [row for row in self.rows if f"{row.seq}.{row.receive_count}" not in receipts]
+
+    def retry_later(self, delays: Sequence[tuple[Delivery, float]]) -> None:
+        by_receipt = {delivery.receipt: delay_s for delivery, delay_s in delays}
+        for row in self.rows:
+            if (delay_s := by_receipt.get(f"{row.seq}.{row.receive_count}")) is not None:
+                row.visible_at = self.clock_ms() + int(delay_s * 1000)
+
+    def holds(self, message_id: str) -> bool:
+        return any(row.message.id == message_id for row in self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class ModelTable:
+    """Implements Table."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+        self.items: dict[str, dict[str, Any]] = {}
+        self.emits: dict[str, Sequence[Message]] = {}
+        self.dead_letters: dict[str, Record] = {}
+        self.half_buried: Callable[[], None] = lambda: None  # between the record and the dead letter
+
+    def commit(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> list[Stored]:  # type: ignore[override]
+        return [self._commit_one(message, decision, now_ms) for message, decision in decided]
+
+    def _commit_one(self, message: Message, decision: Commit | Reject, now_ms: int) -> Stored:
+        before = self.records.get(message.id)
+        if before is not None and before.status not in OPEN:
+            return Stored(before.status, before.reason, duplicate=True, emits=self.emits.get(message.id, ()))  # type: ignore[arg-type]
+        reason, items = (decision.reason, {}) if isinstance(decision, Reject) else self._after(decision.writes)
+        record = before or Record(message.id, message.workload, "queued", message.accepted_at, message.caller)
+        if reason is not None or isinstance(decision, Reject):
+            self.records[message.id] = msgspec.structs.replace(
+                record, status="rejected", reason=reason, finished_at=now_ms, body=None
+            )
+            return Stored("rejected", reason)
+        result = msgspec.json.decode(decision.result)
+        self.records[message.id] = msgspec.structs.replace(
+            record, status="processed", result=result, finished_at=now_ms, body=None
+        )
+        self.items |= items
+        self.emits[message.id] = decision.emits
+        return Stored("processed", emits=decision.emits)
+
+    def _after(self, writes: Sequence[Write]) -> tuple[str | None, dict[str, dict[str, Any]]]:
+        """Why the writes cannot be, or the items as they will be."""
+        items = {}
+        for write in writes:
+            stored = self.items.get(write.key)
+            if isinstance(write, Put):
+                if write.if_absent is not None and stored is not None:
+                    return write.if_absent, {}
+                items[write.key] = dict(write.item)
+                continue
+            if write.if_present is not None and stored is None:
+                return write.if_present, {}
+            item = _added(stored or {}, write)
+            if any(item[name] < least for name, least in write.floor.items()):
+                return write.otherwise, {}
+            if any(item[name] > most for name, most in write.ceiling.items()):
+                return write.otherwise, {}
+            items[write.key] = item
+        return None, items
+
+    def stored(self, message_id: str) -> Stored | None:
+        record = self.records.get(message_id)
+        if record is None or record.status in OPEN:
+            return None
+        return Stored(record.status, record.reason, duplicate=True, emits=self.emits.get(message_id, ()))  # type: ignore[arg-type]
+
+    def begin_attempt(self, message: Message) -> Record:
+        return self._change(message, 1)
+
+    def undo_attempt(self, message: Message) -> None:
+        self._change(message, -1)
+
+    def record_failure(self, message: Message, failure: Failure, now_ms: int, begun: bool = False) -> Record:
+        before = self.records.get(message.id)
+        first = before.first_failed_at if before is not None else None
+        return self._change(
+            message,
+            0 if begun else 1,
+            error_type=failure.error_type,
+            error=failure.error,
+            traceback=failure.traceback or (before.traceback if before is not None else None),
+            first_failed_at=first or now_ms,
+            last_failed_at=now_ms,
+        )
+
+    def _change(self, message: Message, by: int, **story: Any) -> Record:
+        record = self.records.get(message.id) or Record(
+            message.id, message.workload, "queued", message.accepted_at, message.caller
+        )
+        if record.status in OPEN:
+            record = msgspec.structs.replace(record, attempts=max(record.attempts + by, 0), **story)
+            self.records[message.id] = record
+        return record
+
+    def bury(self, delivery: Delivery, dead: Record) -> bool:
+        before = self.records.get(dead.id)
+        if before is not None and before.status not in OPEN:
+            return False
+        self.records[dead.id] = dead
+        self.half_buried()
+        self.dead_letters[dead.id] = dead
+        return True
+
+    def get(self, message_id: str) -> Record | None:
+        return self.records.get(message_id)
+
+    def item(self, key: str) -> Mapping[str, Any] | None:
+        return self.items.get(key)
+
+
+def _added(stored: dict[str, Any], write: Add) -> dict[str, Any]:
+    item = dict(stored)
+    for name, amount in write.amounts.items():
+        item[name] = Decimal(item.get(name, 0)) + Decimal(amount)
+    for name, number in write.lowest.items():
+        item[name] = min(item.get(name, number), number)
+    for name, number in write.highest.items():
+        item[name] = max(item.get(name, number), number)
+    return item

@@ -1,0 +1,201 @@
+"""Starts `decoupled` with a fault. For tests only: the product has no such hooks.
+
+launch.py POINT NTH serve ...        ends itself with SIGKILL when that point is reached for the nth time
+launch.py full_disk FILE serve ...   has no space in its database for as long as FILE exists
+launch.py no_growth BYTES serve ...  cannot write files larger than that
+launch.py events FILE serve ...      writes down every event that a function gets, a JSON line each"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from decoupled.cli import main as cli
+from decoupled.engines.sqlite import database
+from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.messages import SqliteQueue
+from decoupled.pipeline import receiver, status
+from decoupled.server.scheduling import claims as poller
+
+Point = Callable[[Callable[[], None]], None]
+
+
+def _before(owner: Any, name: str) -> Point:
+    def arm(reached: Callable[[], None]) -> None:
+        original = getattr(owner, name)
+
+        def replacement(*args: Any, **kwargs: Any) -> Any:
+            reached()
+            return original(*args, **kwargs)
+
+        setattr(owner, name, replacement)
+
+    return arm
+
+
+def _after(owner: Any, name: str) -> Point:
+    """Only calls that come to something: an empty claim is no claim."""
+
+    def arm(reached: Callable[[], None]) -> None:
+        original = getattr(owner, name)
+
+        def replacement(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            if result != []:
+                reached()
+            return result
+
+        setattr(owner, name, replacement)
+
+    return arm
+
+
+def _before_commit(owner: Any, name: str) -> Point:
+    return _around_commit(owner, name, _before)
+
+
+def _after_commit(owner: Any, name: str) -> Point:
+    return _around_commit(owner, name, _after)
+
+
+def _of_a_send(where: Callable[[Any, str], Point]) -> Point:
+    """Of either kind: to the queue, or at once to a worker that has room."""
+
+    def arm(reached: Callable[[], None]) -> None:
+        for name in ("send", "send_claimed"):
+            where(SqliteQueue, name)(reached)
+
+    return arm
+
+
+def _around_commit(owner: Any, name: str, where: Callable[[Any, str], Point]) -> Point:
+    """At the commit of a transaction in which that was called."""
+
+    def arm(reached: Callable[[], None]) -> None:
+        called = threading.Event()
+
+        def at_commit() -> None:
+            if called.is_set():
+                called.clear()
+                reached()
+
+        where(Database, "commit")(at_commit)
+        _after_any(owner, name, called.set)
+
+    return arm
+
+
+def _after_any(owner: Any, name: str, then: Callable[[], None]) -> None:
+    original = getattr(owner, name)
+
+    def replacement(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        then()
+        return result
+
+    setattr(owner, name, replacement)
+
+
+def _checkpoint(reached: Callable[[], None]) -> None:
+    """While the log is folded into the file. Only then is the file itself written, which another process sees."""
+    file = Path(sys.argv[sys.argv.index("--data") + 1]) / database.FILE_NAME
+    prepare = Database._prepare
+
+    def prepare_small(self: Database, path: Path | str, migrate: bool) -> None:
+        prepare(self, path, migrate)
+        self.execute("PRAGMA wal_autocheckpoint = 200")
+        _watch(file)
+
+    Database._prepare = prepare_small  # type: ignore[method-assign]
+    del reached
+
+
+def _watch(file: Path) -> None:
+    server = os.getpid()
+    if os.fork() == 0:
+        written = file.stat().st_mtime_ns
+        while os.getppid() == server:
+            if file.stat().st_mtime_ns != written:
+                os.kill(server, signal.SIGKILL)
+            time.sleep(0)
+        os._exit(0)
+
+
+POINTS: dict[str, Point] = {
+    "before_begin": _before(Database, "begin"),
+    "after_begin": _after(Database, "begin"),
+    "after_insert": _of_a_send(_after),
+    "before_commit_of_a_send": _of_a_send(_before_commit),
+    "after_commit_of_a_send": _of_a_send(_after_commit),
+    "after_claim": _after(SqliteQueue, "claim"),
+    "before_commit_of_a_claim": _before_commit(SqliteQueue, "claim"),
+    "after_commit_of_a_claim": _after_commit(SqliteQueue, "claim"),
+    "before_settle": _before(poller, "settle"),
+    "before_commit_of_a_settlement": _before_commit(poller, "settle"),
+    "after_commit_of_a_settlement": _after_commit(poller, "settle"),
+    "after_release": _after_commit(SqliteQueue, "release_in_flight"),
+    "checkpoint": _checkpoint,
+}
+
+
+def main() -> None:
+    point, argument = sys.argv[1:3]
+    del sys.argv[1:3]
+    if point == "full_disk":
+        _no_space_while(Path(argument))
+    elif point == "events":
+        _write_down_events(Path(argument))
+    elif point == "no_growth":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(argument), resource.RLIM_INFINITY))
+    else:
+        _die_at(POINTS[point], int(argument))
+    cli.main()
+
+
+def _no_space_while(file: Path) -> None:
+    """SQLite's own limit stands for the disk's: its errors and its rollbacks are the real ones."""
+    begin = Database.begin
+
+    def begin_limited(self: Database) -> None:
+        pages = 1 if file.exists() else 1 << 30  # it cannot be less than what is there
+        self.execute(f"PRAGMA max_page_count = {pages}")
+        begin(self)
+
+    Database.begin = begin_limited  # type: ignore[method-assign]
+
+
+def _write_down_events(file: Path) -> None:
+    for function, name in ((receiver, "admit"), (status, "read")):
+        setattr(function, name, _writing_down(getattr(function, name), file))
+
+
+def _writing_down(original: Callable[..., Any], file: Path) -> Callable[..., Any]:
+    def replacement(event: Any, *args: Any, **kwargs: Any) -> Any:
+        with file.open("a") as lines:
+            lines.write(json.dumps(event) + "\n")
+        return original(event, *args, **kwargs)
+
+    return replacement
+
+
+def _die_at(point: Point, nth: int) -> None:
+    calls = itertools.count(1)
+
+    def reached() -> None:
+        if next(calls) == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    point(reached)
+
+
+if __name__ == "__main__":
+    main()

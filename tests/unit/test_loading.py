@@ -1,0 +1,93 @@
+"""Workloads are found by the names that an operator gives, and what could not work is refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from decoupled.pipeline.loading import WorkloadError, load
+
+ONE = """
+from decoupled import Effects, Workload
+from msgspec import Struct
+
+class Entry(Struct):
+    pass
+
+WORKLOAD = Workload("{name}", Entry, lambda entry, message: Effects({{}}))
+RETURNS = Workload("returns", Entry, lambda entry, message: Effects({{}}))
+TEXT = "not a workload"
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a package and files."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    package = tmp_path / f"shop_{tmp_path.name.replace('-', '_')}"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    for name in ("parcels", "health"):
+        (package / f"{name}.py").write_text(ONE.format(name=name))
+        (tmp_path / f"{name}.py").write_text(ONE.format(name=name))
+    (package / "invoices.py").write_text(ONE.format(name="orders"))
+    (package / "broken.py").write_text("import json\n\nprice = 1 / 0\n")
+    (package / "unclear.py").write_text("def (:\n")
+    (package / "missing.py").write_text("import nobody_wrote_this\n")
+    (package / "empty.py").write_text("")
+    (tmp_path / "Upper.py").write_text(ONE.format(name="Upper"))
+    return tmp_path
+
+
+def named(root: Path, name: str) -> str:
+    """`shop` stands for the package of this test."""
+    return name.replace("shop", f"shop_{root.name.replace('-', '_')}")
+
+
+@pytest.mark.parametrize(
+    ("name", "route"),
+    [
+        ("orders", "orders"),
+        ("shop.parcels", "parcels"),
+        ("shop.parcels:RETURNS", "returns"),
+        ("./parcels.py", "parcels"),
+    ],
+)
+def test_a_workload_is_named_in_four_ways(root: Path, name: str, route: str) -> None:
+    assert list(load([named(root, name)], root)) == [route]
+
+
+def test_several_are_served_by_their_own_names(root: Path) -> None:
+    assert list(load(["orders", named(root, "shop.parcels"), named(root, "shop.parcels:RETURNS")], root)) == [
+        "orders",
+        "parcels",
+        "returns",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        ([], "name at least one workload"),
+        (["nothing"], "no workload 'nothing'.*yours are named like shop.nothing"),
+        (["shop.nothing"], "no module shop_.*nothing"),
+        (["./nothing.py"], "no file .*nothing.py"),
+        (["shop.invoices"], "it calls itself 'orders', which would be its route; name it 'invoices'"),
+        (["orders", "shop.invoices:WORKLOAD"], "there are two with the name 'orders'"),
+        (["./health.py"], "the route /health is the server's own"),
+        (["./Upper.py"], "its name 'Upper' is no route"),
+        (["shop.empty"], "has no WORKLOAD"),
+        (["shop.parcels:TEXT"], "has a str, not a Workload, as TEXT"),
+        (["shop.broken"], "ZeroDivisionError: division by zero .*broken.py, line 3"),
+        (["shop.unclear"], "SyntaxError: .*unclear.py, line 1"),
+        (["shop.missing"], "No module named 'nobody_wrote_this' .*missing.py, line 1"),
+        (["registrations"], "emits to 'notifications': name that one too"),
+        (["what is this?"], "is none of: orders, shop.orders"),
+    ],
+)
+def test_what_could_not_work_is_refused_in_one_line(root: Path, names: list[str], complaint: str) -> None:
+    with pytest.raises(WorkloadError, match=complaint) as refused:
+        load([named(root, name) for name in names], root)
+    assert "\n" not in str(refused.value)

@@ -1,0 +1,452 @@
+"""Notifications reach real HTTP and mail servers, signed and once in effect; what must not be reached is not."""
+
+from __future__ import annotations
+
+import contextlib
+import email
+import email.policy
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trustme
+from aiosmtpd.smtp import AuthResult, LoginPassword
+from standardwebhooks import Webhook as Verifier
+
+from decoupled.core import limits
+from decoupled.core.effects import encode
+from decoupled.core.validation import faults
+from decoupled.core.workload import Effects, Message, Rejected, Unavailable
+from decoupled.outbound import settings as outbound_settings
+from decoupled.outbound import webhook as outbound_webhook
+from decoupled.pipeline.loading import load
+from decoupled.workloads.notifications import GIVE_UP_AFTER_S, WORKLOAD, Notification
+from tests.support.receivers import HttpReceiver, MailReceiver, http_receiver, mail_receiver
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+NOW_MS = int(datetime.now(UTC).timestamp() * 1000)
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBHOOK_SECRET", SECRET)
+    monkeypatch.setenv("WEBHOOK_TRUSTED_HOSTS", "127.0.0.1,hooks.example")
+    monkeypatch.setenv("MAIL_FROM", "Shop <shop@example.com>")
+
+
+@pytest.fixture
+def receiver() -> Iterator[HttpReceiver]:
+    with http_receiver() as running:
+        yield running
+
+
+@pytest.fixture
+def mail_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailReceiver]:
+    with mail_receiver() as running:
+        monkeypatch.setenv("SMTP_URL", f"smtp://127.0.0.1:{running.port}")
+        yield running
+
+
+def notify(*to: dict[str, str], accepted_at: int = NOW_MS, **changes: Any) -> Effects:
+    entry = {
+        "to": list(to),
+        "type": "order.shipped",
+        "subject": "On its way ☂",
+        "text": "It comes tomorrow.\n",
+    } | changes
+    notification = msgspec.convert(entry, Notification)
+    message = Message("0123abcd", "notifications", json.dumps(entry), "anonymous", accepted_at)
+    effects = WORKLOAD.process(notification, message)
+    encode(effects, message, load(["notifications"]))  # no engine would refuse them
+    return effects
+
+
+def webhook(port: int, host: str = "127.0.0.1", scheme: str = "http", path: str = "/hook?a=1") -> dict[str, str]:
+    return {"kind": "webhook", "url": f"{scheme}://{host}:{port}{path}"}
+
+
+def mail_to(address: str) -> dict[str, str]:
+    return {"kind": "email", "address": address}
+
+
+# --- webhooks -------------------------------------------------------------------
+
+
+def test_a_webhook_is_signed_as_standard_webhooks_asks(receiver: HttpReceiver) -> None:
+    effects = notify(webhook(receiver.port), data={"order": 17})
+    ((path, headers, body),) = receiver.requests
+    assert path == "/hook?a=1"
+    assert headers["host"] == f"127.0.0.1:{receiver.port}"
+    content = Verifier(SECRET).verify(body, headers)
+    assert content["type"] == "order.shipped"
+    assert content["data"] == {"subject": "On its way ☂", "text": "It comes tomorrow.\n", "order": 17}
+    assert content["timestamp"].startswith(datetime.fromtimestamp(NOW_MS / 1000, UTC).isoformat()[:19])
+    assert effects.result == {"delivered_to": "127.0.0.1", "http_status": 204}
+
+
+def test_every_delivery_of_one_message_carries_the_same_webhook_id(receiver: HttpReceiver) -> None:
+    notify(webhook(receiver.port))
+    notify(webhook(receiver.port))
+    assert [headers["webhook-id"] for _, headers, _ in receiver.requests] == ["0123abcd"] * 2
+    assert receiver.requests[0][2] == receiver.requests[1][2]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 410, 422, 499])
+def test_a_4xx_is_final(receiver: HttpReceiver, status: int) -> None:
+    receiver.reply = lambda: (status, {"retry-after": "5"})
+    with pytest.raises(Rejected, match=f"answered {status}"):
+        notify(webhook(receiver.port))
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 599])
+def test_a_429_or_5xx_is_tried_again(receiver: HttpReceiver, status: int) -> None:
+    receiver.reply = lambda: (status, {})
+    with pytest.raises(Unavailable) as caught:
+        notify(webhook(receiver.port))
+    assert caught.value.retry_after_s is None
+
+
+def test_retry_after_is_honoured_in_seconds_and_as_a_date(receiver: HttpReceiver) -> None:
+    asked: list[float | None] = []
+    at = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
+    for value in ("120", at, past, "soon", "-5", "\u00b2"):
+        receiver.reply = lambda value=value: (503, {"retry-after": value})
+        with pytest.raises(Unavailable) as caught:
+            notify(webhook(receiver.port))
+        asked.append(caught.value.retry_after_s)
+    seconds, date, in_the_past, *neither = asked
+    assert seconds == 120
+    assert date is not None
+    assert 80 < date <= 90
+    assert in_the_past == 0
+    assert neither == [None, None, None]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed(receiver: HttpReceiver, status: int) -> None:
+    receiver.reply = lambda: (status, {"location": f"http://127.0.0.1:{receiver.port}/elsewhere"})
+    with pytest.raises(Rejected, match=f"answered {status}"):
+        notify(webhook(receiver.port))
+    assert [path for path, _, _ in receiver.requests] == ["/hook?a=1"]
+
+
+def test_a_refused_connection_is_tried_again() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        with pytest.raises(Unavailable, match="refused"):
+            notify(webhook(closed.getsockname()[1]))
+
+
+def test_an_unknown_host_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(Unavailable, match="not known"):
+        notify(webhook(443, "nowhere.example", "https"))
+
+
+@contextlib.contextmanager
+def raw_server(answer: bytes, pause_between_bytes: threading.Event | None = None) -> Iterator[int]:
+    """Sends those bytes to whoever connects; with a pause, one by one until the event is set."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                connection, _ = listener.accept()
+                with connection:
+                    if pause_between_bytes is None:
+                        connection.recv(65_536)
+                        connection.sendall(answer)
+                        return
+                    for byte in answer:
+                        connection.sendall(bytes([byte]))
+                        if pause_between_bytes.wait(0.02):
+                            return
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        if pause_between_bytes is not None:
+            pause_between_bytes.set()
+        thread.join(5)
+
+
+def test_a_receiver_that_drips_is_cut_off_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "OUTBOUND_TIMEOUT_S", 0.3)
+    endless = b"HTTP/1.1 200 OK\r\nx: " + b"y" * 60_000
+    with raw_server(endless, threading.Event()) as port, pytest.raises(Unavailable, match="timed out"):
+        notify(webhook(port))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"hello\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 500 + b"\r\n", b"HTTP/1.1 200 " + b"x" * 70_000],
+)
+def test_what_is_not_a_bounded_http_answer_is_tried_again(answer: bytes) -> None:
+    with raw_server(answer) as port, pytest.raises(Unavailable):
+        notify(webhook(port))
+
+
+def test_an_endless_answer_body_is_not_read() -> None:
+    with raw_server(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1_000_000) as port:
+        assert notify(webhook(port)).result["http_status"] == 200
+
+
+# --- where a webhook may not go -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "127.8.8.8", "169.254.169.254", "172.16.0.1", "192.0.0.1",
+        "192.168.1.1", "198.18.0.1", "203.0.113.9", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255",
+        "::", "::1", "::7f00:1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::1", "100::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "2001:db8::1", "2002:7f00:1::", "fc00::1",
+        "fd00:ec2::254", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "ff0e::1",
+    ],
+)  # fmt: skip
+def test_an_address_that_is_not_public_is_refused(address: str) -> None:
+    assert not outbound_webhook.is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"]
+)
+def test_a_public_address_is_allowed(address: str) -> None:
+    assert outbound_webhook.is_public(address)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"],
+)
+def test_no_spelling_of_loopback_is_reached(host: str) -> None:
+    with http_receiver() as trap:
+        with pytest.raises((Rejected, Unavailable)) as caught:
+            notify(webhook(trap.port, host, "https"))
+        assert caught.type is Rejected or "gaierror" in str(caught.value)  # not every system reads every spelling
+        assert trap.requests == []
+
+
+def test_http_without_tls_is_refused(receiver: HttpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBHOOK_TRUSTED_HOSTS", "")
+    with pytest.raises(Rejected, match="only https"):
+        notify(webhook(receiver.port))
+    assert receiver.requests == []
+
+
+def test_a_name_with_any_private_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "93.184.216.34", "10.0.0.1")
+    with pytest.raises(Rejected, match="not a public address"):
+        notify(webhook(443, "rebind.example", "https"))
+
+
+def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is public when it is checked and private when it is used again (DNS rebinding)."""
+    asked = resolve_to(monkeypatch, "93.184.216.34")
+    connected: list[Any] = []
+
+    def connect(address: Any, timeout: float) -> Any:
+        connected.append(address)
+        resolve_to(monkeypatch, "127.0.0.1")
+        raise ConnectionRefusedError("as far as this test goes")
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with pytest.raises(Unavailable):
+        notify(webhook(443, "rebind.example", "https"))
+    assert asked == ["rebind.example"]
+    assert connected == [("93.184.216.34", 443)]
+
+
+def test_no_proxy_is_asked(receiver: HttpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    notify(webhook(receiver.port))
+    assert len(receiver.requests) == 1
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
+    asked: list[str] = []
+    really = socket.getaddrinfo
+
+    def look_up(host: str, port: int, *args: Any, **options: Any) -> Any:
+        if host in addresses:
+            return really(host, port, *args, **options)
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return asked
+
+
+# --- TLS -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[trustme.CA]:
+    """A certificate authority that this process trusts."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    outbound_settings.tls.cache_clear()
+    yield authority
+    outbound_settings.tls.cache_clear()
+
+
+def test_tls_is_verified_by_the_name_in_the_url(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "127.0.0.1")
+    with http_receiver(authority.issue_cert("hooks.example")) as receiver:
+        notify(webhook(receiver.port, "hooks.example", "https"))
+        assert receiver.requests[0][1]["host"] == f"hooks.example:{receiver.port}"
+
+
+def test_a_certificate_for_another_name_is_refused(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "127.0.0.1")
+    with http_receiver(authority.issue_cert("other.example")) as receiver:
+        with pytest.raises(Unavailable, match="certificate"):
+            notify(webhook(receiver.port, "hooks.example", "https"))
+        assert receiver.requests == []
+
+
+# --- e-mail ------------------------------------------------------------------------
+
+
+def test_an_email_arrives_with_the_message_id_as_its_own(mail_server: MailReceiver) -> None:
+    effects = notify(mail_to("ana@example.com"))
+    ((recipients, raw),) = mail_server.mails
+    mail = email.message_from_bytes(raw, policy=email.policy.default)
+    assert recipients == ["ana@example.com"]
+    assert mail["From"] == "Shop <shop@example.com>"
+    assert mail["To"] == "ana@example.com"
+    assert mail["Subject"] == "On its way ☂"
+    assert mail["Message-ID"] == "<0123abcd@example.com>"
+    assert mail.get_content() == "It comes tomorrow.\r\n"
+    assert effects.result == {"delivered_to": "ana@example.com", "message_id": "<0123abcd@example.com>"}
+
+
+def test_an_address_beyond_ascii_arrives(mail_server: MailReceiver) -> None:
+    notify(mail_to("josé@exámple.com"))
+    assert mail_server.mails[0][0] == ["josé@exámple.com"]
+
+
+@pytest.mark.parametrize("reply", ["550 no such user", "551 moved", "553 not allowed"])
+def test_a_recipient_that_the_mail_server_refuses_is_final(mail_server: MailReceiver, reply: str) -> None:
+    mail_server.recipient_reply = reply
+    with pytest.raises(Rejected, match=reply):
+        notify(mail_to("nobody@example.com"))
+
+
+@pytest.mark.parametrize("reply", ["450 mailbox busy", "452 too many"])
+def test_a_recipient_that_the_mail_server_postpones_is_tried_again(mail_server: MailReceiver, reply: str) -> None:
+    mail_server.recipient_reply = reply
+    with pytest.raises(Unavailable, match=reply):
+        notify(mail_to("ana@example.com"))
+
+
+def test_a_message_that_the_mail_server_refuses_is_final_or_tried_again(mail_server: MailReceiver) -> None:
+    mail_server.data_reply = "554 spam"
+    with pytest.raises(Rejected, match="spam"):
+        notify(mail_to("ana@example.com"))
+    mail_server.data_reply = "451 disk full"
+    with pytest.raises(Unavailable, match="disk full"):
+        notify(mail_to("ana@example.com"))
+
+
+def test_a_mail_server_that_is_down_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("SMTP_URL", f"smtp://127.0.0.1:{closed.getsockname()[1]}")
+        with pytest.raises(Unavailable, match="refused"):
+            notify(mail_to("ana@example.com"))
+
+
+def test_a_password_is_never_sent_without_encryption(
+    mail_server: MailReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SMTP_URL", f"smtp://shop:secret@127.0.0.1:{mail_server.port}")
+    with pytest.raises(Unavailable, match="no encryption"):
+        notify(mail_to("ana@example.com"))
+
+
+def test_a_password_goes_over_starttls_and_a_wrong_one_waits(
+    authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ssl
+
+    def authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: str, data: LoginPassword) -> AuthResult:
+        return AuthResult(success=data.password == b"p@ss", handled=False)
+
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(tls)
+    with mail_receiver(tls, authenticator=authenticate, auth_required=True) as server:
+        monkeypatch.setenv("SMTP_URL", f"smtp://shop:p%40ss@localhost:{server.port}")
+        notify(mail_to("ana@example.com"))
+        assert len(server.mails) == 1
+        monkeypatch.setenv("SMTP_URL", f"smtp://shop:wrong@localhost:{server.port}")
+        with pytest.raises(Unavailable, match="password"):
+            notify(mail_to("ana@example.com"))
+
+
+# --- several recipients, and the rest ------------------------------------------------
+
+
+def test_each_of_several_recipients_gets_a_message_and_a_record_of_its_own(receiver: HttpReceiver) -> None:
+    effects = notify(webhook(receiver.port), mail_to("ana@example.com"))
+    assert receiver.requests == []  # they go out by their own messages
+    message = Message("0123abcd", "notifications", "", "anonymous", NOW_MS)
+    emitted = encode(effects, message, load(["notifications"])).emits
+    assert [f"/notifications/{each.id}" for each in emitted] == effects.result["deliveries"]
+    alone = [msgspec.json.decode(each.body)["to"] for each in emitted]
+    assert alone == [[webhook(receiver.port)], [mail_to("ana@example.com")]]
+
+
+def test_the_largest_fan_out_that_is_accepted_fits_an_engine() -> None:
+    notify(*[mail_to(f"{index}@example.com") for index in range(50)], text="x" * 2_000)
+
+
+def test_a_fan_out_that_no_record_could_hold_is_refused() -> None:
+    entry = {"to": [mail_to("a@example.com")] * 50, "type": "a", "subject": "s", "text": "x" * 20_000}
+    assert [fault["pointer"] for fault in faults(entry, Notification)] == ["#/to"]
+
+
+def test_after_three_days_a_recipient_is_given_up(receiver: HttpReceiver) -> None:
+    receiver.reply = lambda: (503, {})
+    with pytest.raises(Rejected, match="3 days"):
+        notify(webhook(receiver.port), accepted_at=NOW_MS - (GIVE_UP_AFTER_S + 60) * 1000)
+
+
+@pytest.mark.parametrize("missing", ["SMTP_URL", "MAIL_FROM", "WEBHOOK_SECRET"])
+def test_what_is_not_configured_says_so(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.setenv("SMTP_URL", "smtp://127.0.0.1")
+    monkeypatch.delenv(missing)
+    with pytest.raises(outbound_settings.NotConfigured, match=missing):
+        notify({"kind": "webhook", "url": "https://hooks.example/"} if "HOOK" in missing else mail_to("a@example.com"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://example.com/", "https://", "https:///path", "https://user:pw@example.com/", "https://example.com/#part",
+        "https://example.com:99999/", "https://example.com:0/", "https://exa mple.com/", "https://example.com/\r\nx: y",
+        "https://good.example\\@evil.example/", "https://[::1/", "//example.com/", "javascript:alert(1)",
+    ],
+)  # fmt: skip
+def test_a_url_that_cannot_be_posted_to_is_refused_at_the_door(url: str) -> None:
+    entry = {"to": [{"kind": "webhook", "url": url}], "type": "a", "subject": "s", "text": "t"}
+    assert [fault["pointer"] for fault in faults(entry, Notification)] == ["#/to/0/url"]
+
+
+@pytest.mark.parametrize("field", ["subject", "type"])
+def test_a_header_cannot_be_smuggled_in(field: str) -> None:
+    entry = {"to": [mail_to("a@example.com")], "type": "a", "subject": "s", "text": "t"}
+    entry[field] = "hello\r\nBcc: all@example.com"
+    assert [fault["pointer"] for fault in faults(entry, Notification)] == [f"#/{field}"]

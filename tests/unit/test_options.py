@@ -1,0 +1,79 @@
+"""Where options come from, which source wins, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from decoupled.server.configuration import choose
+from decoupled.server.options import OPTIONS, Options
+
+
+def toml(directory: Path, text: str) -> Path:
+    file = directory / "decoupled.toml"
+    file.write_text(text)
+    return file
+
+
+def test_without_any_source_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert choose({}) == Options()
+
+
+def test_each_source_goes_before_the_next(tmp_path: Path) -> None:
+    file = toml(tmp_path, "port = 1001\n[serve]\nport = 1002\n[environments.prod]\nport = 1003\n")
+    variables = {"DECOUPLED_PORT": "1004"}
+    assert choose({}, file).port == 1002
+    assert choose({}, file, "prod").port == 1003
+    assert choose({"port": None}, file, "prod", variables).port == 1004
+    assert choose({"port": 1005}, file, "prod", variables).port == 1005
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_option_can_be_a_variable(option: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    samples = {int: "3", float: "33.5", str: "ERROR", Path: "/there", tuple: "a.b, ./c.py"}
+    kind, variable, field = (getattr(option, name) for name in ("type", "variable", "field"))
+    options = choose({}, variables={variable: samples[kind]})
+    assert getattr(options, field) == {tuple: ("a.b", "./c.py"), Path: Path("/there"), int: 3, float: 33.5}.get(
+        kind, "ERROR"
+    )
+
+
+def test_paths_of_the_file_are_relative_to_it(tmp_path: Path) -> None:
+    options = choose({}, toml(tmp_path, 'workloads = ["./a,b.py"]'))
+    assert (options.root, options.data) == (tmp_path, tmp_path / ".data")
+    assert options.workloads == ("./a,b.py",)
+    assert choose({"data": Path("here")}, tmp_path / "decoupled.toml").data == Path("here")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("concurrency = 'two'", "decoupled.toml: concurrency is 'two'; a whole number is needed"),
+        ("concurrency = 65", "decoupled.toml: concurrency is 65; it can be 1 to 64"),
+        ("concurrencey = 2", "decoupled.toml: there is no option 'concurrencey'; is it 'concurrency'?"),
+        ("workloads = 3", "decoupled.toml: workloads is 3; a list of names is needed"),
+        ("log_level = 'LOUD'", "log_level is 'LOUD'; it can be DEBUG, INFO, WARNING, ERROR"),
+        ("[serve]\nrate = true", "decoupled.toml: [serve] rate is True; a number is needed"),
+        ("[environments.test]\nport = 0", "decoupled.toml: [environments.test] port is 0; it can be 1 to 65,535"),
+        ("environments = 3", "decoupled.toml: environments is 3; a table is needed"),
+        ("port = ", "decoupled.toml: Invalid value"),
+    ],
+)
+def test_a_wrong_file_is_told_by_name(text: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError) as refused:
+        choose({}, toml(tmp_path, text))
+    assert complaint in str(refused.value)
+
+
+def test_a_wrong_variable_is_told_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="DECOUPLED_PORT is 'http'; a whole number is needed"):
+        choose({}, variables={"DECOUPLED_PORT": "http"})
+
+
+def test_an_unknown_environment_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no \[environments.prod\]; there is test"):
+        choose({}, toml(tmp_path, "[environments.test]"), "prod")

@@ -1,0 +1,396 @@
+"""The front: what it answers, and what it puts on the queue, for events as API Gateway sends them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from decoupled.core import limits
+from decoupled.core.outcomes import NotSent
+from decoupled.core.problem import Response
+from decoupled.core.workload import Effects, Message, Workload, decoder
+from decoupled.pipeline import receiver
+from decoupled.pipeline.loading import load
+from tests.support.almost_orders import JSON, almost_orders
+from tests.support.events import ORDER, http_event, post
+from tests.support.model_engine import ManualClock, ModelQueue
+
+WORKLOADS = load(["orders"])
+
+
+class Reading(msgspec.Struct):
+    device: str
+    at: int
+
+
+READINGS = {
+    "readings": Workload(
+        "readings",
+        Reading,
+        lambda entry, message: Effects({}),
+        natural_key=lambda reading: f"{reading.device}@{reading.at}",
+    )
+}
+
+
+class LossyQueue(ModelQueue):
+    """A queue that refuses messages, for a reason that a test gives."""
+
+    def __init__(self, refuse: Callable[[int], NotSent | None]) -> None:
+        super().__init__(ManualClock())
+        self.refuse = refuse
+
+    def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
+        outcomes = [self.refuse(place) for place in range(len(messages))]
+        super().send([m for m, outcome in zip(messages, outcomes, strict=True) if outcome is None])
+        return outcomes
+
+
+def handle(event: dict[str, Any], queue: ModelQueue | None = None, workloads: Any = WORKLOADS) -> tuple[Response, Any]:
+    response = receiver.receive(event, ModelQueue(ManualClock()) if queue is None else queue, workloads)
+    return response, json.loads(response["body"])
+
+
+def sent(queue: ModelQueue) -> list[Message]:
+    return [row.message for row in queue.rows]
+
+
+# --- accepted -----------------------------------------------------------------
+
+
+def test_an_order_is_on_the_queue_when_it_is_answered_202() -> None:
+    queue = ModelQueue(ManualClock())
+    body = json.dumps(ORDER)
+    response, answer = handle(post(body), queue)
+    (message,) = sent(queue)
+    assert response["statusCode"] == 202
+    assert answer == {"id": message.id, "status_url": f"/orders/{message.id}"}
+    assert response["headers"] == {"content-type": "application/json", "location": f"/orders/{message.id}"}
+    assert (message.workload, message.body, message.caller) == ("orders", body, "anonymous")
+    assert len(message.id) <= limits.MAX_ID_CHARS
+    assert message.id.isalnum()
+
+
+def test_a_body_in_base64_is_taken_as_its_bytes() -> None:
+    queue = ModelQueue(ManualClock())
+    order = ORDER | {"customer": {"email": "zoe@example.com", "name": "Zoë 雪 🛒"}}
+    text = json.dumps(order, ensure_ascii=False)
+    response, _ = handle(post(text.encode()), queue)
+    assert response["statusCode"] == 202
+    assert sent(queue)[0].body == text
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/json", "Application/JSON; charset=utf-8", "application/order+json"]
+)
+def test_json_media_types_are_taken(media_type: str) -> None:
+    assert handle(post(ORDER, headers={"content-type": media_type}))[0]["statusCode"] == 202
+
+
+def test_two_orders_without_a_key_are_two_orders() -> None:
+    queue = ModelQueue(ManualClock())
+    handle(post(ORDER), queue)
+    handle(post(ORDER), queue)
+    assert len({message.id for message in sent(queue)}) == 2
+
+
+def test_new_ids_grow_with_time_and_place_in_the_batch() -> None:
+    first = receiver.admit(post([ORDER] * 1000), WORKLOADS, now_ms=1_795_000_000_000).messages
+    later = receiver.admit(post(ORDER), WORKLOADS, now_ms=1_795_000_000_001).messages
+    ids = [message.id for message in [*first, *later]]
+    assert ids == sorted(ids)
+
+
+# --- identity -----------------------------------------------------------------
+
+IAM = {
+    "iam": {"accountId": "1234", "userId": "AROA1:session-1", "callerId": "AROA1:session-1", "cognitoIdentity": None}
+}
+OTHER_SESSION = {"iam": {**IAM["iam"], "userId": "AROA1:session-2"}}
+JWT = {"jwt": {"claims": {"iss": "https://idp.example", "sub": "ana"}, "scopes": None}}
+OTHER_ISSUER = {"jwt": {"claims": {"iss": "https://other.example", "sub": "ana"}, "scopes": None}}
+
+
+def id_of(event: dict[str, Any], workloads: Any = WORKLOADS) -> str:
+    return receiver.admit(event, workloads, now_ms=0).messages[0].id
+
+
+def test_the_same_key_of_the_same_caller_gives_the_same_id() -> None:
+    assert id_of(post(ORDER, key='"cart-8417"')) == id_of(post(ORDER, key='"cart-8417"'))
+    assert id_of(post(ORDER, key='"cart-8417"')) != id_of(post(ORDER, key='"cart-8418"'))
+
+
+def test_a_key_in_quotes_and_the_bare_key_are_one_key() -> None:
+    assert id_of(post(ORDER, key='"cart-8417"')) == id_of(post(ORDER, key="cart-8417"))
+    assert id_of(post(ORDER, key=r'"a\"b\\c"')) == id_of(post(ORDER, key=r'  "a\"b\\c" '))
+
+
+def test_keys_are_scoped_by_caller() -> None:
+    events = [post(ORDER, key='"k"', authorizer=who) for who in (None, IAM, JWT, OTHER_ISSUER)]
+    assert len({id_of(event) for event in events}) == 4
+
+
+def test_sessions_of_one_role_are_one_caller() -> None:
+    assert id_of(post(ORDER, key='"k"', authorizer=IAM)) == id_of(post(ORDER, key='"k"', authorizer=OTHER_SESSION))
+
+
+def test_entries_of_a_batch_under_one_key_have_their_own_ids_that_a_resend_repeats() -> None:
+    first, again = (receiver.admit(post([ORDER] * 3, key='"b"'), WORKLOADS, 0).messages for _ in range(2))
+    assert len({message.id for message in first}) == 3
+    assert [message.id for message in first] == [message.id for message in again]
+
+
+def test_a_natural_key_identifies_whoever_sends_and_under_whatever_key() -> None:
+    reading = {"device": "d-1", "at": 7}
+    ids = {
+        id_of(post(reading, workload="readings", key=key, authorizer=who), READINGS)
+        for key in (None, '"a"', '"b"')
+        for who in (None, IAM)
+    }
+    assert len(ids) == 1
+    assert id_of(post({"device": "d-1", "at": 8}, workload="readings"), READINGS) not in ids
+
+
+@pytest.mark.parametrize(
+    "key", ["", '""', '"open', 'a"b', '"a";v=1', '"a","b"', "a b", '"naïve"', "naïve", '"a\x01"', "k" * 256, '"\\x"']
+)
+def test_a_malformed_idempotency_key_is_refused(key: str) -> None:
+    queue = ModelQueue(ManualClock())
+    response, _ = handle(post(ORDER, key=key), queue)
+    assert response["statusCode"] == 400
+    assert not queue.rows
+
+
+# --- refused ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, ""),
+        (400, "{"),
+        (400, "two keyboards"),
+        (400, '{"customer": NaN}'),
+        (400, "{} {}"),
+        (400, "\ufeff{}"),
+        (400, '{"customer": "\\ud800"}'),  # half of a surrogate pair
+        (400, '{"customer": "\ud800"}'),
+        (400, b'{"customer": "\xff"}'),
+        (400, b'{"customer": "\xed\xa0\x80"}'),
+        (400, '{"customer": "a\nb"}'),
+        (400, '{"x": ' + "[" * 50_000 + "]" * 50_000 + "}"),
+        (400, "[" * 50_000),
+        (400, '[{"customer": 1}, nonsense]'),
+        (422, "null"),
+        (422, '"order"'),
+        (422, "17"),
+        (422, "{}"),
+        (422, '{"customer": 1e999}'),  # JSON, but not a number that Python has
+        (422, '{"customer": 1' + "0" * 5000 + "}"),
+        (422, "[]"),
+        (422, json.dumps([ORDER] * 1001)),
+    ],
+)
+def test_a_bad_body_is_refused_with_a_problem_and_sends_nothing(status: int, body: str | bytes) -> None:
+    queue = ModelQueue(ManualClock())
+    response, problem = handle(post(body), queue)
+    assert (response["statusCode"], problem.get("status")) == (status, status), problem
+    assert response["headers"]["content-type"] == "application/problem+json"
+    assert not queue.rows
+
+
+def test_every_bad_field_is_named_by_pointer() -> None:
+    order = {
+        **ORDER,
+        "currency": "DOGE",
+        "coupon/~": "FREE",
+        "lines": [{"sku": "a b", "quantity": 0, "unit_price": 39.9}, {"sku": "A", "unit_price": "1e3"}],
+    }
+    del order["shipping_address"]
+    _, problem = handle(post(order))
+    assert {fault["pointer"] for fault in problem["errors"]} == {
+        "#/currency",
+        "#/coupon~1~0",
+        "#/lines/0/sku",
+        "#/lines/0/quantity",
+        "#/lines/0/unit_price",
+        "#/lines/1/quantity",
+        "#/lines/1/unit_price",
+        "#/shipping_address",
+    }
+
+
+def test_of_a_repeated_name_the_last_counts_and_both_readers_agree() -> None:
+    text = json.dumps(ORDER)[:-1] + ', "currency": "JPY"}'
+    _, problem = handle(post(text))
+    assert [fault["pointer"] for fault in problem["errors"]] == ["#/lines/0/unit_price"]  # 39.90 yen
+
+
+@pytest.mark.parametrize("media_type", ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
+def test_what_does_not_say_it_is_json_is_refused(media_type: str) -> None:
+    response, _ = handle(post(ORDER, headers={"content-type": media_type}))
+    assert response["statusCode"] == 415
+
+
+def test_an_entry_over_its_limit_is_refused_and_one_at_the_limit_is_taken() -> None:
+    text = json.dumps(ORDER)
+    at_limit = text + " " * (limits.MAX_ENTRY_BYTES - len(text))
+    assert handle(post(at_limit))[0]["statusCode"] == 202
+    assert handle(post(at_limit + " "))[0]["statusCode"] == 413
+
+
+def test_a_request_over_its_limit_is_refused_whole() -> None:
+    assert handle(post(" " * (limits.MAX_REQUEST_BYTES + 1)))[0]["statusCode"] == 413
+
+
+def test_an_answer_does_not_repeat_what_was_sent_at_length() -> None:
+    order = {**ORDER, "currency": "X" * 200_000, "z" * 50_000: 1}
+    response, problem = handle(post(order))
+    assert response["statusCode"] == 422
+    assert {fault["pointer"] for fault in problem["errors"]} == {"#/currency", "#"}
+    assert len(response["body"]) < 2_000
+
+
+def test_characters_that_sqs_does_not_take_are_refused_and_their_escapes_are_not() -> None:
+    for raw in "\ufffe\uffff":
+        order = {**ORDER, "customer": {"email": "ana@example.com", "name": raw}}
+        assert handle(post(json.dumps(order, ensure_ascii=False)))[0]["statusCode"] == 422
+        assert handle(post(json.dumps(order)))[0]["statusCode"] == 202
+
+
+def test_an_unknown_workload_is_404_whatever_is_sent() -> None:
+    for name in ("nothing", "", "../orders", "ord\udcffers"):
+        event = http_event("POST", "/x", {"workload": name}, {}, "nonsense")
+        assert handle(event)[0]["statusCode"] == 404
+
+
+def test_base64_that_is_none_is_refused() -> None:
+    for text in ("%%%", "é", "abc"):
+        event = post(ORDER) | {"body": text, "isBase64Encoded": True}
+        assert handle(event)[0]["statusCode"] == 400
+
+
+def test_keys_that_emulators_leave_out_or_send_as_null_are_no_error_of_ours() -> None:
+    event = post(ORDER)
+    event["requestContext"]["authorizer"] = None
+    assert handle(event)[0]["statusCode"] == 202
+    assert handle(event | {"pathParameters": None})[0]["statusCode"] == 404
+    assert handle(event | {"headers": None})[0]["statusCode"] == 415
+    assert handle(event | {"body": None})[0]["statusCode"] == 400
+    del event["body"], event["isBase64Encoded"]
+    assert handle(event)[0]["statusCode"] == 400
+
+
+# --- batches ------------------------------------------------------------------
+
+
+def test_each_entry_of_a_batch_is_accepted_or_rejected_on_its_own() -> None:
+    queue = ModelQueue(ManualClock())
+    too_large = {**ORDER, "customer": {"email": "a@b.c", "name": "x" * limits.MAX_ENTRY_BYTES}}
+    response, answer = handle(post([ORDER, {**ORDER, "lines": []}, 17, too_large, ORDER]), queue)
+    assert response["statusCode"] == 202
+    assert [(entry["index"], entry["id"]) for entry in answer["accepted"]] == [
+        (place, message.id) for place, message in zip((0, 4), sent(queue), strict=True)
+    ]
+    assert [(entry["index"], entry["status"]) for entry in answer["rejected"]] == [(1, 422), (2, 422), (3, 413)]
+    assert answer["rejected"][0]["errors"][0]["pointer"] == "#/lines"
+
+
+def test_a_batch_of_a_thousand_is_taken_and_keeps_its_order() -> None:
+    queue = ModelQueue(ManualClock())
+    orders = [{**ORDER, "lines": [{"sku": f"S-{n}", "quantity": 1, "unit_price": "1"}]} for n in range(1000)]
+    response, answer = handle(post(orders), queue)
+    assert response["statusCode"] == 202
+    assert [entry["index"] for entry in answer["accepted"]] == list(range(1000))
+    assert [json.loads(message.body)["lines"][0]["sku"] for message in sent(queue)] == [f"S-{n}" for n in range(1000)]
+
+
+def test_a_batch_with_nothing_good_is_no_202() -> None:
+    response, answer = handle(post([17, {}]))
+    assert response["statusCode"] == 422
+    assert (answer["accepted"], [entry["index"] for entry in answer["rejected"]]) == ([], [0, 1])
+
+
+# --- the queue is in trouble --------------------------------------------------
+
+THROTTLED = NotSent("throttled", retry_after_s=3)
+LOST = NotSent("no answer in time", unknown=True)
+
+
+def test_a_queue_that_refuses_is_a_503_that_says_when_to_come_back_and_that_it_is_safe() -> None:
+    response, problem = handle(post(ORDER), LossyQueue(lambda _: THROTTLED))
+    assert (response["statusCode"], response["headers"]["retry-after"]) == (503, "3")
+    assert problem["resend"] == "safe"
+
+
+@pytest.mark.parametrize(
+    ("key", "workload", "resend"),
+    [
+        (None, "orders", "with_idempotency_key"),
+        ('"cart"', "orders", "safe"),
+        (None, "readings", "safe"),  # the natural key makes it so
+    ],
+)
+def test_when_nobody_knows_whether_it_was_sent_only_an_identity_makes_a_resend_safe(
+    key: str | None, workload: str, resend: str
+) -> None:
+    entry = ORDER if workload == "orders" else {"device": "d", "at": 1}
+    event = post(entry, workload=workload, key=key)
+    response, problem = handle(event, LossyQueue(lambda _: LOST), {**WORKLOADS, **READINGS})
+    assert (response["statusCode"], problem["resend"]) == (503, resend)
+
+
+def test_a_send_that_fails_in_part_is_answered_entry_by_entry() -> None:
+    queue = LossyQueue(lambda place: THROTTLED if place == 1 else LOST if place == 2 else None)
+    response, answer = handle(post([ORDER, {}, ORDER, ORDER, ORDER]), queue)
+    assert response["statusCode"] == 202
+    assert response["headers"]["retry-after"] == "3"
+    assert [entry["index"] for entry in answer["accepted"]] == [0, 4]
+    assert [(entry["index"], entry["status"], entry.get("resend")) for entry in answer["rejected"]] == [
+        (1, 422, None),
+        (2, 503, "safe"),
+        (3, 503, "with_idempotency_key"),
+    ]
+    assert [entry["id"] for entry in answer["accepted"]] == [message.id for message in sent(queue)]
+
+
+def test_a_batch_of_which_nothing_was_sent_is_a_503() -> None:
+    response, answer = handle(post([ORDER, {}]), LossyQueue(lambda _: THROTTLED))
+    assert (response["statusCode"], response["headers"]["retry-after"]) == (503, "3")
+    assert answer["accepted"] == []
+
+
+def test_what_the_queue_will_never_take_is_a_422() -> None:
+    response, problem = handle(post(ORDER), LossyQueue(lambda _: NotSent("invalid characters", transient=False)))
+    assert response["statusCode"] == 422
+    assert "resend" not in problem
+
+
+# --- anything at all ----------------------------------------------------------
+
+
+@given(
+    st.binary(max_size=60)
+    | JSON.map(lambda value: json.dumps(value).encode())
+    | almost_orders().map(lambda v: json.dumps(v).encode())
+)
+@example(b'[{"\xf0')
+@example(json.dumps([ORDER, ORDER]).encode())
+def test_whatever_is_sent_gets_a_true_answer(body: bytes) -> None:
+    """202 if and only if something is on the queue, every accepted entry is valid, and every 422 names a field."""
+    queue = ModelQueue(ManualClock())
+    response, answer = handle(post(body), queue)
+    accepted = [answer["id"]] if "id" in answer else [entry["id"] for entry in answer.get("accepted", [])]
+    assert accepted == [message.id for message in sent(queue)]
+    assert (response["statusCode"] == 202) == bool(accepted)
+    assert response["statusCode"] in (202, 400, 413, 422)
+    for message in sent(queue):
+        decoder(WORKLOADS["orders"].schema).decode(message.body)
+    for entry in [answer] if "errors" in answer else answer.get("rejected", []):
+        assert all(fault["pointer"].startswith("#") for fault in entry.get("errors", []))

@@ -1,0 +1,154 @@
+"""What GET tells, for every state that a message can be in, and what it keeps to itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from decoupled.core.outcomes import Record
+from decoupled.core.problem import Response
+from decoupled.core.workload import Effects, Unavailable, Workload
+from decoupled.pipeline import status
+from tests.support.events import get, http_event
+from tests.support.model_engine import ManualClock, ModelTable
+
+
+class Entry(msgspec.Struct):
+    pass
+
+
+WORKLOADS = {
+    "orders": Workload("orders", Entry, lambda entry, message: Effects({})),
+    "accounts": Workload("accounts", Entry, lambda entry, message: Effects({}), readable=("balances",)),
+}
+ACCEPTED, FINISHED = 1_795_000_000_123, 1_795_000_001_456
+
+
+def ask(table: ModelTable, event: dict[str, Any]) -> tuple[Response, Any]:
+    response = status.read(event, table, WORKLOADS)
+    return response, json.loads(response["body"])
+
+
+def table_with(**fields: Any) -> ModelTable:
+    table = ModelTable()
+    record = Record(**{"id": "m-1", "workload": "orders", "status": "queued", "accepted_at": ACCEPTED} | fields)
+    table.records[record.id] = record
+    return table
+
+
+def test_a_processed_message_shows_its_result_and_its_times() -> None:
+    table = table_with(
+        status="processed",
+        result={"total": "79.80"},
+        finished_at=FINISHED,
+        caller="iam:1:A",
+        attempts=2,
+        error="secret",
+    )
+    response, answer = ask(table, get("orders", "m-1"))
+    assert response["statusCode"] == 200
+    assert answer == {
+        "id": "m-1",
+        "workload": "orders",
+        "status": "processed",
+        "accepted_at": "2026-11-18T11:06:40.123Z",
+        "result": {"total": "79.80"},
+        "processed_at": "2026-11-18T11:06:41.456Z",
+    }
+
+
+def test_a_rejected_message_shows_why() -> None:
+    _, answer = ask(
+        table_with(status="rejected", reason="the name is taken", finished_at=FINISHED), get("orders", "m-1")
+    )
+    assert (answer["status"], answer["reason"]) == ("rejected", "the name is taken")
+    assert answer["rejected_at"] == "2026-11-18T11:06:41.456Z"
+
+
+def test_a_dead_message_tells_its_attempts_and_neither_its_body_nor_our_errors() -> None:
+    table = table_with(
+        status="dead", attempts=5, error_type="KeyError", error="/srv/secret.py", body="{}", finished_at=FINISHED
+    )
+    _, answer = ask(table, get("orders", "m-1"))
+    assert (answer["status"], answer["attempts"]) == ("dead", 5)
+    assert not {"body", "error", "error_type", "caller"} & answer.keys()
+
+
+def test_a_queued_message_says_when_to_ask_again() -> None:
+    response, answer = ask(table_with(attempts=1, finished_at=FINISHED), get("orders", "m-1"))
+    assert (answer["status"], answer["attempts"], response["headers"]["retry-after"]) == ("queued", 1, "1")
+    assert "queued_at" not in answer
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        get("orders", "m-2"),
+        get("accounts", "m-1"),  # another workload's message is not to be seen here
+        get("parcels", "m-1"),
+        get("ord\udcffers", "m-1"),
+        get("orders", "m" * 65),
+        get("orders", "m\udcff"),
+        get("orders", "m-1\n"),
+        get("orders", "../m-1"),
+        http_event("GET", "/", None),
+        {"pathParameters": None},
+    ],
+)
+def test_what_is_not_there_is_404_and_asks_no_table_for_nonsense(event: dict[str, Any]) -> None:
+    response, problem = ask(table_with(), event)
+    assert (response["statusCode"], problem["status"]) == (404, 404)
+
+
+class ItemTable(ModelTable):
+    """Refuses keys that DynamoDB refuses."""
+
+    def item(self, key: str) -> Mapping[str, Any] | None:
+        assert len(key.encode()) <= 1024
+        return super().item(key)
+
+
+def item_event(workload: str, collection: str, key: str) -> dict[str, Any]:
+    return http_event("GET", "/x", {"workload": workload, "collection": collection, "key": key})
+
+
+def test_a_readable_item_is_shown_with_its_numbers_digit_by_digit() -> None:
+    table = ItemTable()
+    table.items["accounts/balances/ana"] = {"balance": Decimal("0.10"), "big": 10**30, "currency": "EUR"}
+    response, _ = ask(table, item_event("accounts", "balances", "ana"))
+    assert response["statusCode"] == 200
+    assert response["body"] == '{"balance":0.10,"big":1000000000000000000000000000000,"currency":"EUR"}'
+
+
+def test_items_that_a_workload_does_not_let_be_read_are_not() -> None:
+    table = ItemTable()
+    table.items["orders/secrets/x"] = table.items["accounts/secrets/x"] = {"a": 1}
+    for event in (
+        item_event("orders", "secrets", "x"),
+        item_event("accounts", "secrets", "x"),
+        item_event("accounts", "balances", "nobody"),
+        item_event("accounts", "balances", "é" * 1000),
+    ):
+        assert ask(table, event)[0]["statusCode"] == 404
+
+
+class SickTable(ModelTable):
+    def get(self, message_id: str) -> Record | None:
+        raise Unavailable("throttled")
+
+
+def test_a_sick_table_is_a_503_that_says_when_to_come_back() -> None:
+    response, problem = ask(SickTable(), get("orders", "m-1"))
+    assert (response["statusCode"], response["headers"]["retry-after"]) == (503, "1")
+    assert problem["resend"] == "safe"
+
+
+def test_the_model_clock_only_moves_when_told() -> None:
+    clock = ManualClock(1)
+    clock.advance(0.5)
+    assert clock() == 501

@@ -1,0 +1,348 @@
+"""Each workload as the pure function that it is, and on SQLite through the real functions."""
+
+from __future__ import annotations
+
+import json
+import random
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from decoupled.core.effects import encode
+from decoupled.core.identifiers import derived_id
+from decoupled.core.outcomes import Record
+from decoupled.core.validation import faults
+from decoupled.core.workload import Message, Workload
+from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.table import SqliteTable
+from decoupled.pipeline import processor, receiver, settlement, status
+from decoupled.pipeline.loading import load
+from decoupled.workloads import readings, registrations, transactions
+from tests.support.engines import ReceivingSqliteQueue
+from tests.support.model_engine import ManualClock
+
+NAMES = ("transactions", "registrations", "readings", "notifications")
+WORKLOADS = load(NAMES)
+
+
+class System:
+    """The functions on SQLite, in one thread."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.database = Database(":memory:")
+        self.queue = ReceivingSqliteQueue(self.database, self.clock)
+        self.table = SqliteTable(self.database)
+        self._keys = iter(range(1_000_000))
+
+    def post(self, workload: str, entries: Any) -> list[str]:
+        """The ids of the entries, all accepted."""
+        event = {
+            "pathParameters": {"workload": workload},
+            "headers": {"content-type": "application/json"},
+            "requestContext": {},
+            "body": json.dumps(entries),
+        }
+        response = receiver.receive(event, self.queue, WORKLOADS)
+        body = json.loads(response["body"])
+        assert response["statusCode"] == 202, body
+        assert not body.get("rejected"), body
+        return [entry["id"] for entry in body.get("accepted", [body])]
+
+    def process_all(self) -> None:
+        while deliveries := self.queue.receive(10, 30):
+            decided = [(each, processor.decide(each.message, WORKLOADS, 30)) for each in deliveries]
+            settlement.settle(decided, self.queue, self.table, settlement.Policy(3, self.clock))
+            self.queue.delete(deliveries)
+
+    def record(self, message_id: str) -> Record:
+        record = self.table.get(message_id)
+        assert record is not None
+        return record
+
+    def ended(self, workload: str, entry: Any) -> Record:
+        (message_id,) = self.post(workload, entry)
+        self.process_all()
+        return self.record(message_id)
+
+    def get(self, path: str) -> tuple[int, Any]:
+        names = dict(zip(("workload", "collection", "key"), path.strip("/").split("/"), strict=True))
+        response = status.read({"pathParameters": names}, self.table, WORKLOADS)
+        return response["statusCode"], json.loads(response["body"], parse_float=Decimal)
+
+
+@pytest.fixture
+def system() -> Iterator[System]:
+    running = System()
+    yield running
+    running.database.close()
+
+
+def pointers(entry: Any, workload: Workload) -> list[str]:
+    return [fault["pointer"] for fault in faults(entry, workload.schema)]
+
+
+# --- transactions ----------------------------------------------------------------
+
+
+def account(name: str, currency: str = "EUR", overdraft: str = "0") -> dict[str, str]:
+    return {"kind": "open", "account": name, "currency": currency, "overdraft": overdraft}
+
+
+def transfer(payer: str, payee: str, amount: str, currency: str = "EUR") -> dict[str, str]:
+    return {"kind": "transfer", "from_account": payer, "to_account": payee, "currency": currency, "amount": amount}
+
+
+def test_a_transfer_moves_money_and_books_both_legs(system: System) -> None:
+    system.post("transactions", [account("bank", overdraft="1000"), account("ana")])
+    system.process_all()
+    record = system.ended("transactions", transfer("bank", "ana", "79.80"))
+    assert record.status == "processed"
+    assert record.result is not None
+    assert record.result["amount"] == "79.80"
+    assert system.get("/transactions/balances/ana.EUR")[1]["balance"] == Decimal("79.80")
+    assert system.get("/transactions/balances/bank.EUR")[1]["available"] == Decimal("920.20")
+    _, entry = system.get(record.result["entry_url"])
+    assert entry["legs"] == [
+        {"account": "bank.EUR", "amount": Decimal("-79.8")},
+        {"account": "ana.EUR", "amount": Decimal("79.8")},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (transfer("ana", "bank", "0.01"), "insufficient funds in ana.EUR"),
+        (transfer("bank", "ana", "1000.01"), "insufficient funds in bank.EUR"),
+        (transfer("bank", "nobody", "1"), "there is no account nobody.EUR"),
+        (transfer("bank", "ana", "1", "USD"), "there is no account bank.USD"),
+        (account("ana", overdraft="5"), "account ana.EUR is open already"),
+    ],
+)
+def test_a_transaction_that_cannot_be_is_rejected_and_changes_nothing(
+    system: System, entry: dict[str, str], reason: str
+) -> None:
+    system.post("transactions", [account("bank", overdraft="1000"), account("ana")])
+    system.process_all()
+    before = system.database.execute("SELECT * FROM items ORDER BY key").fetchall()
+    record = system.ended("transactions", entry)
+    assert (record.status, record.reason) == ("rejected", reason)
+    assert system.database.execute("SELECT * FROM items ORDER BY key").fetchall() == before
+
+
+@pytest.mark.parametrize(
+    ("entry", "pointer"),
+    [
+        ({}, "#/kind"),
+        ({"kind": "close", "account": "ana"}, "#/kind"),
+        (account("ana b"), "#/account"),
+        (account("ana", "DOGE"), "#/currency"),
+        (account("ana", overdraft="1.234"), "#/overdraft"),
+        (transfer("a", "b", "0.001"), "#/amount"),
+        (transfer("a", "b", "0.1", "JPY"), "#/amount"),
+        (transfer("a", "b", "0.0001", "KWD"), "#/amount"),
+        (transfer("a", "b", "0.00"), "#/amount"),
+        (transfer("a", "b", "-1"), "#/amount"),
+        (transfer("a", "b", "1e3"), "#/amount"),
+        (transfer("a", "b", "1\n"), "#/amount"),
+        (transfer("a", "a", "1"), "#/to_account"),
+        (transfer("a", "b", "1") | {"amount": 0.1}, "#/amount"),
+        (transfer("a", "b", "1") | {"overdraft": "1"}, "#/overdraft"),
+    ],
+)
+def test_a_bad_transaction_is_refused_with_its_field(entry: dict[str, Any], pointer: str) -> None:
+    assert pointers(entry, transactions.WORKLOAD) == [pointer]
+
+
+def test_a_tagged_union_names_every_fault_of_the_kind_that_was_meant() -> None:
+    entry = {"kind": "transfer", "from_account": "a b", "amount": 1, "memo": ""}
+    expected = ["#/from_account", "#/to_account", "#/currency", "#/amount", "#/memo"]
+    assert pointers(entry, transactions.WORKLOAD) == expected
+
+
+def test_random_transfers_keep_every_currency_at_zero(system: System) -> None:
+    seed = random.randrange(10**9)
+    print(f"seed {seed}")  # noqa: T201
+    rng = random.Random(seed)
+    names = ["bank", "ana", "ben", "cem"]
+    opened = [account(name, currency, "500") for name in names for currency in ("EUR", "JPY", "KWD")]
+    system.post("transactions", opened)
+    digits = {"EUR": 2, "JPY": 0, "KWD": 3}
+    entries = []
+    for _ in range(400):
+        currency = rng.choice(list(digits))
+        amount = Decimal(rng.randint(1, 400_000)).scaleb(-digits[currency])
+        if amount > 400:
+            amount = (amount % 400 + 1).quantize(amount)
+        entries.append(transfer(*rng.sample(names, 2), str(amount), currency))
+    ids = system.post("transactions", entries)
+    system.process_all()
+    assert {system.record(each).status for each in ids} == {"processed", "rejected"}
+    totals: dict[str, Decimal] = defaultdict(Decimal)
+    for name in names:
+        for currency in digits:
+            _, item = system.get(f"/transactions/balances/{name}.{currency}")
+            totals[currency] += item["balance"]
+            assert item["available"] == item["balance"] + 500 >= 0
+    assert totals == {"EUR": 0, "JPY": 0, "KWD": 0}
+
+
+# --- registrations ------------------------------------------------------------------
+
+
+def person(email: str) -> dict[str, str]:
+    return {"email": email, "name": "Ana Ruiz"}
+
+
+def test_a_registration_sends_a_welcome_that_its_result_points_to(system: System) -> None:
+    (message_id,) = system.post("registrations", person("Ana@Example.com"))
+    record = None
+    while deliveries := system.queue.receive(1, 30):
+        decision = processor.decide(deliveries[0].message, WORKLOADS, 30)
+        if deliveries[0].message.workload == "notifications":
+            break
+        settlement.settle([(deliveries[0], decision)], system.queue, system.table, settlement.Policy(3, system.clock))
+        system.queue.delete(deliveries)
+    record = system.record(message_id)
+    assert record.result is not None
+    welcome = deliveries[0].message
+    assert record.result["welcome_url"] == f"/notifications/{welcome.id}"
+    assert json.loads(welcome.body)["to"] == [{"kind": "email", "address": "Ana@Example.com"}]
+
+
+@pytest.mark.parametrize(
+    "again",
+    ["ana.josé@example.com", "ANA.JOSÉ@EXAMPLE.COM", "Ana.José@Example.com", "ana.jose\u0301@example.com"],
+)
+def test_another_spelling_of_a_registered_address_is_rejected(system: System, again: str) -> None:
+    assert system.ended("registrations", person("ana.josé@example.com")).status == "processed"
+    record = system.ended("registrations", person(again))
+    assert (record.status, record.reason) == ("rejected", "this address is registered already")
+
+
+@pytest.mark.parametrize("other", ["anajosé@example.com", "ana.jose@example.com", "ana.josé+shop@example.com"])
+def test_another_address_is_another_account(system: System, other: str) -> None:
+    assert system.ended("registrations", person("ana.josé@example.com")).status == "processed"
+    assert system.ended("registrations", person(other)).status == "processed"
+
+
+def test_whether_an_address_exists_cannot_be_read(system: System) -> None:
+    system.ended("registrations", person("ana@example.com"))
+    digest = derived_id("address", "ana@example.com")
+    assert system.table.item(f"registrations/addresses/{digest}") is not None
+    assert system.get(f"/registrations/addresses/{digest}")[0] == 404
+    assert WORKLOADS["registrations"].natural_key is None
+
+
+@given(st.text(max_size=40))
+def test_same_address_forgets_case_and_composition_and_is_stable(text: str) -> None:
+    same = registrations.same_address(text)
+    assert registrations.same_address(same) == same
+    for form in ("NFC", "NFD"):
+        assert registrations.same_address(unicodedata.normalize(form, text)) == same
+
+
+@pytest.mark.parametrize(
+    "email",
+    ["", "ana", "ana@example", "@example.com", "ana@", "a b@example.com", "a@b@example.com", "ana@example.com\n",
+     "<ana@example.com>", "ana@example..com", ".ana@example.com", "ana,ben@example.com", "a\x00b@example.com"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused(email: str) -> None:
+    assert pointers(person(email), registrations.WORKLOAD) == ["#/email"]
+
+
+@given(st.from_regex(registrations.EMAIL).filter(lambda text: len(text) <= 254), st.text(max_size=100))
+def test_whatever_registrations_accepts_notifications_takes(email: str, name: str) -> None:
+    entry = {"email": email, "name": name}
+    if pointers(entry, registrations.WORKLOAD):
+        return
+    registration = msgspec.convert(entry, registrations.Registration)
+    message = Message("0123abcd", "registrations", "", "anonymous", 0)
+    encode(registrations.process(registration, message), message, WORKLOADS)
+
+
+# --- readings -----------------------------------------------------------------------
+
+
+def reading(at: str, value: Any, device: str = "pump-7") -> dict[str, Any]:
+    return {"device": device, "at": at, "value": value}
+
+
+def test_hundreds_of_readings_in_one_request_are_rolled_up_exactly(system: System) -> None:
+    batch = [reading(f"2026-11-23T10:{i // 60:02}:{i % 60:02}Z", f"{i}.{i % 1000:03}") for i in range(700)]
+    system.post("readings", batch)
+    system.post("readings", batch[::-1])  # the whole batch again, backwards
+    system.process_all()
+    values = [Decimal(each["value"]) for each in batch]
+    expected = {"count": 700, "sum": sum(values), "min": min(values), "max": max(values)}
+    assert system.get("/readings/hourly/pump-7.2026-11-23T10") == (200, expected)
+
+
+def test_a_reading_is_the_same_one_in_every_time_zone_and_only_the_first_counts(system: System) -> None:
+    (first,) = system.post("readings", reading("2026-11-23T10:59:59.5Z", "1.5"))
+    assert system.post("readings", reading("2026-11-23T11:59:59.5+01:00", "1.5")) == [first]
+    assert system.post("readings", reading("2026-11-23T05:29:59.500-05:30", 99)) == [first]
+    system.process_all()
+    expected = {"count": 1, "sum": Decimal("1.5"), "min": Decimal("1.5"), "max": Decimal("1.5")}
+    assert system.get("/readings/hourly/pump-7.2026-11-23T10") == (200, expected)
+
+
+def test_numbers_are_exact_as_json_numbers_and_as_text(system: System) -> None:
+    values = [0.1, 0.2, "0.3", -999_999_999_999.999999, "1e3", "999999999999.999999"]
+    system.post("readings", [reading(f"2026-11-23T10:00:0{i}Z", value) for i, value in enumerate(values)])
+    system.process_all()
+    _, hour = system.get("/readings/hourly/pump-7.2026-11-23T10")
+    # Python's own float cannot spell the fourth value: what json.dumps sent is what counts.
+    sent = [Decimal(json.dumps(value).strip('"')) for value in values]
+    assert (hour["sum"], hour["min"], hour["max"]) == (sum(sent), min(sent), max(sent))
+
+
+@pytest.mark.parametrize(
+    ("entry", "pointer"),
+    [
+        (reading("2026-11-23T10:00:00", "1"), "#/at"),  # whose clock?
+        (reading("1970-01-01T00:00:00Z", "1"), "#/at"),
+        (reading("0001-01-01T00:00:00+14:00", "1"), "#/at"),
+        (reading("2026-11-23T10:00:00Z", "NaN"), "#/value"),
+        (reading("2026-11-23T10:00:00Z", "-Infinity"), "#/value"),
+        (reading("2026-11-23T10:00:00Z", "1e13"), "#/value"),
+        (reading("2026-11-23T10:00:00Z", "1E+999999"), "#/value"),
+        (reading("2026-11-23T10:00:00Z", "0E+999999"), "#/value"),
+        (reading("2026-11-23T10:00:00Z", "1e-7"), "#/value"),
+        (reading("2026-11-23T10:00:00Z", "0.0000001"), "#/value"),
+        (reading("2026-11-23T10:00:00Z", True), "#/value"),
+        (reading("2026-11-23T10:00:00Z", "1", "pump/7"), "#/device"),
+    ],
+)
+def test_a_bad_reading_is_refused_with_its_field(entry: dict[str, Any], pointer: str) -> None:
+    assert pointers(entry, readings.WORKLOAD) == [pointer]
+
+
+# --- selecting them ----------------------------------------------------------------
+
+
+def test_a_workload_is_not_served_without_the_one_it_emits_to() -> None:
+    with pytest.raises(ValueError, match="'registrations' emits to 'notifications': name that one too"):
+        load(["registrations"])
+
+
+def test_only_the_workloads_named_are_imported() -> None:
+    import subprocess
+    import sys
+
+    script = (
+        "import sys; from decoupled.pipeline.loading import load; load(['orders', 'readings']); print(*sys.modules)"
+    )
+    modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert {name for name in modules if name.startswith("decoupled.workloads.")} == {
+        "decoupled.workloads.orders",
+        "decoupled.workloads.readings",
+    }
+    assert "standardwebhooks" not in modules
