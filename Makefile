@@ -33,8 +33,8 @@ check: install
 soak: install ## the random tests for longer: HISTORIES of the simulation, and what is marked soak
 	DECOUPLED_HISTORIES=$(or $(HISTORIES),200000) $(BIN)/pytest -m '' tests/simulation/test_simulation.py $(ARGS)
 
-bench: install
-	$(BIN)/python -m benchmarks.bench $(ARGS)
+bench: install ## BASE=commit: beside that commit, in one run
+	$(BIN)/python -m $(if $(BASE),benchmarks.compare $(BASE),benchmarks.bench) $(ARGS)
 
 bench-lambda: install ## what the Lambda functions cost, beside the usual way
 	$(BIN)/python -m benchmarks.lambda_bench

@@ -112,12 +112,12 @@ def _steady(measured: Measured, directory: Path, arguments: argparse.Namespace) 
                 measured.yardstick[connections].append(wrk(yardstick, connections, arguments.round_s))
                 measured.accepted[connections].append(wrk(server.url, connections, arguments.round_s))
                 measured.ceiling[connections].append(wrk(ceiling, connections, arguments.round_s))
-                _wait_until_empty(data)
+                wait_until_empty(data)
         _say(f"{arguments.minute_s} s of orders, end to end")
         since_ms = time.time_ns() // 1_000_000
         measured.minute = wrk(server.url, 64, arguments.minute_s)
-        measured.minute_processed_per_s = _processed_per_s(data, since_ms)
-        _wait_until_empty(data)
+        measured.minute_processed_per_s = processed_per_s(data, since_ms)
+        wait_until_empty(data)
         measured.peak_rss_mb = max(measured.peak_rss_mb, _peak_rss_mb(server))
 
 
@@ -136,7 +136,7 @@ def _backlogs(measured: Measured, directory: Path, arguments: argparse.Namespace
             with serving(data, "--log-level", "WARNING") as server:
                 since_ms = time.time_ns() // 1_000_000
                 load = wrk(server.url, 64, arguments.seconds)
-                measured.backlog.setdefault(waiting, []).append((load.per_s, _processed_per_s(data, since_ms)))
+                measured.backlog.setdefault(waiting, []).append((load.per_s, processed_per_s(data, since_ms)))
                 measured.peak_rss_mb = max(measured.peak_rss_mb, _peak_rss_mb(server))
             shutil.rmtree(data)
 
@@ -201,13 +201,13 @@ def _ask(data: Path, sql: str, *parameters: int) -> int:
     return answer
 
 
-def _processed_per_s(data: Path, since_ms: int) -> float:
+def processed_per_s(data: Path, since_ms: int) -> float:
     now_ms = time.time_ns() // 1_000_000
     sql = "SELECT count(*) FROM messages WHERE status = 'processed' AND finished_at BETWEEN ? AND ?"
     return _ask(data, sql, since_ms, now_ms) * 1000 / (now_ms - since_ms)
 
 
-def _wait_until_empty(data: Path) -> None:
+def wait_until_empty(data: Path) -> None:
     deadline = time.monotonic() + EMPTY_WITHIN_S
     while _ask(data, "SELECT EXISTS (SELECT 1 FROM messages WHERE status = 'queued')"):
         if time.monotonic() > deadline:

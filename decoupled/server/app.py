@@ -22,6 +22,7 @@ from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.settlement import Policy
 from decoupled.server.group_commit import Writer
+from decoupled.server.health import Look, summary
 from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.listener import HttpServer, bind
 from decoupled.server.options import Options
@@ -67,10 +68,11 @@ async def _serve(
     poller = Poller(writer, queue, table, Policy(options.max_attempts), options, workloads)
     writer.taker = poller
 
+    looks: list[Look] = [writer.trouble]
+
     def health() -> Mapping[str, Any]:
         return {
-            "status": "ok" if writer.failure is None else "unavailable",
-            "detail": writer.failure,
+            **summary(looks),
             "workloads": list(workloads),
             "workers": len(poller.workers),
             "breakers": poller.breakers.states(),

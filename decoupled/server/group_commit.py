@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 from decoupled.core.outcomes import Delivery, NotSent
 from decoupled.core.workload import Message
 from decoupled.engines.protocols import Feed, StoreUnavailable, Transactions
+from decoupled.server.health import Trouble
 
 T = TypeVar("T")
 Sent = Callable[[NotSent | None], None]
@@ -108,6 +109,10 @@ class Writer:
             self._credit = max(0.0, self._credit - taken)
             return taken
         return min(wanted, BUSY_SPARE) if self.loop.time() - self._last_send < BUSY_S else wanted
+
+    def trouble(self) -> Trouble | None:
+        """Why requests are refused; None while they are written."""
+        return None if self.failure is None else Trouble(self.failure, refuses=True)
 
     def _cancel(self) -> None:
         if self._soon is not None:

@@ -227,9 +227,9 @@ class Server:
 
 
 @contextmanager
-def serving(data: Path, *options: str) -> Iterator[Server]:
+def serving(data: Path, *options: str, program: Sequence[str] = (str(DECOUPLED),)) -> Iterator[Server]:
     """A server that listens. It is stopped as an operator stops it, and must then end by itself."""
-    server = Server(data, *options)
+    server = Server(data, *options, program=program)
     try:
         server.start()
         yield server

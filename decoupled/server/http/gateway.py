@@ -56,7 +56,7 @@ class Gateway:
         route, path_parameters = routes.route(request.method, path)
         if route == "GET /health":
             health = self.health()
-            return answer(200 if health["status"] == "ok" else 503, health)
+            return answer(503 if health["status"] == "unavailable" else 200, health)
         now_ms = self.clock_ms()
         event = to_event(request, route, path, query, path_parameters, now_ms)
         if route != "POST /{workload}":
