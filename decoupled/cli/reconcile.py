@@ -14,8 +14,8 @@ from typing import Any
 import aiohttp
 
 from decoupled.cli.load import Accepted, Plan, Sent, address, ask, order
+from decoupled.core.status import ENDED
 
-FINAL = ("processed", "rejected", "dead")
 ENOUGH_QUEUED = 200  # unfinished answers in a row: messages are taken in turn, so the rest need not be asked yet
 PAUSE_S = 0.5
 
@@ -89,7 +89,7 @@ async def _ask_all(
         nonlocal unfinished_in_a_row
         for accepted in asked:
             status, record, _ = await ask(plan, client, "GET", f"/orders/{accepted.id}")
-            if status == 200 and record["status"] in FINAL:
+            if status == 200 and record["status"] in ENDED:
                 unfinished_in_a_row = 0
                 _settle(plan, accepted, record, account)
                 on_progress(sum(account.statuses.values()))

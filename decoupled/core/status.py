@@ -46,3 +46,6 @@ OPEN = sources("process")
 
 FINAL: tuple[Status, ...] = tuple(status for status in STATUSES if status not in OPEN)
 """What no delivery changes any more: applying the message again must do nothing."""
+
+ENDED: tuple[Status, ...] = tuple(status for status in STATUSES if status != TRANSITIONS["accept"].target)
+"""What a client need not ask for again: nothing changes any more without a person."""

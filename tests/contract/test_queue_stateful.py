@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,33 @@ class Engine(RuleBasedStateMachine):
             known.in_flight = True
         self.handed_out += deliveries
         return multiple(*deliveries)
+
+    @rule(target=deliveries, workload=st.sampled_from(WORKLOADS), known=st.none() | sent, timeout_s=timeouts_s)
+    def send_claimed(self, workload: str, known: Message | None, timeout_s: float) -> Any:
+        """A new message goes out at once; one that was accepted before stays as it is."""
+        fresh = self.new(workload)
+        again = [] if known is None or known.id not in self.model.messages else [known]
+        (delivery,) = self.queue.send_claimed([*again, fresh], timeout_s)
+        assert (delivery.message, delivery.receive_count) == (fresh, 1)
+        visible_at = self.model.now + int(timeout_s * 1000)
+        self.model.messages[fresh.id] = Known(fresh, visible_at, receive_count=1, in_flight=True)
+        self.handed_out.append(delivery)
+        return delivery
+
+    @rule(limit=st.integers(1, 3))
+    def look(self, limit: int) -> None:
+        """What is ready, the longest-waiting first, and how much is not finished."""
+        unfinished = [known for known in self.model.messages.values() if known.status == "queued"]
+        counted = Counter(known.message.workload for known in unfinished)
+        assert self.queue.queued(limit) == {workload: min(count, limit) for workload, count in counted.items()}
+        since: dict[str, int] = {}
+        for known in unfinished:
+            if known.is_visible(self.model.now):
+                workload = known.message.workload
+                since[workload] = min(known.visible_at, since.get(workload, known.visible_at))
+        ready = self.queue.ready()
+        assert sorted(ready) == sorted(since)
+        assert [since[workload] for workload in ready] == sorted(since.values())
 
     @rule(target=deliveries, delivery=deliveries)
     def deliver_again(self, delivery: Delivery) -> Any:

@@ -3,6 +3,7 @@ is written to be read, not to be fast. As on SQS and DynamoDB, what a record emi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -34,6 +35,7 @@ class _Row:
     message: Message
     visible_at: int
     receive_count: int = 0
+    in_flight: bool = False
 
 
 class ModelQueue:
@@ -73,6 +75,61 @@ class ModelQueue:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+class ModelFeed(ModelQueue):
+    """Implements Feed: one row a message id."""
+
+    def __init__(self, clock_ms: Callable[[], int]) -> None:
+        super().__init__(clock_ms)
+        self.accepted: set[str] = set()
+
+    def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
+        for message in messages:
+            if message.id not in self.accepted:
+                self.accepted.add(message.id)
+                super().send([message])
+        return [None] * len(messages)
+
+    def ready(self) -> list[str]:
+        visible = sorted(self._visible(), key=lambda row: row.visible_at)
+        return list(dict.fromkeys(row.message.workload for row in visible))
+
+    def queued(self, limit: int) -> dict[str, int]:
+        counted = Counter(row.message.workload for row in self.rows)
+        return {workload: min(count, limit) for workload, count in counted.items()}
+
+    def claim(self, workload: str, maximum: int, visibility_timeout_s: float) -> list[Delivery]:
+        waiting = [row for row in self._visible() if row.message.workload == workload]
+        claimed = sorted(waiting, key=lambda row: row.visible_at)[:maximum]
+        return [self._hand_out(row, visibility_timeout_s) for row in claimed]
+
+    def send_claimed(self, messages: Sequence[Message], visibility_timeout_s: float) -> list[Delivery]:
+        before = len(self.rows)
+        self.send(messages)
+        return [self._hand_out(row, visibility_timeout_s) for row in self.rows[before:]]
+
+    def retry_later(self, delays: Sequence[tuple[Delivery, float]]) -> None:
+        super().retry_later(delays)
+        given_back = {delivery.receipt for delivery, _ in delays}
+        for row in self.rows:
+            if f"{row.seq}.{row.receive_count}" in given_back:
+                row.in_flight = False
+
+    def release_in_flight(self) -> int:
+        in_flight = [row for row in self.rows if row.in_flight]
+        for row in in_flight:
+            row.visible_at, row.in_flight = self.clock_ms(), False
+        return len(in_flight)
+
+    def _visible(self) -> list[_Row]:
+        return [row for row in self.rows if row.visible_at <= self.clock_ms()]
+
+    def _hand_out(self, row: _Row, visibility_timeout_s: float) -> Delivery:
+        row.visible_at = self.clock_ms() + int(visibility_timeout_s * 1000)
+        row.receive_count += 1
+        row.in_flight = True
+        return Delivery(row.message, f"{row.seq}.{row.receive_count}", row.receive_count)
 
 
 class ModelTable:

@@ -116,7 +116,7 @@ class AwsDeadLetters:
             item = self._read(message_id)
             if item is not None and "dead" in item:
                 continue
-            if item is not None and (item["status"]["S"] != "queued" or copies[0].told):
+            if item is not None and (item["status"] != records.after("accept") or copies[0].told):
                 self._stale.add(message_id)  # finished meanwhile, or redriven by a tool that did not come to its end
             else:
                 found.append(copies[0])
@@ -168,8 +168,13 @@ class AwsDeadLetters:
         if body is None:
             return Outcome(None, "its body was too large for its record, and SQS has deleted it")
         seen = {":seen": item["dead_at"]}
+        # Not that it is dead: one that was redriven half is queued, and still in the index.
         began = self._change(
-            letter.id, "SET #status = :queued, attempts = :none", "dead_at = :seen", {**seen, **_ANEW}, "status"
+            letter.id,
+            "SET #status = :queued, attempts = :none",
+            "dead_at = :seen",
+            {**seen, **_NO_ATTEMPTS, ":queued": records.after("redrive")},
+            "status",
         )
         if not began:
             return Outcome(None, "it changed at this moment")
@@ -185,7 +190,8 @@ class AwsDeadLetters:
         copies = self._dead_letter_queue.copies.get(letter.id)
         if not copies:
             return Outcome(None, "SQS's dead-letter queue does not have it any more")
-        self._change(letter.id, "SET attempts = :none", "#status = :queued", _ANEW, "status")
+        queued = {":queued": records.after("accept")}
+        self._change(letter.id, "SET attempts = :none", "#status = :queued", {**queued, **_NO_ATTEMPTS}, "status")
         if (outcome := self._send(copies[0].message)) is not None:
             return outcome
         self._dead_letter_queue.delete(letter.id)
@@ -201,13 +207,14 @@ class AwsDeadLetters:
 
     def _restore_one(self, letter: DeadLetter) -> Outcome:
         item = records.dead(letters.record(letter))
+        purged, values = records.may("restore")
         try:
             self._dynamodb.put_item(
                 TableName=self._table,
                 Item=item,
-                ConditionExpression="attribute_not_exists(pk) OR (#status = :rejected AND reason = :purged)",
+                ConditionExpression=f"attribute_not_exists(pk) OR ({purged} AND reason = :purged)",
                 ExpressionAttributeNames={"#status": "status"},
-                ExpressionAttributeValues={":rejected": {"S": "rejected"}, ":purged": {"S": PURGED}},
+                ExpressionAttributeValues={**values, ":purged": {"S": PURGED}},
             )
         except AwsError as error:
             if code(error) != "ConditionalCheckFailedException":
@@ -231,12 +238,12 @@ class AwsDeadLetters:
             f" REMOVE {_names(removed)}",
             "attribute_exists(dead)" if letter.recorded else "attribute_not_exists(pk) OR #status = :queued",
             {
-                ":rejected": {"S": "rejected"},
+                ":rejected": records.after("purge"),
                 ":purged": {"S": PURGED},
                 ":now": encode_time(self._clock_ms()),
                 ":workload": encode(letter.workload),
                 ":accepted_at": encode_time(letter.accepted_at),
-                **({} if letter.recorded else {":queued": {"S": "queued"}}),
+                **({} if letter.recorded else {":queued": records.after("accept")}),
             },
             "status",
             *removed,
@@ -287,7 +294,7 @@ class AwsDeadLetters:
         self._dead_letter_queue.release()
 
 
-_ANEW: Mapping[str, Attribute] = {":queued": {"S": "queued"}, ":none": {"N": "0"}}
+_NO_ATTEMPTS: Mapping[str, Attribute] = {":none": {"N": "0"}}
 
 
 def _names(attributes: Sequence[str]) -> str:

@@ -19,8 +19,9 @@ import msgspec
 
 from decoupled.core import limits
 from decoupled.core.outcomes import Commit, Record, Reject, Stored
+from decoupled.core.status import TRANSITIONS, Change, sources
 from decoupled.core.workload import Message
-from decoupled.engines.aws.attributes import Attributes, decode, decode_time, encode, encode_time
+from decoupled.engines.aws.attributes import Attribute, Attributes, decode, decode_time, encode, encode_time
 
 DEAD_INDEX = "dead"
 """The index that lists dead records by age. Only they have its keys, so that it holds nothing else and costs nothing in
@@ -31,9 +32,21 @@ DEAD_KEY = {"S": "dead"}
 _result = msgspec.json.Decoder(Any, float_hook=Decimal)
 
 
+def may(change: Change) -> tuple[str, Attributes]:
+    """The condition that a record has a status from which this change may start (see core/status.py), with the values
+    that it needs. `#status` is for the caller to name."""
+    values: Attributes = {f":may_{status}": {"S": status} for status in sources(change)}
+    return f"#status IN ({', '.join(values)})", values
+
+
+def after(change: Change) -> Attribute:
+    """The status that a record has after this change."""
+    return {"S": TRANSITIONS[change].target}
+
+
 def final(message: Message, decision: Commit | Reject, now_ms: int, expires_at_s: int | None) -> Attributes:
     """The record of a message that is processed or rejected."""
-    attributes = opening(message, "processed" if isinstance(decision, Commit) else "rejected")
+    attributes = opening(message, "process" if isinstance(decision, Commit) else "reject")
     attributes["finished_at"] = encode_time(now_ms)
     if isinstance(decision, Reject):
         attributes["reason"] = encode(decision.reason)
@@ -51,7 +64,7 @@ def dead(record: Record) -> Attributes:
     attributes: Attributes = {
         "pk": {"S": record.id},
         "workload": {"S": record.workload},
-        "status": {"S": "dead"},
+        "status": after("bury"),
         "accepted_at": encode_time(record.accepted_at),
         "attempts": {"N": str(record.attempts)},
         "dead": DEAD_KEY,
@@ -121,12 +134,12 @@ def emits(attributes: Attributes) -> Sequence[Message]:
     ]
 
 
-def opening(message: Message, status: str) -> Attributes:
-    """What every record of a message begins with."""
+def opening(message: Message, change: Change) -> Attributes:
+    """What every record of a message begins with, after this change."""
     attributes: Attributes = {
         "pk": {"S": message.id},
         "workload": {"S": message.workload},
-        "status": {"S": status},
+        "status": after(change),
         "accepted_at": encode_time(message.accepted_at),
     }
     if message.caller:

@@ -20,7 +20,7 @@ from typing import Any
 from decoupled.core import limits
 from decoupled.core.identifiers import is_id
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotStored, Record, Reject, Stored
-from decoupled.core.status import FINAL, OPEN
+from decoupled.core.status import FINAL
 from decoupled.core.workload import Message, Unavailable, Write
 from decoupled.engines.aws import records, writes
 from decoupled.engines.aws.attributes import Attribute, Attributes, decode_item, encode, encode_time
@@ -29,7 +29,7 @@ from decoupled.engines.aws.client import AwsError, client, code, detail
 # Cancellation reasons that are the message's fault, and would be the same for ever.
 _REFUSALS = ("ValidationError", "ItemCollectionSizeLimitExceeded")
 _NONE: Mapping[str, Attribute] = {}
-_OPEN: Mapping[str, Attribute] = {f":is_{status}": {"S": status} for status in OPEN}  # what may still change
+_OPEN, _OPEN_VALUES = records.may("process")
 
 
 class DynamoTable:
@@ -149,7 +149,7 @@ class DynamoTable:
 
     def _change_attempts(self, message: Message, by: int, once: Attributes, anew: Attributes) -> Record:
         """Add to the attempts of an open record, which begins here if need be; set attributes once or anew."""
-        first = records.opening(message, "queued") | once
+        first = records.opening(message, "accept") | once
         key = {"pk": first.pop("pk")}
         sets = [f"#{name} = if_not_exists(#{name}, :{name})" for name in first]
         sets += [f"#{name} = :{name}" for name in anew]
@@ -207,10 +207,10 @@ class DynamoTable:
         """The condition that there is no final record, with further names and values for the request's expressions."""
         return {
             "TableName": self._table,
-            "ConditionExpression": f"attribute_not_exists(#pk) OR #status IN ({', '.join(_OPEN)})",
+            "ConditionExpression": f"attribute_not_exists(#pk) OR {_OPEN}",
             "ExpressionAttributeNames": {f"#{name}": name for name in ("pk", "status", *names)},
             "ExpressionAttributeValues": {
-                **_OPEN,
+                **_OPEN_VALUES,
                 **{f":{name}": value for name, value in values.items()},
             },
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",

@@ -1,0 +1,166 @@
+"""What the server asks of an engine that hands messages out (Feed), and of its transactions: on each engine that has
+them, and on the model. A new engine joins by a line in `new_feed`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from decoupled.core.outcomes import Reject
+from decoupled.core.workload import Message
+from decoupled.engines.protocols import Feed, StoreUnavailable
+from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.messages import SqliteQueue
+from decoupled.engines.sqlite.table import SqliteTable
+from tests.support.contract import message
+from tests.support.model_engine import ManualClock, ModelFeed
+
+Clocked: TypeAlias = tuple[Feed, ManualClock]
+
+
+@pytest.fixture(params=["embedded", "model"])
+def clocked(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Clocked]:
+    """An empty queue, and the clock that it goes by."""
+    clock = ManualClock()
+    if request.param == "model":
+        yield ModelFeed(clock), clock
+        return
+    database = Database(tmp_path / "decoupled.sqlite3")
+    yield SqliteQueue(database, clock), clock
+    database.close()
+
+
+def send(clocked: Clocked, *workloads: str) -> list[Message]:
+    """One message after the other, a second apart."""
+    feed, clock = clocked
+    sent = []
+    for workload in workloads:
+        sent.append(message(workload=workload))
+        assert feed.send(sent[-1:]) == [None]
+        clock.advance(1)
+    return sent
+
+
+def test_the_workload_that_waits_longest_is_ready_first(clocked: Clocked) -> None:
+    send(clocked, "readings", "orders", "readings")
+    assert clocked[0].ready() == ["readings", "orders"]
+
+
+def test_a_claim_hands_out_one_workload_the_longest_waiting_first(clocked: Clocked) -> None:
+    first, _, second, third = send(clocked, "orders", "readings", "orders", "orders")
+    feed, _ = clocked
+    assert [delivery.message for delivery in feed.claim("orders", 2, 30)] == [first, second]
+    assert [delivery.message for delivery in feed.claim("orders", 2, 30)] == [third]
+    assert feed.claim("orders", 2, 30) == []
+    assert feed.ready() == ["readings"]
+
+
+def test_what_was_claimed_is_visible_again_after_its_timeout_and_counted(clocked: Clocked) -> None:
+    send(clocked, "orders")
+    feed, clock = clocked
+    feed.claim("orders", 1, 30)
+    clock.advance(29.999)
+    assert feed.claim("orders", 1, 30) == []
+    clock.advance(0.001)
+    (delivery,) = feed.claim("orders", 1, 30)
+    assert delivery.receive_count == 2
+
+
+def test_messages_may_be_sent_and_claimed_in_one_step(clocked: Clocked) -> None:
+    feed, clock = clocked
+    (before,) = send(clocked, "orders")
+    fresh = message()
+    (delivery,) = feed.send_claimed([before, fresh], 30)
+    assert (delivery.message, delivery.receive_count) == (fresh, 1)
+    feed.retry_later([(delivery, 0)])
+    clock.advance(1)
+    assert {again.message for again in feed.claim("orders", 10, 30)} == {before, fresh}
+
+
+def test_the_messages_of_a_server_that_died_are_visible_at_once_and_what_waits_goes_on_waiting(
+    clocked: Clocked,
+) -> None:
+    died, waits = send(clocked, "orders", "orders")
+    feed, clock = clocked
+    _, delivery = feed.claim("orders", 2, 300)
+    feed.retry_later([(delivery, 60)])
+    assert feed.release_in_flight() == 1
+    (again,) = feed.claim("orders", 2, 30)
+    assert (again.message, again.receive_count) == (died, 2)
+    clock.advance(60)
+    assert waits in [delivery.message for delivery in feed.claim("orders", 2, 30)]
+
+
+def test_what_is_not_finished_is_counted_by_workload_no_further_than_asked(clocked: Clocked) -> None:
+    send(clocked, "orders", "orders", "orders", "readings")
+    feed, _ = clocked
+    feed.claim("orders", 1, 30)
+    assert feed.queued(2) == {"orders": 2, "readings": 1}
+    assert feed.queued(100) == {"orders": 3, "readings": 1}
+
+
+# --- transactions -------------------------------------------------------------
+
+
+@pytest.fixture
+def open_database(tmp_path: Path) -> Iterator[Callable[[], Database]]:
+    """Connections to one file."""
+    opened = []
+
+    def connect() -> Database:
+        opened.append(Database(tmp_path / "decoupled.sqlite3"))
+        return opened[-1]
+
+    yield connect
+    for database in opened:
+        database.close()
+
+
+def test_nothing_of_a_transaction_that_was_rolled_back_is_there(open_database: Callable[[], Database]) -> None:
+    database = open_database()
+    database.begin()
+    assert database.in_transaction
+    SqliteQueue(database).send([message()])
+    database.roll_back()
+    assert not database.in_transaction
+    database.roll_back()  # nothing to undo: as the protocol says, it never raises
+    assert SqliteQueue(database).ready() == []
+
+
+def test_others_see_a_transaction_once_it_is_committed(open_database: Callable[[], Database]) -> None:
+    database, other = open_database(), open_database()
+    database.begin()
+    SqliteQueue(database).send([message()])
+    assert SqliteQueue(other).ready() == []
+    database.commit()
+    assert SqliteQueue(other).ready() == ["orders"]
+
+
+def test_a_part_that_raises_is_undone_alone(open_database: Callable[[], Database]) -> None:
+    database = open_database()
+    queue, table = SqliteQueue(database), SqliteTable(database)
+    stays, goes = message(), message()
+    database.begin()
+    queue.send([stays])
+    with contextlib.suppress(ZeroDivisionError), database.savepoint():
+        table.commit([(goes, Reject("no"))], 0)
+        _ = 1 / 0
+    database.commit()
+    assert table.get(goes.id) is None
+    assert table.get(stays.id) is not None
+
+
+def test_a_second_writer_is_told_that_the_store_is_busy(open_database: Callable[[], Database]) -> None:
+    database, other = open_database(), open_database()
+    other.execute("PRAGMA busy_timeout = 0")
+    database.begin()
+    with pytest.raises(StoreUnavailable, match="locked") as refused:
+        other.begin()
+    assert not refused.value.unknown
+    database.roll_back()
+    other.begin()
+    other.roll_back()
