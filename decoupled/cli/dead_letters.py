@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from decoupled.cli.target import DURATION, dead_letters_of, place
+from decoupled.cli.target import DURATION, dead_letters_of, target
 from decoupled.core import dead_letters as letters
 from decoupled.core import limits
 from decoupled.core.dead_letters import DeadLetter, Outcome, Wanted
@@ -68,7 +68,7 @@ def _wanted(filters: dict[str, Any]) -> Wanted:
 
 
 @dead.command("list")
-@place
+@target
 @_filters
 @click.option("--limit", default=50, type=click.IntRange(1), show_default=True, help="Rows of the table, oldest first.")
 @click.option("--json", "as_json", is_flag=True, help="All of them, one JSON object a line, without bodies.")
@@ -112,7 +112,7 @@ def _until(letter: DeadLetter) -> str:
 
 
 @dead.command()
-@place
+@target
 @click.argument("message_id")
 def show(data: Path, stack: str | None, message_id: str) -> None:
     """One dead letter whole, as JSON, with its body."""
@@ -127,7 +127,7 @@ def show(data: Path, stack: str | None, message_id: str) -> None:
 
 
 @dead.command()
-@place
+@target
 @_filters
 @click.argument("message_ids", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of them.")
@@ -154,7 +154,7 @@ def redrive(
 
 
 @dead.command()
-@place
+@target
 @_filters
 @click.argument("message_ids", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of them.")
@@ -249,7 +249,7 @@ def apply(
 
 
 @dead.command()
-@place
+@target
 @_filters
 @click.option("--output", "-o", default="-", type=click.File("wb", atomic=True), help="File; - is standard output.")
 def export(data: Path, stack: str | None, output: IO[bytes], **filters: Any) -> None:
@@ -263,7 +263,7 @@ def export(data: Path, stack: str | None, output: IO[bytes], **filters: Any) -> 
 
 
 @dead.command("import")
-@place
+@target
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def import_(data: Path, stack: str | None, file: Path) -> None:
     """Make dead letters of what was exported, here or elsewhere; redrive them then. Repeating it is harmless."""

@@ -12,14 +12,14 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from decoupled.cli.target import DURATION, place, stats_of
+from decoupled.cli.target import DURATION, stats_of, target
 from decoupled.core.overview import Overview, with_rates
 from decoupled.core.times import rfc3339
 from decoupled.engines.protocols import Stats
 
 
 @click.command()
-@place
+@target
 @click.option("--watch", is_flag=True, help="Again and again, until Ctrl-C.")
 @click.option("--every", type=DURATION, default="1s", show_default=True, help="Time between two looks, also for rates.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a look.")

@@ -37,7 +37,7 @@ class Duration(click.ParamType[float]):
 DURATION = Duration()
 
 
-def place(command: F) -> F:
+def target(command: F) -> F:
     """The options --data and --stack; what the system refuses, or does not answer, ends the command with status 1."""
 
     @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Data directory.  [default: .data]")

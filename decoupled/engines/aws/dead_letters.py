@@ -76,7 +76,7 @@ class AwsDeadLetters:
     # --- look
 
     def find(self, wanted: Wanted, bodies: bool = False) -> Iterator[DeadLetter]:
-        """As in the protocol: first those with a record, then what SQS moved."""
+        """First those with a record, then what SQS moved."""
         for letter in self._recorded(wanted):
             if letter in wanted:
                 whole = self.get(letter.id) if bodies else letter
@@ -128,18 +128,11 @@ class AwsDeadLetters:
             self._dead_letter_queue.look()
 
     def get(self, message_id: str) -> DeadLetter | None:
-        """As in the protocol."""
         item = self._read(message_id)
         if item is not None and "dead" in item:
             return letters.recorded(item, self._retention_ms)
-        return next(
-            (
-                letters.untold(copy, self._retention_ms, True)
-                for copy in self._unrecorded()
-                if copy.message.id == message_id
-            ),
-            None,
-        )
+        copies = (copy for copy in self._unrecorded() if copy.message.id == message_id)
+        return next((letters.untold(copy, self._retention_ms, True) for copy in copies), None)
 
     def _read(self, message_id: str) -> Attributes | None:
         with unavailable():
@@ -150,7 +143,6 @@ class AwsDeadLetters:
     # --- act
 
     def redrive(self, chosen: Sequence[DeadLetter]) -> list[Outcome]:
-        """As in the protocol."""
         self._look()
         self._tidying = True
         return list(self._threads.map(self._redrive_one, chosen))
@@ -202,7 +194,6 @@ class AwsDeadLetters:
         return None if unsent is None else Outcome(None, f"it was not sent: {unsent.detail}")
 
     def restore(self, chosen: Sequence[DeadLetter]) -> list[Outcome]:
-        """As in the protocol."""
         return list(self._threads.map(self._restore_one, chosen))
 
     def _restore_one(self, letter: DeadLetter) -> Outcome:
@@ -224,7 +215,6 @@ class AwsDeadLetters:
         return Outcome("imported")
 
     def purge(self, chosen: Sequence[DeadLetter]) -> list[Outcome]:
-        """As in the protocol."""
         self._look()
         self._tidying = True
         return list(self._threads.map(self._purge_one, chosen))

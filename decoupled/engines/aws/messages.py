@@ -32,7 +32,7 @@ class SqsQueue:
         return cls(client("sqs"), environ["QUEUE_URL"], environ.get("DEAD_LETTER_QUEUE_URL", ""))
 
     def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
-        """As in the protocol: SendMessageBatch calls of ten messages and at most 1 MiB, several at a time."""
+        """SendMessageBatch calls of ten messages and at most 1 MiB, several at a time."""
         calls = list(batches([entry(message) for message in messages]))
         if len(calls) == 1:
             return self._send_batch(calls[0])
@@ -48,7 +48,7 @@ class SqsQueue:
         return [None if str(index) in sent else _not_sent(failed.get(str(index))) for index in range(len(entries))]
 
     def retry_later(self, delays: Sequence[tuple[Delivery, float]]) -> None:
-        """As in the protocol. Where it fails, nothing is lost: the message comes back when its visibility timeout is
+        """Where it fails, nothing is lost: the message comes back when its visibility timeout is
         over, as it would have without this call. So a failure is logged, and the batch's other messages go on."""
         entries = [
             {"ReceiptHandle": delivery.receipt, "VisibilityTimeout": visibility(delay)} for delivery, delay in delays

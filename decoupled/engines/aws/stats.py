@@ -39,7 +39,7 @@ class AwsStats:
         return cls(stack, dict(outputs(stack)))
 
     def look(self) -> Overview:
-        """As in the protocol. SQS counts what waits out a backoff as in flight: to SQS both are hidden."""
+        """SQS counts what waits out a backoff as in flight: to SQS both are hidden."""
         queue = self._depth("QueueUrl")
         dead_letter_queue = self._depth("DeadLetterQueueUrl")
         on_queue, recorded = sum(dead_letter_queue), self._recorded()

@@ -66,7 +66,7 @@ class DynamoTable:
     # --- commit
 
     def commit(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> list[Stored | NotStored]:
-        """As in the protocol: messages that touch the same items one after the other, all others at the same time."""
+        """Messages that touch the same items one after the other, all others at the same time."""
         outcomes: dict[int, Stored | NotStored] = {}
 
         def apply(lane: list[int]) -> None:
@@ -123,21 +123,21 @@ class DynamoTable:
     # --- attempts, dead records, reading
 
     def stored(self, message_id: str) -> Stored | None:
-        """As in the protocol, in one GetItem."""
+        """In one GetItem."""
         with _unavailable():
             item = self._read(message_id)
         return None if item is None or item["status"]["S"] not in FINAL else records.duplicate(item)
 
     def begin_attempt(self, message: Message) -> Record:
-        """As in the protocol, in one UpdateItem."""
+        """In one UpdateItem."""
         return self._change_attempts(message, 1, {}, {})
 
     def undo_attempt(self, message: Message) -> None:
-        """As in the protocol, in one UpdateItem."""
+        """In one UpdateItem."""
         self._change_attempts(message, -1, {}, {})
 
     def record_failure(self, message: Message, failure: Failure, now_ms: int, begun: bool = False) -> Record:
-        """As in the protocol, in one UpdateItem."""
+        """In one UpdateItem."""
         latest = {
             "last_failed_at": encode_time(now_ms),
             "error_type": encode(failure.error_type),
@@ -165,7 +165,7 @@ class DynamoTable:
         return records.record(answer["Attributes"] if final is None else final)
 
     def bury(self, delivery: Delivery, dead: Record) -> bool:
-        """As in the protocol: the record by one PutItem, then the copy on SQS's dead-letter queue. A crash in between
+        """The record by one PutItem, then the copy on SQS's dead-letter queue. A crash in between
         delivers the message again, and both are done again."""
         with _unavailable():
             _, final = self._unless_final(self._dynamodb.put_item, Item=records.dead(dead))
@@ -174,7 +174,7 @@ class DynamoTable:
         return final is None
 
     def get(self, message_id: str) -> Record | None:
-        """As in the protocol. The table does not know what the queue holds: None until something is recorded."""
+        """The table does not know what the queue holds: None until something is recorded."""
         if not is_id(message_id):
             return None  # an item's key, or no id at all
         with _unavailable():
@@ -182,7 +182,6 @@ class DynamoTable:
         return None if stored is None else records.record(stored)
 
     def item(self, key: str) -> Mapping[str, Any] | None:
-        """As in the protocol."""
         if "/" not in key or len(key.encode(errors="replace")) > limits.MAX_KEY_BYTES:
             return None  # a record's id, or no key at all
         with _unavailable():

@@ -32,7 +32,7 @@ class SqliteDeadLetters:
         return cls(Database(directory.file, create=False))
 
     def find(self, wanted: Wanted, bodies: bool = False) -> Iterator[DeadLetter]:
-        """As in the protocol: page by page, so that a million need no memory and keep no transaction open."""
+        """Page by page, so that a million need no memory and keep no transaction open."""
         columns = _COLUMNS + (", body" if bodies else "")
         last = (wanted.dead_after or 0, -1)
         until = min(wanted.dead_before or self.clock_ms(), self.clock_ms())
@@ -51,7 +51,6 @@ class SqliteDeadLetters:
             last = (last_at, seq)
 
     def get(self, message_id: str) -> DeadLetter | None:
-        """As in the protocol."""
         row = self.database.execute(
             f"SELECT {_COLUMNS}, body FROM messages WHERE id = ? AND status = 'dead'",  # noqa: S608  the columns are constants
             (message_id,),
@@ -59,7 +58,7 @@ class SqliteDeadLetters:
         return None if row is None else _letter(row)
 
     def redrive(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
-        """As in the protocol. A running server finds them at its next look."""
+        """A running server finds them at its next look."""
         now = self.clock_ms()
         with self.database.transaction():
             return [self._redrive_one(letter, now) for letter in letters]
@@ -77,7 +76,6 @@ class SqliteDeadLetters:
         return Outcome("redriven") if changed else self._not_dead(letter.id)
 
     def restore(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
-        """As in the protocol."""
         with self.database.transaction():
             return [self._restore_one(letter) for letter in letters]
 
@@ -108,7 +106,6 @@ class SqliteDeadLetters:
         return Outcome("imported") if changed else self._not_dead(letter.id)
 
     def purge(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
-        """As in the protocol."""
         now = self.clock_ms()
         with self.database.transaction():
             return [self._purge_one(letter, now) for letter in letters]

@@ -69,7 +69,7 @@ class SqliteQueue:
         return [None] * len(messages)
 
     def send_claimed(self, messages: Sequence[Message], visibility_timeout_s: float) -> list[Delivery]:
-        """As in the protocol: what `send` and `claim` would do, in one statement a message."""
+        """What `send` and `claim` would do, in one statement a message."""
         now = self.clock_ms()
         visible_at = now + int(visibility_timeout_s * 1000)
         cursor = self.database.connection.cursor()
@@ -102,7 +102,6 @@ class SqliteQueue:
         return [name for name, _ in rows]
 
     def queued(self, limit: int) -> dict[str, int]:
-        """As in the protocol."""
         return queued(self.database, limit)
 
     def claim(self, workload: str, maximum: int, visibility_timeout_s: float) -> list[Delivery]:

@@ -29,7 +29,6 @@ class SqliteStats:
         self.clock_ms = clock_ms
 
     def look(self) -> Overview:
-        """As in the protocol."""
         now = self.clock_ms()
         self.database.execute("BEGIN")  # all counts are of the same moment
         try:

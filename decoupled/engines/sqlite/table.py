@@ -101,7 +101,6 @@ class SqliteTable:
         return None if row is None or row[0] not in FINAL else Stored(row[0], row[1], duplicate=True)
 
     def item(self, key: str) -> Mapping[str, Any] | None:
-        """As in the protocol."""
         self._refuse_in_outage()
         return items.read(self.database, key)
 
@@ -114,20 +113,17 @@ class SqliteTable:
         return None if row is None else record_of(row)
 
     def stored(self, message_id: str) -> Stored | None:
-        """As in the protocol. What was emitted went out in the transaction of the record: nothing is left to send."""
+        """What was emitted went out in the transaction of the record: nothing is left to send."""
         self._refuse_in_outage()
         return self._stored(message_id)
 
     def begin_attempt(self, message: Message) -> Record:
-        """As in the protocol."""
         return self._change_attempts(message, 1, None, None)
 
     def undo_attempt(self, message: Message) -> None:
-        """As in the protocol."""
         self._change_attempts(message, -1, None, None)
 
     def record_failure(self, message: Message, failure: Failure, now_ms: int, begun: bool = False) -> Record:
-        """As in the protocol."""
         return self._change_attempts(message, 0 if begun else 1, failure, now_ms)
 
     def _change_attempts(self, message: Message, by: int, failure: Failure | None, failed_at: int | None) -> Record:
@@ -140,7 +136,7 @@ class SqliteTable:
         return record_of(row)
 
     def bury(self, delivery: Delivery, dead: Record) -> bool:
-        """As in the protocol. The dead row, with its body, is the dead letter."""
+        """The dead row, with its body, is the dead letter."""
         self._refuse_in_outage()
         with self.database.transaction():
             self._ensure_row(delivery.message)

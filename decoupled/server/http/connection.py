@@ -120,12 +120,10 @@ class Connection(asyncio.Protocol):
     # --- what the reader finds ------------------------------------------------
 
     def whole(self, request: Request) -> None:
-        """As the reader says."""
         request.client = self._client
         self._take(request)
 
     def refused(self, problem: Problem) -> None:
-        """As the reader says."""
         self._take(problem)
 
     def expects_continue(self) -> None:

@@ -23,7 +23,7 @@ from decoupled.pipeline.settlement import Policy, settle
 from decoupled.server.group_commit import Writer
 from decoupled.server.options import Options
 from decoupled.server.scheduling.breaker import Answer, Breakers
-from decoupled.server.scheduling.rate import Pace
+from decoupled.server.scheduling.rate import Rate
 from decoupled.server.workers.pool import MAX_WINDOW, Batch, Worker
 
 log = logging.getLogger("decoupled.poller")
@@ -57,7 +57,7 @@ class Poller:
         self._claiming = False
         self._caught_up = False  # nothing visible was left behind at the last claim
         self._settling = 0
-        self._pace = Pace(options.rate, self.loop.time)
+        self._rate = Rate(options.rate, self.loop.time)
 
     async def start(self) -> None:
         """Start the workers and the clock."""
@@ -149,12 +149,12 @@ class Poller:
         self._caught_up = True
         ready = [name for name in self.queue.ready() if self.breakers.allowance(name) != 0]
         for name in ready:
-            wanted = self._pace.take(self._wanted(name) // len(ready) + 1)
+            wanted = self._rate.take(self._wanted(name) // len(ready) + 1)
             if not wanted:
                 self._caught_up = False
                 continue
             deliveries = self.queue.claim(name, wanted, self.visibility_timeout_s)
-            self._pace.give_back(wanted - len(deliveries))
+            self._rate.give_back(wanted - len(deliveries))
             self._caught_up = self._caught_up and len(deliveries) < wanted
             fit = [delivery for delivery in deliveries if not self._received_too_often(delivery)]
             batches += self._batches(name, fit)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 
-class Pace:
+class Rate:
     """`rate`: messages a second at most, or None for no ceiling."""
 
     def __init__(self, rate: float | None, clock: Callable[[], float]) -> None:
