@@ -116,7 +116,8 @@ def _targets(measured: Measured) -> list[str]:
 
 
 def _median(loads: list[Load], name: str = "per_s") -> float:
-    return statistics.median(getattr(load, name) for load in loads)
+    numbers: list[float] = [getattr(load, name) for load in loads]
+    return statistics.median(numbers)
 
 
 def _ratio(measured: Measured, connections: int) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 import boto3
 from aws_lambda_powertools import Logger
@@ -13,6 +14,7 @@ from aws_lambda_powertools.utilities.idempotency import (
     idempotent_function,
 )
 from aws_lambda_powertools.utilities.parser import parse
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from benchmarks.usual_way.model import Order
 
@@ -23,8 +25,8 @@ config = IdempotencyConfig(event_key_jmespath="id")
 table = boto3.resource("dynamodb").Table(os.environ["TABLE_NAME"])
 
 
-@idempotent_function(data_keyword_argument="message", config=config, persistence_store=persistence)
-def store(message: dict) -> dict:
+@idempotent_function(data_keyword_argument="message", config=config, persistence_store=persistence)  # type: ignore[untyped-decorator]  # so it comes
+def store(message: dict[str, Any]) -> dict[str, Any]:
     order = parse(event=message["body"], model=Order)
     item = {
         "pk": message["id"],
@@ -39,9 +41,10 @@ def store(message: dict) -> dict:
 
 def record_handler(record: SQSRecord) -> None:
     attribute = record.message_attributes["id"]
+    assert attribute is not None  # noqa: S101  the receiver sends it
     store(message={"id": attribute.string_value, "body": json.loads(record.body)})
 
 
-def handler(event, context):
+def handler(event: dict[str, Any], context: LambdaContext) -> Any:
     config.register_lambda_context(context)
     return process_partial_response(event=event, record_handler=record_handler, processor=processor, context=context)

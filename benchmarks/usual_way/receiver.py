@@ -2,11 +2,13 @@
 
 import os
 import uuid
+from typing import Any, cast
 
 import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.utilities.parser import ValidationError, parse
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from benchmarks.usual_way.model import Order
 
@@ -16,9 +18,9 @@ sqs = boto3.client("sqs")
 
 
 @app.post("/orders")
-def create_order():
+def create_order() -> Response[str] | tuple[dict[str, str], int]:
     try:
-        order = parse(event=app.current_event.body, model=Order)
+        order = parse(event=cast("dict[str, Any]", app.current_event.body), model=Order)  # it takes JSON text as well
     except ValidationError as error:
         return Response(422, "application/json", error.json())
     order_id = str(uuid.uuid4())
@@ -30,5 +32,5 @@ def create_order():
     return {"id": order_id}, 202
 
 
-def handler(event, context):
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return app.resolve(event, context)

@@ -1,11 +1,13 @@
 """GET /orders/{id} the usual way: Powertools' router, boto3's table."""
 
 import os
+from typing import Any
 
 import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 logger = Logger(service="orders")
 app = APIGatewayHttpResolver()
@@ -13,12 +15,12 @@ table = boto3.resource("dynamodb").Table(os.environ["TABLE_NAME"])
 
 
 @app.get("/orders/<order_id>")
-def get_order(order_id: str):
-    found = table.get_item(Key={"pk": order_id}).get("Item")
+def get_order(order_id: str) -> dict[str, Any]:
+    found: dict[str, Any] | None = table.get_item(Key={"pk": order_id}).get("Item")
     if found is None:
         raise NotFoundError("no such order")
     return found
 
 
-def handler(event, context):
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return app.resolve(event, context)

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnec
 
 from decoupled.core import limits
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotStored, Record, Reject, Stored
-from decoupled.core.workload import Add, Message, Put, Unavailable
+from decoupled.core.workload import Add, Message, Put, Unavailable, Write
 from decoupled.engines.aws import client as aws
 from decoupled.engines.aws.messages import SqsQueue
 from decoupled.engines.aws.table import DynamoTable
@@ -122,8 +122,8 @@ def test_a_duplicate_costs_one_write_and_no_read(moto_engine: AwsEngine) -> None
 
 
 def test_further_writes_make_one_transaction(moto_engine: AwsEngine) -> None:
-    writes = [Put("a/b", {}, if_absent="taken"), Add("c/d", {"n": 1}, floor={"n": 0})]
-    commit_one(moto_engine, message(), Commit("{}", list(writes)))
+    writes: list[Write] = [Put("a/b", {}, if_absent="taken"), Add("c/d", {"n": 1}, floor={"n": 0})]
+    commit_one(moto_engine, message(), Commit("{}", writes))
     assert operations(moto_engine) == ["TransactWriteItems"]
 
 

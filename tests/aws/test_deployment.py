@@ -155,7 +155,8 @@ def issuer() -> Iterator[Issuer]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            url = f"http://127.0.0.1:{self.server.server_port}"  # type: ignore[attr-defined]
+            assert isinstance(self.server, http.server.HTTPServer)
+            url = f"http://127.0.0.1:{self.server.server_port}"
             known = {
                 "/.well-known/openid-configuration": {"issuer": url, "jwks_uri": f"{url}/keys"},
                 "/.well-known/jwks.json": {"keys": [jwk]},

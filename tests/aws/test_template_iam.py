@@ -4,7 +4,7 @@ botocore was asked to make while the engine worked."""
 from __future__ import annotations
 
 from decoupled.core.outcomes import Commit, Failure
-from decoupled.core.workload import Add, Put
+from decoupled.core.workload import Add, Put, Write
 from tests.support import engines, template
 from tests.support.batches import come_back, entry, event
 from tests.support.contract import NOW, commit_one, emitted, message
@@ -77,12 +77,12 @@ def test_the_processor_may_do_what_it_does_and_nothing_else(moto_engine: engines
     for record in happened["Records"]:
         record["attributes"]["ApproximateReceiveCount"] = "2"
     come_back(moto_engine, happened)
-    every_write = [
+    every_write: list[Write] = [
         Put("a/b", {}),
         Add("c/d", {"n": 1}, lowest={"low": 1}),
         Add("a/c", {}, if_present="absent"),
     ]
-    commit_one(moto_engine, message(), Commit("{}", list(every_write)))
+    commit_one(moto_engine, message(), Commit("{}", every_write))
     moto_engine.table.record_failure(message(), Failure("failed", "E", "e"), NOW)
     moto_engine.queue.send([emitted(sent[0], 0)])
     needs = needed(moto_engine)

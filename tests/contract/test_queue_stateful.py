@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
-from decoupled.core.outcomes import Commit, Delivery, Failure, Record, Reject, Status, Stored
+from decoupled.core.outcomes import Commit, Delivery, Failure, Record, Reject, Stored
+from decoupled.core.status import Status
 from decoupled.core.workload import Add, Message, Put
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.table import SqliteTable

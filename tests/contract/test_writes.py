@@ -133,7 +133,7 @@ def test_what_is_not_stored_counts_as_zero(
 ) -> None:
     if before is not None:
         apply(engine, Put(ACCOUNT, before))
-    assert apply(engine, Add(ACCOUNT, {"n": amount}, **bounds)).reason == reason
+    assert apply(engine, msgspec.structs.replace(Add(ACCOUNT, {"n": amount}), **bounds)).reason == reason
     assert (item(engine) or {}).get("n", 0) == (amount if reason is None else 0)
 
 

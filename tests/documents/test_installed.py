@@ -74,7 +74,7 @@ def test_the_new_projects_test_passes(programs: Path, project: Path) -> None:
 
 def test_a_project_is_not_written_over(programs: Path, project: Path) -> None:
     for name, complaint in (("shop", "is there already"), ("Shop!", "cannot be a project's name")):
-        command = [programs / "decoupled", "new", name]
+        command = [str(programs / "decoupled"), "new", name]
         done = subprocess.run(command, cwd=project.parent, capture_output=True, text=True)
         assert done.returncode == 1
         assert complaint in done.stderr

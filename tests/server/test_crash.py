@@ -167,12 +167,17 @@ def test_killed_workers_lose_nothing(server: Server, seed: int) -> None:
     server.start()
     with Load(server.port, seed) as load:
         for _ in range(WORKER_KILLS):
-            workers = wait_for(server.workers)
-            before = len(load.accepted)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(choose.choice(workers), signal.SIGKILL)
-            wait_for(lambda before=before: len(load.accepted) > before)  # type: ignore[misc]
+            _kill_a_worker(server, choose, load)
     _account_for_everything(server, load)
+
+
+def _kill_a_worker(server: Server, choose: random.Random, load: Load) -> None:
+    """And see that orders are accepted after that."""
+    workers = wait_for(server.workers)
+    before = len(load.accepted)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(choose.choice(workers), signal.SIGKILL)
+    wait_for(lambda: len(load.accepted) > before)
 
 
 def _kill_at_random(server: Server, choose: random.Random) -> None:

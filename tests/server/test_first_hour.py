@@ -40,15 +40,9 @@ def parcels(tmp_path: Path) -> Path:
     return file
 
 
-def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(DECOUPLED), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        **options,  # type: ignore[call-overload]
-    )
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [str(DECOUPLED), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=cwd)
 
 
 def test_a_workload_that_cannot_be_served_is_refused_in_one_line(tmp_path: Path) -> None:

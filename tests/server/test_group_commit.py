@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from decoupled.core.outcomes import Delivery, NotSent
 from decoupled.core.workload import Message
-from decoupled.engines.sqlite.database import Database, StoreUnavailable
+from decoupled.engines.protocols import StoreUnavailable
+from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.server.group_commit import MAX_CREDIT, Writer
 
@@ -72,10 +73,10 @@ class Bench:
     """A writer, all that it works with, and what senders were told."""
 
     def __init__(self) -> None:
-        self.loop: Any = Loop()
+        self.loop = Loop()
         self.database = Database(":memory:")
         self.queue = SqliteQueue(self.database, lambda: 1000)
-        self.writer = Writer(self.database, self.queue, self.loop)
+        self.writer = Writer(self.database, self.queue, cast("asyncio.AbstractEventLoop", self.loop))
         self.workers = self.writer.taker = Workers()
         self.told: list[NotSent | None] = []
         self.sent = 0
@@ -159,7 +160,8 @@ def test_a_transaction_that_fails_is_nobodys_success(bench: Bench, monkeypatch: 
     bench.loop.run()
     assert bench.told == [NotSent("the queue cannot be written: disk I/O error", unknown=True)] * 2
     assert isinstance(operation.exception(), StoreUnavailable)
-    assert bench.writer.failure == "disk I/O error"
+    failure = bench.writer.failure
+    assert failure == "disk I/O error"
     assert bench.queued() == 0
     monkeypatch.undo()
     bench.send()

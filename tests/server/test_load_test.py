@@ -71,6 +71,12 @@ def test_an_outage_in_the_middle_loses_nothing_and_the_front_answers_on(server: 
     assert server.get("/health").json["breakers"] == {"orders": {"state": "closed"}}
 
 
+def _kill_after(least: int, server: Server) -> None:
+    """Once it has accepted more than so many."""
+    wait_for(lambda: sum(server.statuses().values()), lambda total: total > least)
+    server.kill()
+
+
 def test_a_server_that_is_killed_under_it_loses_nothing(tmp_path: Path) -> None:
     server = Server(tmp_path / "data")
     try:
@@ -78,8 +84,7 @@ def test_a_server_that_is_killed_under_it_loses_nothing(tmp_path: Path) -> None:
         command = [str(DECOUPLED), "spike", "--orders", "2000", "--url", server.url, "--data", str(server.data)]
         tool = subprocess.Popen([*command, "--ledger", str(tmp_path / "ledger")], stdout=subprocess.PIPE, text=True)
         for least in (200, 800):
-            wait_for(lambda: sum(server.statuses().values()), lambda total, least=least: total > least)  # type: ignore[misc]
-            server.kill()
+            _kill_after(least, server)
             server.start()
         assert tool.stdout is not None
         report = tool.stdout.read()

@@ -7,14 +7,15 @@ import json
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import Struct
 
 from decoupled.core import limits
-from decoupled.core.outcomes import NotStored
+from decoupled.core.outcomes import Commit, NotStored, Record, Reject, Stored
 from decoupled.core.workload import Effects, Message, Unavailable, Workload
 from decoupled.engines.sqlite import outage
 from decoupled.engines.sqlite.database import Database
@@ -125,13 +126,13 @@ class SickTable(ModelTable):
 
     sick = False
 
-    def commit(self, decided, now_ms):  # type: ignore[no-untyped-def]
+    def commit(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> list[Stored | NotStored]:
         return [NotStored("down")] * len(decided) if self.sick else super().commit(decided, now_ms)
 
-    def _change(self, *arguments, **named):  # type: ignore[no-untyped-def]
+    def _change(self, message: Message, by: int, **story: Any) -> Record:
         if self.sick:
             raise Unavailable("down")
-        return super()._change(*arguments, **named)
+        return super()._change(message, by, **story)
 
 
 def test_a_sick_workload_does_not_stop_another(seeded: random.Random) -> None:

@@ -136,7 +136,7 @@ def test_no_history_on_dynamodb_breaks_an_invariant(
         buried: dict[str, Record] = {}
         table = new_moto_engine().table
         # moto undoes a failed transaction by restoring the whole table, so that threads lose each other's writes.
-        table._threads = SimpleNamespace(map=map)  # type: ignore[assignment]
+        table._threads = SimpleNamespace(map=map)  # type: ignore[assignment]  # all that is called of an executor
         engine = beside_model_queue(clock, table, buried)
 
         def arm(faults: Faults) -> None:
@@ -180,7 +180,9 @@ def test_the_simulation_notices_a_table_that_applies_effects_and_stores_the_reco
 
     def make_engine(clock: ManualClock) -> Engine:
         engine = model_engine(clock)
-        two_steps = mock.patch.object(engine.table, "_commit_one", lambda *args: in_two_steps(engine.table, *args))  # type: ignore[arg-type]
+        table = engine.table
+        assert isinstance(table, ModelTable)
+        two_steps = mock.patch.object(table, "_commit_one", lambda *args: in_two_steps(table, *args))
         two_steps.start()
         engine.close = two_steps.stop
         return engine

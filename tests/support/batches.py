@@ -42,7 +42,7 @@ def process(entry: Entry, message: Message) -> Effects:
         case "wait":
             raise Unavailable("the shop's backend is down", retry_after_s=7)
         case "nonsense":
-            return None  # type: ignore[return-value]
+            return None  # type: ignore[return-value]  # which is the nonsense
         case "too large":
             return Effects({}, [Put("a/b", {"text": "x" * 500_000})])
         case "write":

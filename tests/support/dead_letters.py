@@ -10,6 +10,7 @@ from decoupled.core.outcomes import Delivery, Failure
 from decoupled.core.workload import Message
 from decoupled.engines.aws.dead_letter_queue import DeadLetterQueue
 from decoupled.engines.aws.dead_letters import AwsDeadLetters
+from decoupled.engines.aws.messages import SqsQueue
 from decoupled.engines.protocols import DeadLetters
 from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
 from decoupled.pipeline.settlement import Policy, settle
@@ -50,4 +51,4 @@ def bury(engine: engines.Engine, failure: Failure = POISON, workload: str = "ord
 
 def let_sqs_move(engine: engines.AwsEngine, sent: Message) -> None:
     """As the redrive policy does: the message with its attributes, and no story."""
-    engines.SqsQueue(engine.sqs, engine.dead_letter_queue_url, "").send([sent])
+    SqsQueue(engine.sqs, engine.dead_letter_queue_url, "").send([sent])

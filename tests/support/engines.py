@@ -95,9 +95,20 @@ class ReceivingSqliteQueue(SqliteQueue):
 class Engine(Protocol):
     """A queue and a table, and what a test may ask beyond the protocols."""
 
-    name: str
-    queue: HandingOut
-    table: Table
+    @property
+    def name(self) -> str:
+        """One of NAMES."""
+        ...
+
+    @property
+    def queue(self) -> HandingOut:
+        """Its queue."""
+        ...
+
+    @property
+    def table(self) -> Table:
+        """Its table."""
+        ...
 
     def dead_letters(self) -> list[Message] | None:
         """What the dead-letter queue holds; None where the dead record is the dead letter."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, Record, Reject, Stored
+from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Record, Reject, Stored
 from decoupled.core.status import OPEN
 from decoupled.core.workload import Add, Message, Put, Write
 
@@ -142,13 +142,13 @@ class ModelTable:
         self.dead_letters: dict[str, Record] = {}
         self.half_buried: Callable[[], None] = lambda: None  # between the record and the dead letter
 
-    def commit(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> list[Stored]:  # type: ignore[override]
+    def commit(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> list[Stored | NotStored]:
         return [self._commit_one(message, decision, now_ms) for message, decision in decided]
 
     def _commit_one(self, message: Message, decision: Commit | Reject, now_ms: int) -> Stored:
         before = self.records.get(message.id)
         if before is not None and before.status not in OPEN:
-            return Stored(before.status, before.reason, duplicate=True, emits=self.emits.get(message.id, ()))  # type: ignore[arg-type]
+            return self._duplicate(before)
         reason, items = (decision.reason, {}) if isinstance(decision, Reject) else self._after(decision.writes)
         record = before or Record(message.id, message.workload, "queued", message.accepted_at, message.caller)
         if reason is not None or isinstance(decision, Reject):
@@ -188,7 +188,11 @@ class ModelTable:
         record = self.records.get(message_id)
         if record is None or record.status in OPEN:
             return None
-        return Stored(record.status, record.reason, duplicate=True, emits=self.emits.get(message_id, ()))  # type: ignore[arg-type]
+        return self._duplicate(record)
+
+    def _duplicate(self, final: Record) -> Stored:
+        assert final.status in ("processed", "rejected")
+        return Stored(final.status, final.reason, duplicate=True, emits=self.emits.get(final.id, ()))
 
     def begin_attempt(self, message: Message) -> Record:
         return self._change(message, 1)

@@ -200,10 +200,10 @@ class Server:
 
     def wait_until(self, status: str, *paths: str, seconds: float = WITHIN_S) -> list[dict[str, Any]]:
         """The records at these paths, once they have that status."""
-        return [
-            wait_for(lambda path=path: self.get(path).json, lambda it: it["status"] == status, seconds)  # type: ignore[misc]
-            for path in paths
-        ]
+        return [self._wait_until(status, path, seconds) for path in paths]
+
+    def _wait_until(self, status: str, path: str, seconds: float) -> dict[str, Any]:
+        return wait_for(lambda: self.get(path).json, lambda record: record["status"] == status, seconds)
 
     # --- look -----------------------------------------------------------------
 

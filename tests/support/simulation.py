@@ -239,6 +239,7 @@ class History:
     def _compare(self, message: Message, decision: Commit | Reject, outcome: Stored) -> None:
         (expected,) = self.oracle.commit([(message, decision)], self.clock())
         seen = (outcome.status, outcome.reason, outcome.duplicate)
+        assert isinstance(expected, Stored)
         assert seen == (expected.status, expected.reason, expected.duplicate), (message, outcome, expected)
 
     # --- the world outside --------------------------------------------------------

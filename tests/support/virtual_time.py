@@ -117,7 +117,7 @@ class _InProcessWorker:
         ]
         if self.batches:
             self._begin()
-        self.poller._decided(self, batch, decisions, took_s)  # type: ignore[arg-type]
+        self.poller._decided(self, batch, decisions, took_s)  # type: ignore[arg-type]  # it stands for a Worker
 
 
 class EmbeddedInVirtualTime(Poller):
@@ -139,7 +139,7 @@ class EmbeddedInVirtualTime(Poller):
         writer = InlineWriter(self.database, commit_s)
         options = Options(workloads=tuple(workloads))
         super().__init__(
-            writer,  # type: ignore[arg-type]
+            writer,  # type: ignore[arg-type]  # it stands for the Writer
             SqliteQueue(self.database, clock_ms),
             SqliteTable(self.database, lambda: outage(loop.time())),
             Policy(options.max_attempts, clock_ms, spread),
@@ -148,7 +148,7 @@ class EmbeddedInVirtualTime(Poller):
         )
 
     async def _start_worker(self) -> None:
-        self.workers.append(_InProcessWorker(self))  # type: ignore[arg-type]
+        self.workers.append(_InProcessWorker(self))  # type: ignore[arg-type]  # it stands for a Worker
 
     def send(self, messages: Sequence[Message]) -> None:
         """Accept them, as the gateway would."""

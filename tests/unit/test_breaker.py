@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from decoupled.server.scheduling.breaker import FIRST_WAIT_S, LONGEST_WAIT_S, SICK_AFTER, Breakers
+from decoupled.server.scheduling.breaker import FIRST_WAIT_S, LONGEST_WAIT_S, SICK_AFTER, Answer, Breakers
 
 
 class Clock:
@@ -47,8 +47,9 @@ def test_a_run_of_sick_answers_stops_claims_and_no_shorter_run_does(breakers: Br
 
 
 def test_a_good_answer_in_between_begins_the_run_anew(breakers: Breakers) -> None:
-    for answer in ("sick",) * (SICK_AFTER - 1) + ("well",) + ("sick",) * (SICK_AFTER - 1):
-        breakers.observe("orders", answer)  # type: ignore[arg-type]
+    almost: list[Answer] = ["sick"] * (SICK_AFTER - 1)
+    for answer in (*almost, "well", *almost):
+        breakers.observe("orders", answer)
     assert breakers.allowance("orders") is None
 
 

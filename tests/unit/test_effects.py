@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from decoupled.core import limits
 from decoupled.core.effects import encode
-from decoupled.core.workload import Add, Effects, EffectsError, Emit, Message, Put, Workload
+from decoupled.core.workload import Add, Effects, EffectsError, Emit, Message, Put, Workload, Write
 
 MESSAGE = Message("m-1", "orders", "{}", "ana", 1)
 
@@ -32,15 +32,23 @@ def refused(effects: Any, match: str = ".") -> None:
 
 
 def test_a_result_is_encoded_and_writes_pass_as_they_are() -> None:
-    writes = [Put("orders/x", {"a": [1, Decimal("0.10"), None, True, {"b": "text"}]}), Add("orders/y", {"n": 1})]
+    writes: list[Write] = [
+        Put("orders/x", {"a": [1, Decimal("0.10"), None, True, {"b": "text"}]}),
+        Add("orders/y", {"n": 1}),
+    ]
     commit = encode(Effects({"total": Decimal("0.10"), "note": Note("hi")}, writes), MESSAGE, WORKLOADS)
     assert json.loads(commit.result) == {"total": "0.10", "note": {"text": "hi"}}
     assert commit.writes == writes
 
 
-@pytest.mark.parametrize("effects", [None, {"result": {}}, Effects([]), Effects("text"), Effects(None)])  # type: ignore[arg-type]
+@pytest.mark.parametrize("effects", [None, {"result": {}}])
 def test_what_is_not_effects_is_refused(effects: Any) -> None:
     refused(effects, "must")
+
+
+@pytest.mark.parametrize("result", [[], "text", None])
+def test_a_result_that_is_not_a_mapping_is_refused(result: Any) -> None:
+    refused(Effects(result), "must")
 
 
 def test_one_atomic_step_takes_a_hundred_items_with_the_record() -> None:
@@ -75,8 +83,8 @@ def test_keys_have_their_bounds_in_bytes(key: str) -> None:
 )
 def test_numbers_that_a_table_would_change_or_refuse_are_refused(value: Any) -> None:
     refused(Effects({}, [Put("k", {"deep": [{"n": value}]})]))
-    for part in ("amounts", "lowest", "highest"):
-        refused(Effects({}, [Add("k", **{"amounts": {}, part: {"n": value}})]))
+    for part in ({"amounts": {"n": value}}, {"lowest": {"n": value}}, {"highest": {"n": value}}):
+        refused(Effects({}, [msgspec.structs.replace(Add("k", {}), **part)]))
 
 
 @pytest.mark.parametrize("value", ["5", True, None, [1]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import email
 import email.policy
+import functools
 import json
 import socket
 import threading
@@ -28,7 +29,7 @@ from decoupled.outbound import settings as outbound_settings
 from decoupled.outbound import webhook as outbound_webhook
 from decoupled.pipeline.loading import load
 from decoupled.workloads.notifications import GIVE_UP_AFTER_S, WORKLOAD, Notification
-from tests.support.receivers import HttpReceiver, MailReceiver, http_receiver, mail_receiver
+from tests.support.receivers import HttpReceiver, MailReceiver, Reply, http_receiver, mail_receiver
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NOW_MS = int(datetime.now(UTC).timestamp() * 1000)
@@ -117,8 +118,12 @@ def test_retry_after_is_honoured_in_seconds_and_as_a_date(receiver: HttpReceiver
     asked: list[float | None] = []
     at = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
     past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
+
+    def reply(value: str) -> Reply:
+        return 503, {"retry-after": value}
+
     for value in ("120", at, past, "soon", "-5", "\u00b2"):
-        receiver.reply = lambda value=value: (503, {"retry-after": value})
+        receiver.reply = functools.partial(reply, value)
         with pytest.raises(Unavailable) as caught:
             notify(webhook(receiver.port))
         asked.append(caught.value.retry_after_s)

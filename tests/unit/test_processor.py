@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -67,7 +67,7 @@ class SickTable(ModelTable):
         self.sick: Callable[[str, str], str | None] = lambda method, message_id: None
         self.lost: set[str] = set()
 
-    def commit(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> list[Stored | NotStored]:  # type: ignore[override]
+    def commit(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> list[Stored | NotStored]:
         outcomes: list[Stored | NotStored] = []
         for message, decision in decided:
             if (why := self.sick("commit", message.id)) is not None:
@@ -307,7 +307,7 @@ def test_the_text_of_an_error_is_bounded_and_storable() -> None:
 def test_an_undecodable_value_is_not_repeated_at_length() -> None:
     decision = processor.decide(
         Message("m", "kinds", json.dumps("x" * 100_000), "", 0),
-        {"kinds": Workload("kinds", Kind, lambda kind, message: Effects({}))},  # type: ignore[arg-type]
+        {"kinds": Workload("kinds", Kind, lambda kind, message: Effects({}))},
         1.0,
     )
     assert isinstance(decision, Failure)
@@ -327,7 +327,7 @@ def test_a_workload_that_is_not_served_here_is_retried_and_then_dead_with_its_na
 
 
 def test_a_workload_that_exits_is_one_messages_failure() -> None:
-    acts["exit"] = lambda: os.sys.exit(3)  # type: ignore[attr-defined]
+    acts["exit"] = lambda: sys.exit(3)
     source = EventSource()
     bad, good = source.send("exit", "")
     assert source.invoke() == [bad]
@@ -336,11 +336,9 @@ def test_a_workload_that_exits_is_one_messages_failure() -> None:
 
 
 def test_effects_that_no_engine_can_apply_are_the_messages_failure() -> None:
-    decision = processor.decide(
-        Message("m", "sums", "{}", "", 0),
-        {"sums": Workload("sums", Entry, lambda entry, message: None)},
-        1.0,  # type: ignore[arg-type, return-value]
-    )
+    forgets_to_return: Any = lambda entry, message: None  # noqa: E731
+    workloads = {"sums": Workload("sums", Entry, forgets_to_return)}
+    decision = processor.decide(Message("m", "sums", "{}", "", 0), workloads, 1.0)
     assert isinstance(decision, Failure)
     assert (decision.kind, decision.error_type) == ("failed", "EffectsError")
 

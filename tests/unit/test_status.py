@@ -36,7 +36,7 @@ def ask(table: ModelTable, event: dict[str, Any]) -> tuple[Response, Any]:
 
 def table_with(**fields: Any) -> ModelTable:
     table = ModelTable()
-    record = Record(**{"id": "m-1", "workload": "orders", "status": "queued", "accepted_at": ACCEPTED} | fields)
+    record = msgspec.structs.replace(Record("m-1", "orders", "queued", ACCEPTED), **fields)
     table.records[record.id] = record
     return table
 

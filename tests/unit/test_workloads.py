@@ -181,7 +181,8 @@ def test_random_transfers_keep_every_currency_at_zero(system: System) -> None:
         amount = Decimal(rng.randint(1, 400_000)).scaleb(-digits[currency])
         if amount > 400:
             amount = (amount % 400 + 1).quantize(amount)
-        entries.append(transfer(*rng.sample(names, 2), str(amount), currency))
+        payer, payee = rng.sample(names, 2)
+        entries.append(transfer(payer, payee, str(amount), currency))
     ids = system.post("transactions", entries)
     system.process_all()
     assert {system.record(each).status for each in ids} == {"processed", "rejected"}

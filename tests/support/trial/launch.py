@@ -115,7 +115,7 @@ def _checkpoint(reached: Callable[[], None]) -> None:
         self.execute("PRAGMA wal_autocheckpoint = 200")
         _watch(file)
 
-    Database._prepare = prepare_small  # type: ignore[method-assign]
+    Database._prepare = prepare_small  # type: ignore[method-assign]  # that is how the fault gets in
     del reached
 
 
@@ -170,7 +170,7 @@ def _no_space_while(file: Path) -> None:
         self.execute(f"PRAGMA max_page_count = {pages}")
         begin(self)
 
-    Database.begin = begin_limited  # type: ignore[method-assign]
+    Database.begin = begin_limited  # type: ignore[method-assign]  # that is how the fault gets in
 
 
 def _write_down_events(file: Path) -> None:

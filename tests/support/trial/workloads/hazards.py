@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Struct
@@ -107,7 +108,7 @@ def _recurse(hazard: Hazard) -> None:
     _recurse(hazard)
 
 
-ACTS = {
+ACTS: dict[str, Callable[[Hazard], object]] = {
     "well": lambda _: None,
     "slow": lambda hazard: time.sleep(hazard.seconds),
     "span": _span,
