@@ -1,6 +1,9 @@
-"""How long a message waits before it is tried again. Pure; the random number is passed in."""
+"""How long a message waits before it is tried again. Pure but for the clock; the random number is passed in."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 from decoupled.core import limits
 
@@ -15,3 +18,17 @@ def backoff_s(tries: int, spread: float, retry_after_s: float | None = None) -> 
     if retry_after_s is not None:
         delay = max(delay, min(retry_after_s, limits.MAX_RETRY_AFTER_S))
     return min(delay, limits.MAX_VISIBILITY_TIMEOUT_S)
+
+
+def asked_to_wait_s(retry_after: str | None) -> float | None:
+    """Seconds to wait, from the seconds or the HTTP date of a Retry-After header; None if it says neither."""
+    if retry_after is None:
+        return None
+    text = retry_after.strip()
+    if text.isascii() and text.isdecimal():
+        return min(float(text), limits.MAX_RETRY_AFTER_S)
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

@@ -3,7 +3,7 @@ becomes a Failure. Pure.
 
 | kind | whose fault | an attempt | then |
 |---|---|---|---|
-| unavailable | the backend's | no | later, as often as it takes |
+| unavailable | the backend's, or the network's: see `network.py` | no | later, as often as it takes |
 | not_started | nobody's: the batch's time was used up before it, or nearly | no | soon |
 | failed | the message's: its workload raised, killed its process, or took all the time | yes | later, or dead |
 | undecodable | the message's, for ever | yes | dead |
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from decoupled.core import limits
 from decoupled.core.outcomes import Delivery, Failure, FailureKind, Record
 from decoupled.core.workload import Unavailable
+from decoupled.pipeline import network
 
 FAIR_SHARE = 0.5  # of a batch's time: a message that was left less is not to blame for running out of it
 NOT_STARTED = Failure("not_started", "NotStarted", "the function's time was used up by the messages before it")
@@ -25,8 +26,10 @@ NOT_OURS = Failure("undecodable", "NotOurs", "the message has no workload attrib
 
 def raised(error: BaseException) -> Failure:
     """Of what a workload raised, Rejected apart. Network trouble is the backend's, whatever client library met it."""
-    if isinstance(error, (Unavailable, ConnectionError, TimeoutError)):
+    if isinstance(error, Unavailable):
         return unavailable(error)
+    if (trouble := network.trouble(error)) is not None:
+        return _failure("unavailable", error, trouble.retry_after_s)
     return _failure("failed", error, traceback_=_traceback(error))
 
 
@@ -40,17 +43,19 @@ def unknown_workload(name: str) -> Failure:
     return Failure("failed", "UnknownWorkload", f"workload {name!r} is not among those served here")
 
 
-def unavailable(error: Exception) -> Failure:
+def unavailable(error: Unavailable) -> Failure:
     """A backend is sick, and may have said when to come again."""
-    retry_after_s = getattr(error, "retry_after_s", None)
-    return _failure("unavailable", error, retry_after_s if isinstance(retry_after_s, (int, float)) else None)
+    wish = error.retry_after_s  # of a workload's own, which may say anything
+    return _failure("unavailable", error, wish if isinstance(wish, (int, float)) else None)
 
 
-def out_of_time(limit_s: float, whole_s: float | None) -> Failure:
-    """It was interrupted after `limit_s`, of the `whole_s` that its batch had."""
+def out_of_time(limit_s: float, whole_s: float | None, waiting: bool = False) -> Failure:
+    """It was interrupted after `limit_s`, of the `whole_s` that its batch had; `waiting` for the network or not."""
+    text = f"it took longer than the {limit_s:.1f} s that were left"
+    if waiting:
+        return Failure("unavailable", "TimeLimitExceeded", f"{text}, waiting for the network")
     blameless = whole_s is not None and limit_s < FAIR_SHARE * whole_s
-    kind: FailureKind = "not_started" if blameless else "failed"
-    return Failure(kind, "TimeLimitExceeded", f"it took longer than the {limit_s:.1f} s that were left")
+    return Failure("not_started" if blameless else "failed", "TimeLimitExceeded", text)
 
 
 # --- crashes: nothing was raised, the process is gone

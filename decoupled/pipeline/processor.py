@@ -24,7 +24,7 @@ from decoupled.core.outcomes import Decision, Delivery, Failure, Reject
 from decoupled.core.status import FINAL
 from decoupled.core.workload import Message, Rejected, Unavailable, Workloads, decoder
 from decoupled.engines.protocols import Queue, Table
-from decoupled.pipeline import blame
+from decoupled.pipeline import blame, network
 from decoupled.pipeline.settlement import Policy, settle, settle_duplicate
 
 TIME_RESERVED_S = 3.0  # of the function's time, for committing what was decided: a store's time-out and one retry
@@ -103,14 +103,18 @@ def decide(message: Message, workloads: Workloads, limit_s: float, whole_s: floa
         return encode(effects, message, workloads)
     except Rejected as verdict:
         return Reject(blame.text(verdict))
-    except _TimeLimitExceeded:
-        return blame.out_of_time(limit_s, whole_s)
+    except _TimeLimitExceeded as interruption:
+        return blame.out_of_time(limit_s, whole_s, interruption.waiting)
     except (Exception, SystemExit) as error:  # noqa: BLE001  the edge: what a workload raises is a verdict
         return blame.raised(error)
 
 
 class _TimeLimitExceeded(BaseException):
-    pass
+    """`waiting`: what was interrupted waited for the network."""
+
+    def __init__(self, waiting: bool) -> None:
+        super().__init__()
+        self.waiting = waiting
 
 
 class _TimeLimit:
@@ -133,5 +137,5 @@ class _TimeLimit:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise _TimeLimitExceeded
+def _interrupt(_signal: int, frame: FrameType | None) -> None:
+    raise _TimeLimitExceeded(network.waits(frame))

@@ -1,0 +1,374 @@
+"""Whose fault a failed call is, by what real client libraries raise: against a refused port, a host that hangs or hangs
+up, a name that does not resolve, and answers of every kind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import smtplib
+import socket
+import ssl
+import struct
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+
+import aiohttp
+import asyncpg
+import botocore.session
+import grpc
+import httpx
+import msgspec
+import psycopg
+import pymysql
+import pytest
+import redis
+import requests
+from botocore.config import Config
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from decoupled.core.outcomes import Decision, Failure
+from decoupled.core.workload import Effects, Message, Workload
+from decoupled.pipeline import blame, network
+from decoupled.pipeline.processor import decide
+from tests.support.server import ROOT
+
+TIMEOUT_S = 0.3
+ONCE = Retry(NoBackoff(), 0)
+Call = Callable[[str, int], object]
+
+
+# --- clients ---------------------------------------------------------------------
+
+
+def _urllib(host: str, port: int) -> None:
+    urllib.request.urlopen(f"http://{host}:{port}/", timeout=TIMEOUT_S).close()
+
+
+def _http_client(host: str, port: int) -> None:
+    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    with contextlib.closing(connection):
+        connection.request("GET", "/")
+        connection.getresponse().read()
+
+
+def _requests(host: str, port: int) -> None:
+    requests.get(f"http://{host}:{port}/", timeout=TIMEOUT_S).raise_for_status()
+
+
+def _httpx(host: str, port: int) -> None:
+    httpx.get(f"http://{host}:{port}/", timeout=TIMEOUT_S, trust_env=False).raise_for_status()
+
+
+def _aiohttp(host: str, port: int) -> None:
+    async def get() -> None:
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"http://{host}:{port}/") as answer:
+            answer.raise_for_status()
+
+    asyncio.run(get())
+
+
+def _botocore(host: str, port: int) -> None:
+    client = botocore.session.Session().create_client(
+        "sqs",
+        region_name="eu-west-1",
+        aws_access_key_id="x",
+        aws_secret_access_key="x",  # noqa: S106  nobody checks it
+        endpoint_url=f"http://{host}:{port}",
+        config=Config(connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 1}),
+    )
+    client.list_queues()
+
+
+def _smtplib(host: str, port: int) -> None:
+    smtplib.SMTP(host, port, timeout=TIMEOUT_S).close()
+
+
+def _grpc(host: str, port: int) -> None:
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
+        channel.unary_unary("/shop.Orders/Get")(b"", timeout=TIMEOUT_S)
+
+
+def _psycopg(host: str, port: int) -> None:
+    psycopg.connect(host=host, port=port, user="x", dbname="x", connect_timeout=2, sslmode="disable").close()
+
+
+def _asyncpg(host: str, port: int) -> None:
+    async def connect() -> None:
+        await asyncpg.connect(host=host, port=port, user="x", database="x", timeout=TIMEOUT_S, ssl=False)
+
+    asyncio.run(connect())
+
+
+def _pymysql(host: str, port: int) -> None:
+    pymysql.connect(host=host, port=port, connect_timeout=1, read_timeout=1)
+
+
+def _redis(host: str, port: int) -> None:
+    redis.Redis(host, port, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=ONCE).ping()
+
+
+def _plain_socket(host: str, port: int) -> None:
+    with socket.create_connection((host, port), TIMEOUT_S) as connection:
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        if not connection.recv(100):
+            raise ConnectionResetError("it hung up")
+
+
+HTTP: list[Call] = [_urllib, _requests, _httpx, _aiohttp, _botocore]
+CLIENTS: list[Call] = [
+    *HTTP,
+    _http_client,
+    _smtplib,
+    _grpc,
+    _psycopg,
+    _asyncpg,
+    _pymysql,
+    _redis,
+    _plain_socket,
+]
+
+
+def raised(call: Call, host: str, port: int) -> Exception:
+    """What the call raises, and it must."""
+    try:
+        call(host, port)
+    except Exception as error:  # noqa: BLE001  whatever it is, is the question
+        return error
+    raise AssertionError("the call went well")
+
+
+def name(call: Call) -> str:
+    return call.__name__.strip("_")
+
+
+# --- servers ---------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def answering(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A port where each client gets that answer."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        clients: list[socket.socket] = []
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    clients.append(client)
+                    with contextlib.suppress(OSError):
+                        answer(client)
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for client in clients:
+                client.close()
+
+
+def hang(_client: socket.socket) -> None:
+    """No word, ever."""
+
+
+def reset(client: socket.socket) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def say(text: str) -> Callable[[socket.socket], None]:
+    def answer(client: socket.socket) -> None:
+        client.settimeout(1)
+        client.recv(65_536)
+        client.sendall(text.replace("\n", "\r\n").encode())
+        client.close()
+
+    return answer
+
+
+@pytest.fixture(scope="module")
+def closed_port() -> Iterator[int]:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        yield unused.getsockname()[1]
+
+
+# --- trouble of the network ------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", CLIENTS, ids=name)
+def test_a_refused_port_is_the_networks_fault(call: Call, closed_port: int) -> None:
+    assert blame.raised(raised(call, "127.0.0.1", closed_port)).kind == "unavailable"
+
+
+@pytest.mark.parametrize("call", CLIENTS, ids=name)
+def test_a_host_that_hangs_is_the_networks_fault(call: Call) -> None:
+    with answering(hang) as port:
+        assert blame.raised(raised(call, "127.0.0.1", port)).kind == "unavailable"
+
+
+@pytest.mark.parametrize("call", CLIENTS, ids=name)
+def test_a_host_that_hangs_up_is_the_networks_fault(call: Call) -> None:
+    with answering(reset) as port:
+        assert blame.raised(raised(call, "127.0.0.1", port)).kind == "unavailable"
+
+
+@pytest.mark.parametrize("call", CLIENTS, ids=name)
+def test_a_name_that_does_not_resolve_is_the_networks_fault(call: Call) -> None:
+    assert blame.raised(raised(call, "backend.invalid", 80)).kind == "unavailable"
+
+
+@pytest.mark.parametrize("call", HTTP, ids=name)
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_a_status_that_asks_to_come_again_waits_as_long_as_it_asks(call: Call, status: int) -> None:
+    with answering(say(f"HTTP/1.1 {status} No\nretry-after: 7\ncontent-length: 0\n\n")) as port:
+        failure = blame.raised(raised(call, "127.0.0.1", port))
+    assert (failure.kind, failure.retry_after_s) == ("unavailable", 7.0)
+
+
+@pytest.mark.parametrize("call", HTTP, ids=name)
+@pytest.mark.parametrize("status", [400, 401, 404, 409, 422])
+def test_any_other_status_is_the_messages_fault(call: Call, status: int) -> None:
+    with answering(say(f"HTTP/1.1 {status} No\ncontent-length: 0\n\n")) as port:
+        assert blame.raised(raised(call, "127.0.0.1", port)).kind == "failed"
+
+
+def test_a_throttled_call_of_aws_waits_though_its_status_is_400() -> None:
+    body = '{"__type":"com.amazonaws.sqs#RequestThrottled","message":"slow down"}'
+    for code, kind in (("RequestThrottled", "failed"), ("ThrottlingException", "unavailable")):
+        text = body.replace("RequestThrottled", code)
+        with answering(say(f"HTTP/1.1 400 No\ncontent-length: {len(text)}\n\n{text}")) as port:
+            assert blame.raised(raised(_botocore, "127.0.0.1", port)).kind == kind
+
+
+@pytest.mark.parametrize(("code", "kind"), [(421, "unavailable"), (450, "unavailable"), (554, "failed")])
+def test_a_mail_servers_code_decides(code: int, kind: str) -> None:
+    with answering(lambda client: client.sendall(f"{code} no\r\n".encode())) as port:
+        assert blame.raised(raised(_smtplib, "127.0.0.1", port)).kind == kind
+
+
+def test_a_broken_answer_is_the_networks_fault() -> None:
+    with answering(say("HTTP/1.1 200 OK\ncontent-length: 100\n\nshort")) as port:
+        assert blame.raised(raised(_http_client, "127.0.0.1", port)).kind == "unavailable"
+        assert (
+            blame.raised(raised(lambda h, p: requests.get(f"http://{h}:{p}/", timeout=5), "127.0.0.1", port)).kind
+            == "unavailable"
+        )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(113, "No route to host"),
+        OSError(101, "Network is unreachable"),
+        OSError(24, "Too many open files"),
+        ssl.SSLError("handshake failure"),
+        urllib.error.URLError(socket.gaierror(-3, "Temporary failure in name resolution")),
+    ],
+)
+def test_what_the_system_says_of_the_network_is_not_the_messages_fault(error: Exception) -> None:
+    assert blame.raised(error).kind == "unavailable"
+
+
+def test_what_was_raised_from_network_trouble_is_network_trouble() -> None:
+    class ShopError(Exception):
+        pass
+
+    def wrapped(*, told: bool) -> Exception:
+        try:
+            try:
+                raise ConnectionRefusedError(111, "refused")
+            except OSError as error:
+                raise ShopError("no stock") from error if told else None
+        except ShopError as error:
+            return error
+
+    assert blame.raised(wrapped(told=True)).kind == "unavailable"
+    assert blame.raised(wrapped(told=False)).kind == "failed"
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), KeyError("x"), FileNotFoundError(2, "x"), PermissionError(13, "x"), SystemExit(503)]
+)
+def test_a_bug_is_no_network_trouble(error: BaseException) -> None:
+    assert blame.raised(error).kind == "failed"
+
+
+def test_an_exception_that_is_its_own_cause_ends() -> None:
+    error = ValueError("round and round")
+    error.__cause__ = error
+    assert blame.raised(error).kind == "failed"
+
+
+# --- time that ran out -----------------------------------------------------------
+
+
+class Anything(msgspec.Struct):
+    """An entry that says nothing."""
+
+
+def decided(act: Callable[[], object]) -> Decision:
+    """What a message comes to whose workload does that, within a time limit that it exceeds."""
+
+    def process(_entry: Anything, _message: Message) -> Effects:
+        act()
+        return Effects({})
+
+    workload = Workload("calls", Anything, process)
+    return decide(Message("m", "calls", "{}", "anonymous", 0), {"calls": workload}, limit_s=0.3, whole_s=0.3)
+
+
+def read_for_ever(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.makefile("rb").readline()
+
+
+WAITERS: dict[str, Callable[[int], object]] = {
+    "socket": read_for_ever,
+    "urllib": lambda port: urllib.request.urlopen(f"http://127.0.0.1:{port}/"),
+    "requests": lambda port: requests.get(f"http://127.0.0.1:{port}/"),  # noqa: S113  without a time-out: that is the case
+    "httpx": lambda port: httpx.get(f"http://127.0.0.1:{port}/", timeout=None, trust_env=False),  # noqa: S113  likewise
+    "smtplib": lambda port: smtplib.SMTP("127.0.0.1", port),
+    "grpc": lambda port: grpc.insecure_channel(f"127.0.0.1:{port}").unary_unary("/a/b")(b"", wait_for_ready=True),
+    "psycopg": lambda port: psycopg.connect(host="127.0.0.1", port=port, user="x", sslmode="disable"),
+    "pymysql": lambda port: pymysql.connect(host="127.0.0.1", port=port),
+    "redis": lambda port: redis.Redis("127.0.0.1", port, socket_timeout=None).ping(),
+}
+
+
+@pytest.mark.parametrize("client", WAITERS)
+def test_time_that_runs_out_in_a_client_library_is_the_networks_fault(client: str) -> None:
+    with answering(hang) as port:
+        decision = decided(lambda: WAITERS[client](port))
+    assert isinstance(decision, Failure)
+    assert (decision.kind, decision.error_type) == ("unavailable", "TimeLimitExceeded")
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+@pytest.mark.parametrize("act", [spin, lambda: time.sleep(60), lambda: threading.Event().wait(60)])
+def test_time_that_runs_out_at_work_is_the_messages_fault(act: Callable[[], object]) -> None:
+    decision = decided(act)
+    assert isinstance(decision, Failure)
+    assert decision.kind == "failed"
+
+
+# --- the table -------------------------------------------------------------------
+
+
+def test_the_table_in_the_documents_is_the_one_in_the_code() -> None:
+    page = (ROOT / "docs" / "workloads.md").read_text()
+    for library, names in network.TROUBLE.items():
+        shown = ", ".join(f"`{name.removeprefix('builtins.')}`" for name in names)
+        assert f"| {library} | {shown} |" in page
