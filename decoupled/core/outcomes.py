@@ -48,12 +48,12 @@ class Reject(msgspec.Struct, frozen=True, tag=True, array_like=True):
     reason: str
 
 
-FailureKind = Literal["unavailable", "failed", "undecodable", "not_started"]
+FailureKind = Literal["unavailable", "failed", "undecodable", "not_ours", "not_started"]
 
 
 class Failure(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Processing came to nothing. `unavailable` and `not_started` are not the message's fault; `failed` is, and counts
-    as an attempt; `undecodable` can never succeed."""
+    as an attempt; `undecodable` is one that only another version can understand, and `not_ours` one that none can."""
 
     kind: FailureKind
     error_type: str

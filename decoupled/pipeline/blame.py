@@ -6,7 +6,8 @@ becomes a Failure. Pure.
 | unavailable | the backend's, or the network's: see `network.py` | no | later, as often as it takes |
 | not_started | nobody's: the batch's time was used up before it, or nearly | no | soon |
 | failed | the message's: its workload raised, killed its process, or took all the time | yes | later, or dead |
-| undecodable | the message's, for ever | yes | dead |
+| undecodable | the message's, or its receiver is newer | no | later, for VERSION_SKEW_S; then dead |
+| not_ours | its sender's: it is no message of the receiver's | yes | dead |
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from decoupled.pipeline import network
 
 FAIR_SHARE = 0.5  # of a batch's time: a message that was left less is not to blame for running out of it
 NOT_STARTED = Failure("not_started", "NotStarted", "the function's time was used up by the messages before it")
-NOT_OURS = Failure("undecodable", "NotOurs", "the message has no workload attribute: it was not sent by the receiver")
+NOT_OURS = Failure("not_ours", "NotOurs", "the message has no workload attribute: it was not sent by the receiver")
 
 
 def raised(error: BaseException) -> Failure:
@@ -40,7 +41,7 @@ def undecodable(error: Exception) -> Failure:
 
 def unknown_workload(name: str) -> Failure:
     """Nothing of that name is served here; a later deployment may."""
-    return Failure("failed", "UnknownWorkload", f"workload {name!r} is not among those served here")
+    return Failure("undecodable", "UnknownWorkload", f"workload {name!r} is not among those served here")
 
 
 def unavailable(error: Unavailable) -> Failure:

@@ -10,6 +10,7 @@ from typing import Any, assert_never
 
 import msgspec
 
+from decoupled.core import limits
 from decoupled.core.backoff import backoff_s
 from decoupled.core.outcomes import Commit, Decision, Delivery, Failure, NotStored, Record, Reject, Stored
 from decoupled.core.status import FINAL
@@ -104,13 +105,21 @@ def _give_back(
             if begun:
                 table.undo_attempt(message)
             return _put_off(delivery, failure, policy)
-        case "failed" | "undecodable":
+        case "undecodable":
+            record = table.record_failure(message, failure, now, begun=True)  # which is no attempt
+            if begun:
+                table.undo_attempt(message)
+            if record.status not in FINAL and now - (record.first_failed_at or now) < limits.VERSION_SKEW_S * 1000:
+                return _put_off(delivery, failure, policy)
+            dead = True
+        case "failed" | "not_ours":
             record = table.record_failure(message, failure, now, begun)
+            dead = failure.kind == "not_ours" or record.attempts >= policy.max_attempts
         case never:
             assert_never(never)
     if record.status in FINAL:
         return _follow_up(delivery, queue, table, policy)
-    if failure.kind == "undecodable" or record.attempts >= policy.max_attempts:
+    if dead:
         buried = _bury(delivery, failure, record, table, now)
         return None if buried else _follow_up(delivery, queue, table, policy)
     delay = backoff_s(record.attempts, policy.spread(), failure.retry_after_s)

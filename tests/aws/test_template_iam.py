@@ -69,8 +69,9 @@ def test_the_status_function_may_read_and_nothing_else(moto_engine: engines.AwsE
 
 
 def test_the_processor_may_do_what_it_does_and_nothing_else(moto_engine: engines.AwsEngine) -> None:
-    sent = [entry(do) for do in ("one", "fail", "wait", "reject", "write")] + [message("undecodable")]
+    sent = [entry(do) for do in ("one", "fail", "wait", "reject", "write")]
     moto_engine.queue.send(sent)
+    moto_engine.sqs.send_message(QueueUrl=moto_engine.queue_url, MessageBody="a stranger's, which is dead at once")
     happened = event(moto_engine)
     moto_engine.calls.clear()
     come_back(moto_engine, happened)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from decoupled.core.times import now_ms
 from decoupled.core.workload import Message, Workloads
 from decoupled.engines.aws.sqs_format import SqsEvent, batch_item_failures, deliveries
 from decoupled.engines.protocols import Queue, Table
@@ -121,7 +122,8 @@ def process_event(
     workloads: Workloads,
     max_attempts: int,
     remaining_s: Callable[[], float],
+    clock_ms: Callable[[], int] = now_ms,
 ) -> dict[str, Any]:
     """What functions/processor.py does with an event, with another engine than its environment's."""
-    failed = process(deliveries(event), queue, table, workloads, Policy(max_attempts), remaining_s)
+    failed = process(deliveries(event), queue, table, workloads, Policy(max_attempts, clock_ms), remaining_s)
     return batch_item_failures(event, failed)

@@ -137,7 +137,9 @@ class EventSource:
         deliveries = self.queue.receive(self.batch, VISIBILITY_TIMEOUT_S)
         self.invocations += bool(deliveries)
         event = sqs_event([sqs_record(d.message, d.receive_count, d.receipt) for d in deliveries])
-        answer = process_event(event, self.queue, self.table, WORKLOADS, self.max_attempts, self.remaining_s)
+        answer = process_event(
+            event, self.queue, self.table, WORKLOADS, self.max_attempts, self.remaining_s, self.clock
+        )
         assert answer.keys() == {"batchItemFailures"}
         failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
         assert failed <= {f"sqs-{d.message.id}" for d in deliveries}, "an unknown id fails the whole batch on Lambda"
@@ -278,13 +280,17 @@ def test_a_failure_waits_longer_each_time() -> None:
         ("", "DecodeError"),
     ],
 )
-def test_what_cannot_be_decoded_is_dead_at_once_and_takes_nobody_with_it(body: str, error_type: str) -> None:
+def test_what_cannot_be_decoded_waits_for_a_newer_version_and_takes_nobody_with_it(body: str, error_type: str) -> None:
     source = EventSource()
     source.send("", "")
     source.queue.send([Message("bad", "sums", body, "", 0)])
-    assert source.invoke() == []
-    assert source.table.dead_letters["bad"].error_type == error_type
+    assert source.invoke() == ["bad"]
     assert source.total == 2
+    source.run(until_s=limits.VERSION_SKEW_S - 1)
+    assert source.status("bad") == "queued"
+    source.run()
+    assert source.table.dead_letters["bad"].error_type == error_type
+    assert source.clock() - ManualClock()() >= limits.VERSION_SKEW_S * 1000
 
 
 def test_a_bug_in_a_schemas_own_checks_is_that_messages_failure() -> None:
