@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 from standardwebhooks import Webhook as Signer
 
 from decoupled import BadField, Effects, Emit, Message, Rejected, Unavailable, Workload
@@ -41,7 +41,7 @@ class Notification(Struct, frozen=True, forbid_unknown_fields=True):
     type: Annotated[str, Meta(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)*\Z", max_length=100)]
     subject: Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]+\Z", max_length=200)]
     text: Annotated[str, Meta(max_length=20_000)]
-    data: dict[str, Any] = {}
+    data: dict[str, Raw] = {}  # handed on as it was sent: a number with more digits than a float has keeps them
 
     def __post_init__(self) -> None:
         if len(self.to) > 1 and len(self.to) * len(msgspec.json.encode(self)) > MAX_FAN_OUT_BYTES:

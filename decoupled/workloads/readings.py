@@ -1,47 +1,70 @@
 """IoT readings: batches of hundreds as one JSON array, each kept once, however late and however often it comes, and
 rolled up by the hour, exactly."""
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated
 
-from msgspec import Meta, Struct
+import msgspec
+from msgspec import Meta, Raw, Struct
 
 from decoupled import Add, BadField, Effects, Message, Workload
 
+FROM, BEFORE = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 MAX_VALUE = Decimal(10) ** 12  # with MAX_DECIMALS, an hour's sum stays exact for billions of readings
 MAX_DECIMALS = 6
+NUMBER = re.compile(rb'("?)([+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,2})?)\1')  # in JSON, or as text in JSON
 
 
 class Reading(Struct, frozen=True, forbid_unknown_fields=True):
+    # Time and value as they were sent: a datetime rounds to microseconds, and a Decimal takes the digits of any script.
     device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")]
-    at: Annotated[datetime, Meta(tz=True)]
-    value: Decimal
+    at: Annotated[str, Meta(max_length=64)]
+    value: Raw
 
     def __post_init__(self) -> None:
-        if not 2000 <= self.at.year < 2100:
-            raise BadField("/at", "not in this century: is the device's clock set?")
-        # An exponent that is no number means NaN or Infinity.
-        exponent = self.value.as_tuple().exponent
-        if not isinstance(exponent, int) or not -MAX_DECIMALS <= exponent <= 12 or abs(self.value) > MAX_VALUE:
-            raise BadField("/value", f"not a number up to {MAX_VALUE:,} with at most {MAX_DECIMALS} decimals")
+        time(self)
+        number(self)
+
+
+def time(reading: Reading) -> datetime:
+    """In UTC. Raises BadField for what is no time, or not exactly one to the microsecond."""
+    if re.search(r"\.[0-9]{6}0*[1-9]", reading.at):
+        raise BadField("/at", "finer than a microsecond")
+    try:
+        at: datetime = msgspec.convert(reading.at, Annotated[datetime, Meta(tz=True)])
+    except msgspec.ValidationError as error:
+        raise BadField("/at", str(error)) from error
+    if not FROM <= at < BEFORE:
+        raise BadField("/at", "not in this century: is the device's clock set?")
+    return at.astimezone(UTC)
+
+
+def number(reading: Reading) -> Decimal:
+    """The value, digit by digit. Raises BadField for what is no number, or one that a sum could not hold exactly."""
+    if match := NUMBER.fullmatch(bytes(reading.value)):
+        value = Decimal(match[2].decode())
+        if -MAX_DECIMALS <= int(value.as_tuple().exponent) <= 12 and -MAX_VALUE <= value <= MAX_VALUE:
+            return value
+    raise BadField("/value", f"not a number up to {MAX_VALUE:,} with at most {MAX_DECIMALS} decimals")
 
 
 def natural_key(reading: Reading) -> str:
     """A device says one thing at one time: the first reading counts, and others with its time are the same again."""
-    return f"{reading.device}@{reading.at.astimezone(UTC).isoformat()}"
+    return f"{reading.device}@{time(reading).isoformat()}"
 
 
 def process(reading: Reading, message: Message) -> Effects:
-    at = reading.at.astimezone(UTC)
+    at, value = time(reading), number(reading)
     hour = f"{reading.device}.{at:%Y-%m-%dT%H}"
     roll_up = Add(
         f"readings/hourly/{hour}",
-        {"count": 1, "sum": reading.value},
-        lowest={"min": reading.value},
-        highest={"max": reading.value},
+        {"count": 1, "sum": value},
+        lowest={"min": value},
+        highest={"max": value},
     )
-    result = {"device": reading.device, "at": at, "value": f"{reading.value:f}"}
+    result = {"device": reading.device, "at": at, "value": f"{value:f}"}
     return Effects(result | {"hourly_url": f"/readings/hourly/{hour}"}, [roll_up])
 
 

@@ -62,7 +62,7 @@ def notify(*to: dict[str, str], accepted_at: int = NOW_MS, **changes: Any) -> Ef
         "subject": "On its way ☂",
         "text": "It comes tomorrow.\n",
     } | changes
-    notification = msgspec.convert(entry, Notification)
+    notification = msgspec.json.decode(json.dumps(entry), type=Notification)
     message = Message("0123abcd", "notifications", json.dumps(entry), "anonymous", accepted_at)
     effects = WORKLOAD.process(notification, message)
     encode(effects, message, load(["notifications"]))  # no engine would refuse them
@@ -97,6 +97,15 @@ def test_every_delivery_of_one_message_carries_the_same_webhook_id(receiver: Htt
     notify(webhook(receiver.port))
     assert [headers["webhook-id"] for _, headers, _ in receiver.requests] == ["0123abcd"] * 2
     assert receiver.requests[0][2] == receiver.requests[1][2]
+
+
+def test_data_reaches_a_webhook_digit_by_digit(receiver: HttpReceiver) -> None:
+    to = json.dumps([webhook(receiver.port)])
+    entry = f"""{{"to": {to}, "type": "a", "subject": "s",
+                 "text": "t", "data": {{"exact": 1234567890123.4567890123456789, "deep": [1e400, {{"a": "☂"}}]}}}}"""
+    notification = msgspec.json.decode(entry, type=Notification)
+    WORKLOAD.process(notification, Message("0123abcd", "notifications", entry, "anonymous", NOW_MS))
+    assert b'"exact":1234567890123.4567890123456789,"deep":[1e400, {"a": "\xe2\x98\x82"}]' in receiver.requests[0][2]
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 410, 422, 499])

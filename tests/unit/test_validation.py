@@ -35,6 +35,7 @@ class Whole(msgspec.Struct, forbid_unknown_fields=True, rename={"first_name": "f
     pair: tuple[int, str] = (0, "")
     spare: Part | None = None
     labels: dict[str, int] = {}
+    as_sent: msgspec.Raw = msgspec.Raw(b"null")
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,8 @@ class Whole(msgspec.Struct, forbid_unknown_fields=True, rename={"first_name": "f
         ({"parts": [], "a~b": 1}, ["#/a~0b"]),
         ({"parts": [], "labels": {"a": "1"}}, ["#/labels"]),
         ({"parts": [], "pair": [1]}, ["#/pair"]),
+        ({"parts": [], "as_sent": {"a": [1.5]}}, []),
+        ({"parts": [{"size": 0}], "as_sent": "a"}, ["#/parts/0/size"]),
     ],
 )
 def test_faults_are_named_where_they_are(entry: Any, pointers: list[str]) -> None:

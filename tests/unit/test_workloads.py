@@ -305,12 +305,60 @@ def test_numbers_are_exact_as_json_numbers_and_as_text(system: System) -> None:
     assert (hour["sum"], hour["min"], hour["max"]) == (sum(sent), min(sent), max(sent))
 
 
+@pytest.mark.parametrize("at", ["2000-01-01T00:00:00Z", "1999-12-31T23:59:59-00:30", "2100-01-01T00:30:00+01:00"])
+def test_a_reading_is_of_this_century_in_utc(system: System, at: str) -> None:
+    assert system.ended("readings", reading(at, 1)).status == "processed"
+
+
+def test_a_reading_is_kept_to_the_microsecond_and_no_digit_is_lost(system: System) -> None:
+    record = system.ended("readings", reading("2026-11-23T10:59:59.9999990000Z", "-999999999999.999999"))
+    assert record.result is not None
+    assert record.result["at"] == "2026-11-23T10:59:59.999999Z"
+    assert record.result["value"] == "-999999999999.999999"
+    assert record.result["hourly_url"].endswith("T10")
+
+
+def test_a_reading_s_value_is_what_the_json_says_and_not_the_nearest_float(system: System) -> None:
+    event = {
+        "pathParameters": {"workload": "readings"},
+        "headers": {"content-type": "application/json"},
+        "requestContext": {},
+        "body": '{"device": "pump-7", "at": "2026-11-23T10:00:00Z", "value": 123456789012.345678}',
+    }
+    assert receiver.receive(event, system.queue, WORKLOADS)["statusCode"] == 202
+    system.process_all()
+    assert system.get("/readings/hourly/pump-7.2026-11-23T10")[1]["sum"] == Decimal("123456789012.345678")
+
+
+@pytest.mark.parametrize("value", ["-1", "+1", "007.50", "1e3", "1E-3", 0, -0.5, 1e3, "1000000000000"])
+def test_a_reading_takes_a_number_in_json_or_as_text(system: System, value: Any) -> None:
+    record = system.ended("readings", reading("2026-11-23T10:00:00Z", value))
+    assert record.result is not None
+    assert Decimal(record.result["value"]) == Decimal(str(value))
+
+
 @pytest.mark.parametrize(
     ("entry", "pointer"),
     [
         (reading("2026-11-23T10:00:00", "1"), "#/at"),  # whose clock?
         (reading("1970-01-01T00:00:00Z", "1"), "#/at"),
         (reading("0001-01-01T00:00:00+14:00", "1"), "#/at"),
+        (reading("2000-01-01T00:30:00+01:00", "1"), "#/at"),  # 1999 in UTC
+        (reading("2099-12-31T23:30:00-01:00", "1"), "#/at"),  # 2100 in UTC
+        (reading("2026-11-23T10:59:59.9999999Z", "1"), "#/at"),  # rounded, it would be in another hour
+        (reading("2026-11-23T10:00:00.00000010Z", "1"), "#/at"),
+        (reading("2026-11-23T1\u0660:00:00Z", "1"), "#/at"),
+        (reading("yesterday", "1"), "#/at"),
+        (reading("2026-11-23T10:00:00Z", "\u0661\u0662"), "#/value"),  # Arabic digits, which Decimal() takes
+        (reading("2026-11-23T10:00:00Z", "\uff11"), "#/value"),
+        (reading("2026-11-23T10:00:00Z", "1_000"), "#/value"),
+        (reading("2026-11-23T10:00:00Z", " 1"), "#/value"),
+        (reading("2026-11-23T10:00:00Z", "1\n"), "#/value"),
+        (reading("2026-11-23T10:00:00Z", "1000000000000.000001"), "#/value"),
+        (reading("2026-11-23T10:00:00Z", "0." + "0" * 50), "#/value"),
+        (reading("2026-11-23T10:00:00Z", "9" * 50), "#/value"),
+        (reading("2026-11-23T10:00:00Z", None), "#/value"),
+        (reading("2026-11-23T10:00:00Z", [1]), "#/value"),
         (reading("2026-11-23T10:00:00Z", "NaN"), "#/value"),
         (reading("2026-11-23T10:00:00Z", "-Infinity"), "#/value"),
         (reading("2026-11-23T10:00:00Z", "1e13"), "#/value"),
