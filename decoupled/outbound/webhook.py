@@ -12,6 +12,7 @@ import http.client
 import io
 import ipaddress
 import queue
+import re
 import socket
 import threading
 import time
@@ -19,7 +20,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from decoupled.core import limits
 from decoupled.core.workload import BadField, Rejected, Unavailable
@@ -29,22 +30,23 @@ from decoupled.outbound.settings import tls
 def check_url(pointer: str, url: str) -> None:
     """Raises BadField for what cannot be posted to, whatever the configuration."""
     try:
-        parts = urlsplit(url)
-        usable = parts.hostname and parts.port != 0
+        _parts(url)
     except ValueError as error:
         raise BadField(pointer, str(error)) from error
-    if not usable or parts.username is not None or parts.fragment:
-        raise BadField(pointer, "a URL with a host, and neither user nor fragment, is needed")
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes, trusted_hosts: Collection[str] = ()) -> int:
     """POST to a host that a client named; answers the 2xx status. `trusted_hosts` may be private, and be spoken to
     without TLS.
 
-    Raises Rejected for a target that is not allowed and for any answer that is final (3xx, 4xx), and Unavailable when
-    there is no answer in time, or one that asks to come again (408, 429, 5xx)."""
+    Raises Rejected for a target that is not allowed and for any answer that is final (3xx, 4xx), Unavailable when
+    there is no answer in time, or one that asks to come again (408, 429, 5xx), and ValueError for a URL that
+    `check_url` refuses or a header that is no line of visible ASCII."""
     deadline = time.monotonic() + limits.OUTBOUND_TIMEOUT_S
-    parts = urlsplit(url)
+    parts = _parts(url)
+    for name, value in headers.items():  # http.client lets a folded line through
+        if not _VISIBLE.fullmatch(name) or not _VISIBLE.fullmatch(value.replace(" ", "")):
+            raise ValueError(f"no header: {name[:40]!r}")
     host = parts.hostname or ""
     secure, trusted = parts.scheme == "https", host in trusted_hosts
     if not secure and not trusted:
@@ -64,6 +66,21 @@ def post(url: str, headers: Mapping[str, str], body: bytes, trusted_hosts: Colle
     if response.status >= 300:
         raise Rejected(f"{host} answered {response.status}")
     return response.status
+
+
+_VISIBLE = re.compile("[!-~]*")
+
+
+def _parts(url: str) -> SplitResult:
+    """What a URL consists of. Raises ValueError for what cannot be posted to."""
+    if not _VISIBLE.fullmatch(url):
+        raise ValueError("a URL is visible ASCII characters")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError("a URL is http:// or https:// with a host")
+    if parts.username is not None or parts.fragment:
+        raise ValueError("a URL with neither user nor fragment is needed")
+    return parts
 
 
 def resolve(host: str, port: int, deadline: float) -> list[str]:
@@ -89,8 +106,27 @@ def resolve(host: str, port: int, deadline: float) -> list[str]:
     return addresses
 
 
+# The blocks of IANA's registries of special-purpose addresses that are not globally reachable, as of 2025, and those
+# within them that are. They stand here because the `ipaddress` of an older Python calls some of them global.
+_NOT_PUBLIC = [
+    ipaddress.ip_network(block)
+    for block in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
+        *("203.0.113.0/24", "224.0.0.0/3"),  # multicast, reserved and broadcast in one
+        *("::/3", "4000::/2", "8000::/1"),  # all but 2000::/3, the global unicast addresses
+        *("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),  # Teredo and other protocols, examples, 6to4
+    )
+]
+_PUBLIC_WITHIN = [
+    ipaddress.ip_network(block)
+    for block in (
+        *("192.0.0.9/32", "192.0.0.10/32"),
+        *("2001:1::1/128", "2001:1::2/128", "2001:1::3/128", "2001:3::/32", "2001:4:112::/48"),
+        *("2001:20::/28", "2001:30::/28"),
+    )
+]
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_CARRIES_V4 = [ipaddress.IPv6Network(net) for net in ("::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "fec0::/10")]
 
 
 def is_public(address: str) -> bool:
@@ -102,9 +138,7 @@ def is_public(address: str) -> bool:
             return is_public(str(ip.ipv4_mapped))
         if ip in _NAT64:
             return is_public(str(ipaddress.IPv4Address(ip.packed[-4:])))
-        if any(ip in network for network in _CARRIES_V4):
-            return False
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+    return any(ip in block for block in _PUBLIC_WITHIN) or not any(ip in block for block in _NOT_PUBLIC)
 
 
 def _connect(addresses: list[str], port: int, tls_name: str | None, deadline: float) -> socket.socket:
@@ -175,7 +209,7 @@ def _retry_after_s(value: str | None) -> float | None:
     """Seconds to wait, from seconds or from an HTTP date; None if it says neither."""
     if value is None:
         return None
-    if value.strip().isdecimal():
+    if value.strip().isdecimal():  # of ASCII, as headers are decoded
         return float(value)
     try:
         at = parsedate_to_datetime(value)

@@ -6,6 +6,7 @@ import contextlib
 import email
 import email.policy
 import functools
+import ipaddress
 import json
 import socket
 import threading
@@ -226,6 +227,10 @@ def test_an_endless_answer_body_is_not_read() -> None:
         "::", "::1", "::7f00:1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
         "64:ff9b:1::1", "100::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "2001:db8::1", "2002:7f00:1::", "fc00::1",
         "fd00:ec2::254", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "ff0e::1",
+        "0.1.2.3", "100.127.255.255", "172.31.255.255", "192.0.0.8", "192.0.0.11", "192.0.0.170", "192.0.0.255",
+        "192.0.2.1", "192.88.99.1", "192.88.99.2", "198.19.255.255", "198.51.100.1", "224.0.0.0",
+        "100:0:0:1::1", "2001:1::4", "2001:2::1", "2001:4:111::1", "2001:10::1", "2001:1ff::1", "2002::1", "3fff::1",
+        "3fff:fff:ffff::1", "5f00::1", "64:ff9b::c058:6301", "::ffff:192.88.99.1", "::ffff:0:1.1.1.1", "4000::1",
     ],
 )  # fmt: skip
 def test_an_address_that_is_not_public_is_refused(address: str) -> None:
@@ -233,10 +238,56 @@ def test_an_address_that_is_not_public_is_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"]
-)
+    "address",
+    [
+        "1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101",
+        "100.63.255.255", "100.128.0.1", "172.32.0.1", "192.0.0.9", "192.0.0.10", "192.0.1.1", "192.31.196.1",
+        "192.52.193.1", "192.88.98.1", "192.175.48.1", "198.17.0.1", "198.20.0.1", "223.255.255.255",
+        "2001:1::1", "2001:1::2", "2001:1::3", "2001:3::1", "2001:4:112::1", "2001:20::1", "2001:30::1", "2001:200::1",
+        "2001:db9::1", "2003::1", "2620:4f:8000::1", "3fff:1000::1", "2a00::1",
+    ],
+)  # fmt: skip
 def test_a_public_address_is_allowed(address: str) -> None:
     assert outbound_webhook.is_public(address)
+
+
+def test_what_is_public_does_not_depend_on_the_age_of_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (ipaddress.IPv4Address, ipaddress.IPv6Address):
+        for name in ("is_global", "is_private", "is_reserved", "is_multicast", "is_loopback", "is_link_local"):
+            monkeypatch.setattr(kind, name, property(lambda _: pytest.fail("asked the interpreter")))
+    assert outbound_webhook.is_public("1.1.1.1")
+    assert outbound_webhook.is_public("2606:4700::1111")
+    assert not outbound_webhook.is_public("192.0.0.8")
+    assert not outbound_webhook.is_public("3fff::1")
+
+
+# --- what does not become a header ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://hooks.example/\r\nx: y",
+        "https://hooks.example\r\n/",
+        "https://hooks.example/?a=b c",
+        "https://hö.example",
+        "https://hooks.example\x00/",
+        "https://hooks.example\u2028/",
+        "https://user@hooks.example/",
+        "gopher://hooks.example",
+    ],
+)
+def test_a_url_that_is_none_is_not_posted_to(url: str) -> None:
+    with pytest.raises(ValueError, match="URL"):
+        outbound_webhook.post(url, {}, b"", ["hooks.example"])
+
+
+@pytest.mark.parametrize("value", ["a\r\nx: y", "a\r\n folded", "a\n\tfolded", "a\x00", "é", "\u2028"])
+def test_a_header_that_is_more_than_a_line_is_not_sent(receiver: HttpReceiver, value: str) -> None:
+    for headers in ({"webhook-id": value}, {value: "a"}):
+        with pytest.raises(ValueError, match="header"):
+            outbound_webhook.post(f"http://127.0.0.1:{receiver.port}/", headers, b"", ["127.0.0.1"])
+    assert receiver.requests == []
 
 
 @pytest.mark.parametrize(
