@@ -58,6 +58,9 @@ MAX_RETRY_AFTER_S = 43_200  # of what a backend may ask for: the longest visibil
 # --- outbound: webhooks and e-mail --------------------------------------------
 OUTBOUND_TIMEOUT_S = 8.0  # for a whole webhook exchange; for each step of an e-mail's
 MAX_OUTBOUND_ADDRESSES = 4  # of a host, that are tried
+MAX_ADDRESS_OCTETS = 254  # of an e-mail address: RFC 5321's path of 256 without its brackets
+MAX_LOCAL_PART_OCTETS = 64  # RFC 5321
+MAX_DOMAIN_OCTETS = 253  # DNS
 
 MAX_QUEUED_COUNTED = 10_000  # of a workload's messages, where a count is only told to a person
 MAX_LOG_LINE_CHARS = 8_000  # of what a workload prints, in one line of the log

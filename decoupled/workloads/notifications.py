@@ -15,12 +15,9 @@ from msgspec import Meta, Raw, Struct
 from standardwebhooks import Webhook as Signer
 
 from decoupled import BadField, Effects, Emit, Message, Rejected, Unavailable, Workload
-from decoupled.outbound import mail as outbound_mail
-from decoupled.outbound import webhook
+from decoupled.outbound import addresses, mail, webhook
 from decoupled.outbound.settings import setting
 
-ATOM = r"""[^@.\s\x00-\x1f\x7f-\x9f"(),:;<>\[\\\]]+"""  # no quoted local parts, no control characters
-EMAIL = rf"^{ATOM}(\.{ATOM})*@{ATOM}(\.{ATOM})+\Z"
 MAX_FAN_OUT_BYTES = 300_000  # of all recipients' messages together: they are stored with the record that emits them
 GIVE_UP_AFTER_S = 3 * 86_400
 
@@ -33,13 +30,16 @@ class Webhook(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind",
 
 
 class Email(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="email"):
-    address: Annotated[str, Meta(pattern=EMAIL, max_length=254)]
+    address: addresses.Address
+
+    def __post_init__(self) -> None:
+        addresses.check_address("/address", self.address)
 
 
 class Notification(Struct, frozen=True, forbid_unknown_fields=True):
     to: Annotated[list[Email | Webhook], Meta(min_length=1, max_length=50)]
     type: Annotated[str, Meta(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)*\Z", max_length=100)]
-    subject: Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]+\Z", max_length=200)]
+    subject: Annotated[str, Meta(pattern=mail.ONE_LINE, max_length=200)]
     text: Annotated[str, Meta(max_length=20_000)]
     data: dict[str, Raw] = {}  # handed on as it was sent: a number with more digits than a float has keeps them
 
@@ -81,10 +81,9 @@ def call(url: str, notification: Notification, message: Message) -> dict[str, An
 
 
 def send_mail(address: str, notification: Notification, message: Message) -> dict[str, Any]:
-    sender = setting("MAIL_FROM")
-    mail = outbound_mail.compose(sender, address, notification.subject, notification.text, message.id)
-    outbound_mail.send(setting("SMTP_URL"), mail)
-    return {"delivered_to": address, "message_id": str(mail["Message-ID"])}
+    letter = mail.compose(setting("MAIL_FROM"), address, notification.subject, notification.text, message.id)
+    mail.send(setting("SMTP_URL"), letter)
+    return {"delivered_to": address, "message_id": letter.message_id}
 
 
 WORKLOAD = Workload("notifications", Notification, process, emits_to=("notifications",))

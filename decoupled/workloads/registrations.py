@@ -1,25 +1,29 @@
 """Sign-ups: one account for an e-mail address, however many requests race for it, and a welcome by e-mail."""
 
+import re
 import unicodedata
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from decoupled import Effects, Emit, Message, Put, Workload, derived_id
-
-ATOM = r"""[^@.\s\x00-\x1f\x7f-\x9f"(),:;<>\[\\\]]+"""  # no quoted local parts, no control characters
-EMAIL = rf"^{ATOM}(\.{ATOM})*@{ATOM}(\.{ATOM})+\Z"  # as notifications takes it
+from decoupled.outbound.addresses import Address, check_address, same_address
+from decoupled.outbound.mail import ONE_LINE
 
 
 class Registration(Struct, frozen=True, forbid_unknown_fields=True):
-    email: Annotated[str, Meta(pattern=EMAIL, max_length=254)]
-    name: Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]+\Z", max_length=100)]
+    email: Address
+    name: Annotated[str, Meta(pattern=ONE_LINE, max_length=100)]
+
+    def __post_init__(self) -> None:
+        check_address("/email", self.email)
 
 
-def same_address(email: str) -> str:
-    """What two spellings of one address have in common: letters' case and Unicode's ways to write an accent do not
-    matter (canonical caseless matching, Unicode 3.13). Dots and +tags do: only some providers ignore them."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", email).casefold())
+def greeting(name: str) -> str:
+    """Whoever registers may give somebody else's address, so this e-mail carries nothing of theirs that a mail client
+    would make a link of, be it `evil.com` or a telephone number: only a name of letters is repeated."""
+    letters = all(unicodedata.category(each)[0] in "LM" or each in " .'\u2019-" for each in name)
+    return f"Hello {name}" if letters and not re.search(r"\.[^ ]", name) else "Hello"
 
 
 def process(registration: Registration, message: Message) -> Effects:
@@ -41,7 +45,7 @@ def process(registration: Registration, message: Message) -> Effects:
             "to": [{"kind": "email", "address": registration.email}],
             "type": "account.registered",
             "subject": "Welcome",
-            "text": f"Hello {registration.name},\n\nyour account is ready.\n",
+            "text": f"{greeting(registration.name)},\n\nyour account is ready.\n",
         },
     )
     result = {"account": message.id, "welcome_url": f"/notifications/{message.emitted_id(0)}"}

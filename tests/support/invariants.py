@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from decoupled.core.outcomes import Record
-from decoupled.workloads.registrations import same_address
+from decoupled.outbound.addresses import same_address
 from tests.support.clients import ACCOUNTS, CURRENCIES
 from tests.support.simulation import History
 

@@ -63,11 +63,12 @@ def http_receiver(certificate: trustme.LeafCert | None = None) -> Iterator[HttpR
 
 @dataclass
 class MailReceiver:
-    """Keeps the e-mails it was sent. `recipient_reply` and `data_reply` are what it says to each."""
+    """Keeps the e-mails it was sent. The replies are what it says to each, and in the end."""
 
     port: int = 0
     recipient_reply: str = "250 OK"
     data_reply: str = "250 OK"
+    quit_reply: str = "221 Bye"
     mails: list[tuple[list[str], bytes]] = field(default_factory=list)  # recipients, message
 
     async def handle_RCPT(self, _server: SMTP, _session: Any, envelope: Any, address: str, _options: list[str]) -> str:  # noqa: N802
@@ -80,12 +81,17 @@ class MailReceiver:
             self.mails.append((list(envelope.rcpt_tos), envelope.content))
         return self.data_reply
 
+    async def handle_QUIT(self, _server: SMTP, _session: Any, _envelope: Any) -> str:  # noqa: N802
+        return self.quit_reply
+
 
 @contextlib.contextmanager
-def mail_receiver(tls: ssl.SSLContext | None = None, **options: Any) -> Iterator[MailReceiver]:
+def mail_receiver(
+    tls: ssl.SSLContext | None = None, *, smtputf8: bool = True, **options: Any
+) -> Iterator[MailReceiver]:
     """Serves SMTP on 127.0.0.1; with STARTTLS if there is a context for it."""
     receiver = MailReceiver()
-    controller = _AnyPort(receiver, hostname="127.0.0.1", port=0, tls_context=tls, enable_SMTPUTF8=True, **options)
+    controller = _AnyPort(receiver, hostname="127.0.0.1", port=0, tls_context=tls, enable_SMTPUTF8=smtputf8, **options)
     controller.start()
     receiver.port = controller.port
     try:

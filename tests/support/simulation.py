@@ -18,6 +18,7 @@ from decoupled.core.outcomes import Commit, Delivery, Reject, Stored
 from decoupled.core.workload import Effects, Message, Rejected, Unavailable, Workload
 from decoupled.engines.protocols import Table
 from decoupled.engines.sqlite.database import Database
+from decoupled.outbound.mail import Mail
 from decoupled.pipeline import processor, receiver, settlement
 from decoupled.pipeline.loading import load
 from tests.support.clients import NAMES, Request, some_request
@@ -258,8 +259,8 @@ class History:
     def _receive_webhook(self, url: str, headers: Mapping[str, str], _body: bytes, _trusted: Any) -> int:
         return self._receive(url, headers["webhook-id"])
 
-    def _receive_mail(self, _server: str, mail: Any) -> None:
-        self._receive(mail["To"], mail["Message-ID"].strip("<>").partition("@")[0])
+    def _receive_mail(self, _server: str, mail: Mail) -> None:
+        self._receive(mail.recipient, mail.message_id.strip("<>").partition("@")[0])
 
     def _receive(self, recipient: str, message_id: str) -> int:
         if "poison" in recipient and not self.repaired:

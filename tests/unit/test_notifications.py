@@ -30,6 +30,7 @@ from decoupled.outbound import settings as outbound_settings
 from decoupled.outbound import webhook as outbound_webhook
 from decoupled.pipeline.loading import load
 from decoupled.workloads.notifications import GIVE_UP_AFTER_S, WORKLOAD, Notification
+from tests.support.hostile import ENCODED, LINE_ENDS
 from tests.support.receivers import HttpReceiver, MailReceiver, Reply, http_receiver, mail_receiver
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -400,7 +401,7 @@ def test_an_email_arrives_with_the_message_id_as_its_own(mail_server: MailReceiv
 
 def test_an_address_beyond_ascii_arrives(mail_server: MailReceiver) -> None:
     notify(mail_to("josé@exámple.com"))
-    assert mail_server.mails[0][0] == ["josé@exámple.com"]
+    assert mail_server.mails[0][0] == ["josé@xn--exmple-qta.com"]
 
 
 @pytest.mark.parametrize("reply", ["550 no such user", "551 moved", "553 not allowed"])
@@ -511,7 +512,19 @@ def test_a_url_that_cannot_be_posted_to_is_refused_at_the_door(url: str) -> None
 
 
 @pytest.mark.parametrize("field", ["subject", "type"])
-def test_a_header_cannot_be_smuggled_in(field: str) -> None:
+@pytest.mark.parametrize("end", LINE_ENDS)
+def test_a_line_end_is_refused_at_the_door(field: str, end: str) -> None:
     entry = {"to": [mail_to("a@example.com")], "type": "a", "subject": "s", "text": "t"}
-    entry[field] = "hello\r\nBcc: all@example.com"
+    entry[field] = f"hello{end}Bcc: all@example.com"
     assert [fault["pointer"] for fault in faults(entry, Notification)] == [f"#/{field}"]
+
+
+@pytest.mark.parametrize("subject", ENCODED)
+def test_what_looks_encoded_is_no_header_and_arrives_as_it_is(mail_server: MailReceiver, subject: str) -> None:
+    notify(mail_to("ana@example.com"), subject=subject)
+    ((recipients, raw),) = mail_server.mails
+    mail = email.message_from_bytes(raw, policy=email.policy.default)
+    assert recipients == ["ana@example.com"]
+    assert mail["Subject"] == subject
+    assert mail["Bcc"] is mail["Reply-To"] is None
+    assert mail.get_content() == "It comes tomorrow.\r\n"
