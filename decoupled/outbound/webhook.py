@@ -17,12 +17,11 @@ import socket
 import threading
 import time
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from decoupled.core import limits
+from decoupled.core.backoff import asked_to_wait_s
 from decoupled.core.workload import BadField, Rejected, Unavailable
 from decoupled.outbound.settings import tls
 
@@ -62,7 +61,7 @@ def post(url: str, headers: Mapping[str, str], body: bytes, trusted_hosts: Colle
     except (OSError, http.client.HTTPException) as error:  # refused, reset, timed out, a bad certificate, no such name
         raise Unavailable(f"{host}: {type(error).__name__}: {error}") from error
     if response.status in (408, 429) or response.status >= 500:
-        raise Unavailable(f"{host} answered {response.status}", _retry_after_s(response.headers.get("retry-after")))
+        raise Unavailable(f"{host} answered {response.status}", asked_to_wait_s(response.headers.get("retry-after")))
     if response.status >= 300:
         raise Rejected(f"{host} answered {response.status}")
     return response.status
@@ -203,16 +202,3 @@ def _left(deadline: float) -> float:
     if left <= 0:
         raise TimeoutError("timed out")
     return left
-
-
-def _retry_after_s(value: str | None) -> float | None:
-    """Seconds to wait, from seconds or from an HTTP date; None if it says neither."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():  # of ASCII, as headers are decoded
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
