@@ -81,9 +81,9 @@ def call(url: str, notification: Notification, message: Message) -> dict[str, An
 
 
 def send_mail(address: str, notification: Notification, message: Message) -> dict[str, Any]:
-    letter = mail.compose(setting("MAIL_FROM"), address, notification.subject, notification.text, message.id)
-    mail.send(setting("SMTP_URL"), letter)
-    return {"delivered_to": address, "message_id": letter.message_id}
+    outgoing = mail.compose(setting("MAIL_FROM"), address, notification.subject, notification.text, message.id)
+    mail.send(setting("SMTP_URL"), outgoing)
+    return {"delivered_to": address, "message_id": outgoing.message_id}
 
 
 WORKLOAD = Workload("notifications", Notification, process, emits_to=("notifications",))
