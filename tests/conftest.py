@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from tests.support.server import Client, Server
 from tests.support.signing import endpoint, front
 
 __all__ = ["endpoint", "front"]
+
+# What starts in the background ignores SIGINT (`make test &`), and so would all that the tests start: those that press
+# Ctrl-C would wait in vain.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
