@@ -22,11 +22,33 @@ from decoupled.pipeline.loading import is_file, load
 from decoupled.server.configuration import from_process
 
 PYTHON_VERSION = "3.14"  # as Runtime in templates/decoupled-architecture.yaml; a test compares them
-# Lambda's Amazon Linux 2023 has glibc 2.34; wheels for an older one run there too.
+# Lambda's Amazon Linux 2023 has glibc 2.34; wheels for an older one run there too, the newest first.
+_WHEELS = [f"manylinux_2_{minor}_aarch64" for minor in range(34, 16, -1)] + ["manylinux2014_aarch64"]
 _LAMBDA = [
-    *(part for glibc in ("_2_28", "_2_17", "2014") for part in ("--platform", f"manylinux{glibc}_aarch64")),
+    *(part for wheel in _WHEELS for part in ("--platform", wheel)),
     *("--implementation", "cp", "--python-version", PYTHON_VERSION),
 ]
+# Whatever its options say, pip asks the Python that runs it whether `; python_version < "3.13"` holds. So it runs with
+# the answers that Lambda's would give.
+_ANSWERS = {
+    "implementation_name": "cpython",
+    "implementation_version": f"{PYTHON_VERSION}.0",
+    "platform_python_implementation": "CPython",
+    "python_full_version": f"{PYTHON_VERSION}.0",
+    "python_version": PYTHON_VERSION,
+    "os_name": "posix",
+    "sys_platform": "linux",
+    "platform_system": "Linux",
+    "platform_machine": "aarch64",
+}
+_PIP_OF_LAMBDA = f"""
+import sys
+from pip._vendor.packaging import markers
+here = markers.default_environment
+markers.default_environment = lambda: here() | {_ANSWERS}
+from pip._internal.cli.main import main
+sys.exit(main())
+"""
 
 
 @click.command()
@@ -75,35 +97,35 @@ def pack(names: Sequence[str], project: Path | None, platform: str, output: Path
 def _requirements(project: Path | None, platform: str, theirs: Path, staging: Path) -> None:
     """The project's own requirements first, at our pins where both need a library; then ours above them."""
     lock = kit("requirements/lambda.lock")
+    pins = re.findall(r"^\S+==[^\\\s]+", lock.read_text(encoding="utf-8"), re.MULTILINE)
     for name in ("requirements.lock", "requirements.txt") if project is not None else ():
         wanted = project / name if project is not None else Path(name)
         if wanted.is_file() and re.search(r"^[^#\s]", wanted.read_text(encoding="utf-8"), re.MULTILINE):
-            pins = re.findall(r"^\S+==[^\\\n]+", lock.read_text(encoding="utf-8"), re.MULTILINE)
             constraints = theirs.with_suffix(".pins")
             constraints.write_text("\n".join(pins))
-            _pip(["--constraint", str(constraints), "--requirement", str(wanted)], platform, theirs)
+            _pip(["--constraint", str(constraints)], wanted, pins, platform, theirs)
             _copy(theirs, staging)
             break
     ours = theirs.with_name("ours")
-    _pip(["--require-hashes", "--no-deps", "--requirement", str(lock)], platform, ours)
+    _pip(["--require-hashes", "--no-deps"], lock, pins, platform, ours)
     _copy(ours, staging)
 
 
-def _pip(arguments: Sequence[str], platform: str, target: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "--quiet",
-        "install",
-        "--only-binary",
-        ":all:",
-    ]
-    command += ["--no-compile", "--target", str(target), *(_LAMBDA if platform == "lambda" else ()), *arguments]
+def _pip(arguments: Sequence[str], wanted: Path, pins: Sequence[str], platform: str, target: Path) -> None:
+    """Put the wheels of a requirements file into a directory. Raises ValueError that says what cannot be had."""
+    there = platform == "lambda"
+    command = [sys.executable, "-P", *(("-c", _PIP_OF_LAMBDA) if there else ("-m", "pip"))]
+    command += ["--disable-pip-version-check", "--quiet", "install", "--only-binary", ":all:", "--no-compile"]
+    command += ["--target", str(target), *(_LAMBDA if there else ()), *arguments, "--requirement", str(wanted)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  our own arguments
     if done.returncode:
-        raise ValueError(f"pip could not install what Lambda needs:\n{done.stderr.strip()}")
+        why = "pip could not install what it names"
+        if none := re.search(r"No matching distribution found for (\S+)", done.stderr):
+            runs = f"Lambda (Python {PYTHON_VERSION} on arm64, Linux)" if there else "this machine's Python"
+            why = f"there is no wheel of {none[1]} for {runs}"
+        elif "conflicting dependencies" in done.stderr:
+            why = f"it cannot be had together with what decoupled runs on ({', '.join(pins)})"
+        raise ValueError(f"{wanted.name}: {why}:\n{done.stderr.strip()}")
 
 
 def _copy(source: Path, target: Path) -> None:
