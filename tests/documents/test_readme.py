@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from decoupled.core import limits
+from tests.support.checkout import copy_to, environment
 from tests.support.server import DECOUPLED, ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -54,15 +54,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the checkout in which the first command of the README runs. It uses the environment that is installed,
     and has data of its own."""
     copy = tmp_path_factory.mktemp("readme") / "decoupled"
-    for name in subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0"):
-        if name and (ROOT / name).exists():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, copy / name)
+    copy_to(copy)
     (copy / ".venv").symlink_to(Path(sys.executable).parent.parent)
     wait_until(lambda: not listening(), f"port {PORT} is free")
     first = blocks(START, "sh")[0]
     with (copy.parent / "log").open("w+") as log:
-        server = subprocess.Popen(["bash", "-ec", first], cwd=copy, stdout=log, stderr=log, start_new_session=True)
+        command = ["bash", "-ec", first]
+        server = subprocess.Popen(command, cwd=copy, env=environment(), stdout=log, stderr=log, start_new_session=True)
         try:
             wait_until(lambda: listening() or server.poll() is not None, "the server listens")
             assert server.poll() is None, (copy.parent / "log").read_text()
