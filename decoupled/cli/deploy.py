@@ -25,17 +25,15 @@ TEMPLATE = "templates/decoupled-architecture.yaml"
 @contextmanager
 def _aws() -> Iterator[Any]:
     """The room that calls AWS; its errors as one line."""
-    try:
+    with refusals():
         from decoupled.engines.aws import deployment
-    except ModuleNotFoundError as error:
-        raise click.ClickException(f"{error}: pip install 'decoupled[aws]'") from error
-    try:
-        with refusals():
+
+        try:
             yield deployment
-    except Exception as error:
-        if line := deployment.told(error):
-            raise click.ClickException(line) from error
-        raise
+        except Exception as error:
+            if line := deployment.told(error):
+                raise click.ClickException(line) from error
+            raise
 
 
 @click.command()

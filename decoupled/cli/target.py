@@ -132,5 +132,7 @@ class refusals:  # noqa: N801  used as a verb's object: `with refusals():`
 
         if isinstance(error, BrokenPipeError):
             return  # `| head` has seen enough: click ends quietly
+        if isinstance(error, ModuleNotFoundError) and str(error.name).startswith("botocore"):
+            raise click.ClickException(f"{error}: pip install 'decoupled[aws]'") from error
         if isinstance(error, (DataDirectoryError, Unavailable, ValueError, OSError)):
             raise click.ClickException(str(error)) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,26 @@ def test_a_pipe_that_has_seen_enough_ends_a_list_quietly(tmp_path: Path, parcels
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "status --stack shop",
+        "dead list --stack shop",
+        "deploy shop",
+        "destroy shop",
+        "spike --url http://x --aws-sigv4 eu-west-1",
+    ],
+)
+def test_an_aws_command_without_the_extra_says_what_to_install(command: str, tmp_path: Path) -> None:
+    without = "import sys; sys.modules['botocore'] = None; from decoupled.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", without, *command.split()], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("pip install 'decoupled[aws]'")
 
 
 @pytest.mark.parametrize("url", ["http://nobody.invalid", "http://127.0.0.1:1"])
