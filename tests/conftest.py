@@ -14,6 +14,8 @@ from tests.support.signing import endpoint, front
 
 __all__ = ["endpoint", "front"]
 
+collect_ignore_glob = ["support/data/*"]  # projects of others, with tests of their own
+
 # What starts in the background ignores SIGINT (`make test &`), and so would all that the tests start: those that press
 # Ctrl-C would wait in vain.
 signal.signal(signal.SIGINT, signal.default_int_handler)

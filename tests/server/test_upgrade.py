@@ -1,10 +1,13 @@
-"""What an earlier version left behind still runs: its data directory, and a workload that was written for it. One of
-each is kept in tests/support/data/VERSION, made by that version."""
+"""What an earlier version left behind still runs: its data directory, and what was written for it. One of each is kept
+in tests/support/data/VERSION, made by that version: of 0.1.0 a workload, since 0.2.0 a project with its test."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +17,11 @@ from decoupled.engines.sqlite.database import FILE_NAME, MIGRATIONS, SCHEMA_VERS
 from tests.support.server import ROOT, Server, serving
 
 KEPT = sorted((ROOT / "tests" / "support" / "data").iterdir())
-QUEUED = ("0ca06f5c3cc12980294aa106eb9258e0c4e22f01", "330d97f5b291c6182290f5a206d1352a2b532a9a")
+
+
+def file_of(kept: Path) -> Path:
+    (file,) = kept.rglob(FILE_NAME)
+    return file
 
 
 def version_of(file: Path) -> int:
@@ -35,33 +42,50 @@ def shape_of(file: Path) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(params=KEPT, ids=lambda path: path.name)
-def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A copy of what a version left behind."""
-    return Path(shutil.copytree(request.param, tmp_path / "old"))
+def old_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of the file that a version left behind."""
+    return Path(shutil.copyfile(file_of(request.param), tmp_path / FILE_NAME))
 
 
-def test_a_file_of_each_older_version_is_kept() -> None:
-    assert {version_of(path / FILE_NAME) for path in KEPT} >= set(MIGRATIONS)
+def copy_of(version: str, directory: Path) -> Path:
+    """A copy of all that it left behind."""
+    (kept,) = (path for path in KEPT if path.name == version)
+    return Path(shutil.copytree(kept, directory / "old", ignore=shutil.ignore_patterns("__pycache__")))
 
 
-def test_a_file_that_was_brought_up_to_date_is_like_a_new_one(old: Path, tmp_path: Path) -> None:
-    Database(old / FILE_NAME).close()
+def test_what_each_version_made_is_kept() -> None:
+    versions = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert [path.name for path in KEPT] == sorted(versions)
+
+
+def test_a_file_of_each_older_schema_is_kept() -> None:
+    assert {version_of(file_of(path)) for path in KEPT} >= set(MIGRATIONS)
+
+
+def test_a_file_that_was_brought_up_to_date_is_like_a_new_one(old_file: Path, tmp_path: Path) -> None:
+    Database(old_file).close()
     Database(tmp_path / "new.sqlite3").close()
-    assert version_of(old / FILE_NAME) == SCHEMA_VERSION
-    assert shape_of(old / FILE_NAME) == shape_of(tmp_path / "new.sqlite3")
+    assert version_of(old_file) == SCHEMA_VERSION
+    assert shape_of(old_file) == shape_of(tmp_path / "new.sqlite3")
 
 
-def test_a_tool_leaves_an_old_file_to_the_server(old: Path) -> None:
-    before = (old / FILE_NAME).read_bytes()
+OLDER = [path for path in KEPT if version_of(file_of(path)) < SCHEMA_VERSION]
+
+
+@pytest.mark.parametrize("old_file", OLDER, ids=lambda path: path.name, indirect=True)
+def test_a_tool_leaves_an_old_file_to_the_server(old_file: Path) -> None:
+    before = old_file.read_bytes()
     with pytest.raises(DataDirectoryError, match="`decoupled serve` brings it up to date"):
-        Database(old / FILE_NAME, create=False)
-    assert (old / FILE_NAME).read_bytes() == before
+        Database(old_file, create=False)
+    assert old_file.read_bytes() == before
 
 
-def test_an_upgraded_server_has_what_was_accepted_and_goes_on(old: Path) -> None:
+def test_an_upgraded_server_has_what_0_1_accepted_and_goes_on(tmp_path: Path) -> None:
+    old = copy_of("0.1.0", tmp_path)
+    queued = ("0ca06f5c3cc12980294aa106eb9258e0c4e22f01", "330d97f5b291c6182290f5a206d1352a2b532a9a")
     names = f"orders,transactions,notifications,{old / 'votes.py'}"
     with serving(old, "--workloads", names) as server:
-        server.wait_until("processed", *[f"/orders/{message_id}" for message_id in QUEUED])
+        server.wait_until("processed", *[f"/orders/{message_id}" for message_id in queued])
         assert server.get("/orders/0804eb83cea3a41aa764f9490681bc8a5705aa66").json["result"]["total"] == "79.80"
         assert server.get("/transactions/d993b5c6732cb0804cc4df8c24dacaae48bc58db").json["status"] == "rejected"
         assert server.get("/notifications/12c1112cc95d17a4e015eb94ba0db4b9c7493afd").json["status"] == "dead"
@@ -72,3 +96,17 @@ def test_an_upgraded_server_has_what_was_accepted_and_goes_on(old: Path) -> None
     again = Server(old, "--workloads", "orders")
     again.start()
     again.stop()
+
+
+def test_a_project_of_0_2_passes_its_test_and_is_served_with_what_it_had(tmp_path: Path) -> None:
+    project = copy_of("0.2.0", tmp_path)
+    tested = subprocess.run([sys.executable, "-m", "unittest"], cwd=project, capture_output=True, text=True, timeout=60)
+    assert tested.returncode == 0, tested.stderr
+    queued = ("0f2528ff1a2fceba5597e207f08e1a6a712de35b", "4ff46429ac8b7ec3f733f21e6a7993357c192bd7")
+    with serving(project / "data") as server:  # its decoupled.toml names the workload
+        server.wait_until("processed", *[f"/returns/{message_id}" for message_id in queued])
+        assert server.get("/returns/39bf019c138856e47cfbc86ab88ba959ecea7ab4").json["status"] == "processed"
+        assert server.get("/returns/7e3f857fe4e9d545e9e5e62320385add5b5e60f4").json["reason"] == "returned already"
+        assert server.get("/returns/reasons/all").json == {"broken": 1, "late": 1, "unwanted": 3}
+    with serving(project / "data", "--workloads", "./boxes.py") as server:
+        assert server.get("/boxes/83c00570989d7328c961c32f07580960d805e7cd").json["status"] == "dead"
