@@ -226,6 +226,17 @@ def test_a_look_gives_back_what_it_received(moto_engine: engines.AwsEngine) -> N
     assert len(moto_engine.dead_letters() or []) == 1
 
 
+def test_a_dead_letter_whose_time_cannot_be_told_is_shown(moto_engine: engines.AwsEngine) -> None:
+    texts = {"id": "m-20", "workload": "orders", "accepted_at": "9" * 20}
+    attributes = {name: {"DataType": "String", "StringValue": text} for name, text in texts.items()}
+    url = moto_engine.dead_letter_queue_url
+    moto_engine.sqs.send_message(QueueUrl=url, MessageBody="{}", MessageAttributes=attributes)
+    letters = letters_of(moto_engine)
+    (letter,) = letters.find(Wanted())
+    letters.close()
+    assert letter.accepted_at == letter.dead_at  # which is when SQS got it
+
+
 def test_a_purged_message_of_the_redrive_policy_has_a_record_that_says_so(moto_engine: engines.AwsEngine) -> None:
     sent = message()
     let_sqs_move(moto_engine, sent)

@@ -68,6 +68,13 @@ def test_it_says_its_version(programs: Path, tmp_path: Path) -> None:
     assert re.fullmatch(r"decoupled \d+\.\d+\.\d+\n", run(programs / "decoupled", "--version", cwd=tmp_path))
 
 
+def test_the_new_project_asks_for_no_stranger_of_the_same_name(programs: Path, project: Path) -> None:
+    """PyPI has one, of lower versions."""
+    asked = re.findall(r'"decoupled[^"]*"', (project / "pyproject.toml").read_text())
+    major, minor, _ = run(programs / "decoupled", "--version", cwd=project).split()[1].split(".")
+    assert asked == [f'"decoupled>={major}.{minor}"', f'"decoupled[aws]>={major}.{minor}"']
+
+
 def test_the_new_projects_test_passes(programs: Path, project: Path) -> None:
     run(programs / "python", "-m", "unittest", cwd=project)
 
