@@ -128,11 +128,14 @@ class refusals:  # noqa: N801  used as a verb's object: `with refusals():`
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
         from decoupled.core.workload import Unavailable
+        from decoupled.engines.protocols import StoreDamaged
         from decoupled.engines.sqlite.database import DataDirectoryError
 
         if isinstance(error, BrokenPipeError):
             return  # `| head` has seen enough: click ends quietly
         if isinstance(error, ModuleNotFoundError) and str(error.name).startswith("botocore"):
             raise click.ClickException(f"{error}: pip install 'decoupled[aws]'") from error
+        if isinstance(error, StoreDamaged):
+            raise click.ClickException(error.advice) from error
         if isinstance(error, (DataDirectoryError, Unavailable, ValueError, OSError)):
             raise click.ClickException(str(error)) from error

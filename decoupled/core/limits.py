@@ -62,6 +62,9 @@ MAX_ADDRESS_OCTETS = 254  # of an e-mail address: RFC 5321's path of 256 without
 MAX_LOCAL_PART_OCTETS = 64  # RFC 5321
 MAX_DOMAIN_OCTETS = 253  # DNS
 
+MAX_CLAIMED = 1_000  # messages of one workload in one claim
+LOCK_WAIT_S = 2.0  # of a request for the lock of the database, while another process holds it
+MAX_SET_ASIDE = 10_000  # messages that are known to be damaged; a server passes them by, and claims nothing with more
 MAX_QUEUED_COUNTED = 10_000  # of a workload's messages, where a count is only told to a person
 MAX_LOG_LINE_CHARS = 8_000  # of what a workload prints, in one line of the log
 

@@ -59,6 +59,11 @@ class Feed(Queue, Protocol):
         for `visibility_timeout_s`. Two claims never hand out one message."""
         ...
 
+    def set_aside_damaged(self, workload: str, maximum: int) -> int:
+        """Outside of a transaction, after a claim raised StoreDamaged: see which of the `maximum` longest-waiting
+        messages cannot be handed out, and pass these by from now on. Returns how many they are."""
+        ...
+
     def send_claimed(self, messages: Sequence[Message], visibility_timeout_s: float) -> list[Delivery]:
         """Send messages and claim them, in one step. Returns no delivery for a message that was accepted before."""
         ...
@@ -100,6 +105,20 @@ class StoreUnavailable(Unavailable):
     def __init__(self, detail: str, unknown: bool = False) -> None:
         super().__init__(detail, retry_after_s=1.0)
         self.unknown = unknown
+
+
+class StoreBusy(StoreUnavailable):
+    """Another process writes just now. Nothing was begun, and the same may work in a moment."""
+
+
+class StoreDamaged(StoreUnavailable):
+    """A part of the store cannot be read, and will not be until somebody mends it. A transaction that met it can only
+    be rolled back; one that does not works as ever. `advice`: what is damaged and what to do, for the person who can;
+    the detail is for everybody."""
+
+    def __init__(self, detail: str, advice: str) -> None:
+        super().__init__(detail)
+        self.advice = advice
 
 
 class Table(Protocol):

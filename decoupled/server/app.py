@@ -14,7 +14,7 @@ from typing import Any
 import uvloop
 
 from decoupled.core.workload import Workloads
-from decoupled.engines.protocols import StoreUnavailable
+from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
 from decoupled.engines.sqlite.database import Database, DataDirectory, DataDirectoryError
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.outage import Outage
@@ -22,7 +22,7 @@ from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.settlement import Policy
 from decoupled.server.group_commit import Writer
-from decoupled.server.health import Look, summary
+from decoupled.server.health import Look, Trouble, summary
 from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.listener import HttpServer, bind
 from decoupled.server.options import Options
@@ -59,8 +59,11 @@ async def _serve(
     queue = SqliteQueue(database)
     try:
         released = queue.release_in_flight()
+    except StoreDamaged as error:
+        raise DataDirectoryError(error.advice) from error
     except StoreUnavailable as error:
         raise DataDirectoryError(f"the data directory {options.data} cannot be written: {error}") from error
+    database.begin_serving(log.critical)
     unserved = Unserved(queue, workloads, loop.time)
     writer = Writer(database, queue, loop)
     outage = Outage(options.data)
@@ -68,7 +71,11 @@ async def _serve(
     poller = Poller(writer, queue, table, Policy(options.max_attempts), options, workloads)
     writer.taker = poller
 
-    looks: list[Look] = [writer.trouble]
+    def damage() -> Trouble | None:
+        what = database.damage.told()
+        return None if what is None else Trouble(what)
+
+    looks: list[Look] = [writer.trouble, damage]
 
     def health() -> Mapping[str, Any]:
         return {

@@ -7,6 +7,9 @@ fsync. While it is on its way to the disk the next group gathers, in the sockets
 A send starts a transaction as soon as the loop has read what is there. Other operations can wait a moment for one: on a
 busy server their commits then cost nothing. All of it happens in the event loop's thread: with a thread for the commit,
 the two waited longer for Python's lock than the disk takes.
+
+A group that meets a damaged place of the store goes again without the part that led there. While another process holds
+the store's lock the group waits, and the loop does not.
 """
 
 from __future__ import annotations
@@ -18,9 +21,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from decoupled.core import limits
 from decoupled.core.outcomes import Delivery, NotSent
 from decoupled.core.workload import Message
-from decoupled.engines.protocols import Feed, StoreUnavailable, Transactions
+from decoupled.engines.protocols import Feed, StoreBusy, StoreDamaged, StoreUnavailable, Transactions
 from decoupled.server.health import Trouble
 
 T = TypeVar("T")
@@ -37,16 +41,34 @@ ENOUGH_CREDIT = 10.0  # to make a claim of an old message's pages worth its whil
 SATURATED_S = 0.01  # after the last request: the next one is already on its way
 MAX_CREDIT = 1_024.0  # saved up while nothing waits, and enough to catch up with a short queue
 GATHER_S = 0.002  # how long an operation that is not a send may wait for one to share its commit with
+LOCK_PAUSE_S = 0.002  # before the lock of another process is asked for again, doubled each time,
+LOCK_PAUSE_MOST_S = 0.05  # up to this
+REFUSED_IN_A_ROW = 10  # sends that met damage, and none that did not: then it is where all of them have to go
+
+_Send = tuple[Sequence[Message], Sent]
+_Operation = tuple[Callable[[], Any], asyncio.Future[Any]]
 
 
 @dataclass(slots=True)
 class _Group:
     """What one transaction holds, and who waits for it."""
 
-    sends: list[tuple[Sequence[Message], Sent]] = field(default_factory=list)
-    operations: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = field(default_factory=list)
+    sends: list[_Send] = field(default_factory=list)
+    operations: list[_Operation] = field(default_factory=list)
     results: list[tuple[Any, Exception | None]] = field(default_factory=list)  # of the operations
     claimed: list[Delivery] = field(default_factory=list)  # of the sends, handed out at once
+    one_by_one: bool = False  # one of the sends meets damage: which?
+    refuse_at: float | None = None  # when it has waited long enough for another process's lock
+
+
+class _Damaged(Exception):  # noqa: N818  what a part of a group led to
+    """One part met damage; if neither is named, one of the sends did, which were made together."""
+
+    def __init__(self, error: StoreDamaged, send: _Send | None = None, operation: _Operation | None = None) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.send = send
+        self.operation = operation
 
 
 class Taker(Protocol):
@@ -78,6 +100,9 @@ class Writer:
         self._credit = 0.0  # messages that may be handed out for those that were accepted
         self._gathering = _Group()
         self._soon: asyncio.Handle | None = None
+        self._locked_since: float | None = None  # by another process
+        self._lock_pause_s = LOCK_PAUSE_S
+        self._damaged_sends = 0  # in a row
 
     def send(self, messages: Sequence[Message], sent: Sent) -> None:
         """Put messages on the queue, all or none."""
@@ -111,7 +136,13 @@ class Writer:
         return min(wanted, BUSY_SPARE) if self.loop.time() - self._last_send < BUSY_S else wanted
 
     def trouble(self) -> Trouble | None:
-        """Why requests are refused; None while they are written."""
+        """Why requests are refused, or are about to be; None while they are written."""
+        if self._locked_since is not None:
+            seconds = self.loop.time() - self._locked_since
+            why = f"another process has held the lock of the database for {seconds:.1f} s"
+            return Trouble(why, refuses=self.failure is not None)
+        if self._damaged_sends >= REFUSED_IN_A_ROW:
+            return Trouble("where new messages go, the database is damaged", refuses=True)
         return None if self.failure is None else Trouble(self.failure, refuses=True)
 
     def _cancel(self) -> None:
@@ -121,46 +152,70 @@ class Writer:
 
     def _write(self) -> None:
         self._soon = None
-        group, self._gathering = self._gathering, _Group()
+        group = self._gathering
         try:
             self.store.begin()
-            self._accepted_before = self._accepting
-            self._accepting = sum(len(messages) for messages, _ in group.sends)
-            if group.sends:
-                self._last_send = self.loop.time()
-                self._insert(group)
-            group.results = [self._attempt(operation) for operation, _ in group.operations]
+            self._fill(group)
             self.store.commit()
+        except StoreBusy as busy:
+            self._wait_for_lock(group, busy)
+        except _Damaged as found:
+            self.store.roll_back()
+            self._leave_out(group, found)
         except Exception as error:  # whatever it was, those who wait are told
             if not isinstance(error, StoreUnavailable):
                 log.exception("a transaction could not be made")
             self.store.roll_back()
             self._failed(group, error)
-            return
-        self._succeeded(group)
+        else:
+            self._succeeded(group)
 
-    def _insert(self, group: _Group) -> None:
-        messages = [message for messages, _ in group.sends for message in messages]
+    # --- one transaction ------------------------------------------------------
+
+    def _fill(self, group: _Group) -> None:
+        self._accepted_before = self._accepting
+        self._accepting = sum(len(messages) for messages, _ in group.sends)
+        if group.sends:
+            self._last_send = self.loop.time()
+            one_by_one = group.one_by_one or len(group.sends) == 1
+            group.claimed = []
+            for sends in [[send] for send in group.sends] if one_by_one else [group.sends]:
+                try:
+                    group.claimed += self._insert([message for messages, _ in sends for message in messages])
+                except StoreDamaged as error:
+                    raise _Damaged(error, send=sends[0] if one_by_one else None) from error
+        group.results = [self._attempt(operation) for operation in group.operations]
+
+    def _insert(self, messages: Sequence[Message]) -> list[Delivery]:
+        claimed: list[Delivery] = []
         at_once = self.taker.take(len(messages))
         if at_once:
-            group.claimed = self.queue.send_claimed(messages[:at_once], self.taker.visibility_timeout_s)
+            claimed = self.queue.send_claimed(messages[:at_once], self.taker.visibility_timeout_s)
         if len(messages) > at_once:
             self.queue.send(messages[at_once:])
         earned = at_once * CREDIT_AT_ONCE + (len(messages) - at_once) * CREDIT
         self._credit = min(self._credit + earned, MAX_CREDIT)
+        return claimed
 
-    def _attempt(self, operation: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    def _attempt(self, operation: _Operation) -> tuple[Any, Exception | None]:
         try:
             with self.store.savepoint():
-                return operation(), None
+                return operation[0](), None
+        except StoreDamaged as error:
+            raise _Damaged(error, operation=operation) from error
         except Exception as error:
             if not self.store.in_transaction:
                 raise StoreUnavailable(str(error)) from error  # SQLite gave up the transaction as a whole
             return None, error
 
+    # --- what came of it ------------------------------------------------------
+
     def _succeeded(self, group: _Group) -> None:
+        self._gathering = _Group()
         self.failure = None
-        self._tell(group, None)
+        if self._locked_since is not None:
+            self._unlocked(self._locked_since)
+        self._tell(group.sends, None)
         for (_, waiting), (result, error) in zip(group.operations, group.results, strict=True):
             if waiting.done():
                 continue
@@ -169,18 +224,59 @@ class Writer:
             else:
                 waiting.set_exception(error)
         if group.sends:
+            self._damaged_sends = 0
             self.taker.sent(group.claimed)
 
     def _failed(self, group: _Group, error: Exception) -> None:
+        self._gathering = _Group()
         self.failure = str(error)
-        unknown = isinstance(error, StoreUnavailable) and error.unknown
-        self._tell(group, NotSent(f"the queue cannot be written: {error}", unknown=unknown))
+        if not isinstance(error, StoreUnavailable):
+            error = StoreUnavailable(str(error))
+        self._tell(group.sends, NotSent(f"the queue cannot be written: {error}", unknown=error.unknown))
         for _, waiting in group.operations:
             if not waiting.done():
-                waiting.set_exception(StoreUnavailable(str(error), unknown))
+                waiting.set_exception(error)
 
-    def _tell(self, group: _Group, outcome: NotSent | None) -> None:
-        for _, sent in group.sends:
+    def _leave_out(self, group: _Group, found: _Damaged) -> None:
+        """The part that met damage is told so. The others go again without it, in a moment: nothing of them is done."""
+        if found.operation is not None:
+            group.operations.remove(found.operation)
+        elif found.send is not None:
+            group.sends.remove(found.send)
+            self._damaged_sends += 1
+        else:
+            group.one_by_one = True
+        if group.sends or group.operations:
+            self._soon = self.loop.call_soon(self._write)
+        if found.send is not None:
+            self._tell([found.send], NotSent(f"the queue cannot be written: {found.error}"))
+        if found.operation is not None and not found.operation[1].done():
+            found.operation[1].set_exception(found.error)
+
+    def _wait_for_lock(self, group: _Group, busy: StoreBusy) -> None:
+        """Nothing is begun, and what comes meanwhile joins the group. Nobody waits for longer than LOCK_WAIT_S."""
+        now = self.loop.time()
+        if self._locked_since is None:
+            self._locked_since = now
+        if group.refuse_at is None:
+            group.refuse_at = now + limits.LOCK_WAIT_S
+        if now < group.refuse_at:
+            self._soon = self.loop.call_later(self._lock_pause_s, self._write)
+            self._lock_pause_s = min(self._lock_pause_s * 2, LOCK_PAUSE_MOST_S)
+            return
+        if self.failure is None:
+            log.error("another process holds the lock of the database; requests are refused")
+        self._failed(group, busy)
+
+    def _unlocked(self, since: float) -> None:
+        seconds = self.loop.time() - since
+        if seconds >= limits.LOCK_WAIT_S:
+            log.warning("another process has let go of the lock", extra={"after_s": round(seconds, 1)})
+        self._locked_since = None
+        self._lock_pause_s = LOCK_PAUSE_S
+
+    def _tell(self, sends: Sequence[_Send], outcome: NotSent | None) -> None:
+        for _, sent in sends:
             try:
                 sent(outcome)
             except Exception:  # one client's trouble must not keep the answer from the others

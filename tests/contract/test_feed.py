@@ -12,7 +12,7 @@ import pytest
 
 from decoupled.core.outcomes import Reject
 from decoupled.core.workload import Message
-from decoupled.engines.protocols import Feed, StoreUnavailable
+from decoupled.engines.protocols import Feed, StoreBusy
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.table import SqliteTable
@@ -57,6 +57,13 @@ def test_a_claim_hands_out_one_workload_the_longest_waiting_first(clocked: Clock
     assert [delivery.message for delivery in feed.claim("orders", 2, 30)] == [third]
     assert feed.claim("orders", 2, 30) == []
     assert feed.ready() == ["readings"]
+
+
+def test_a_look_for_damage_finds_none_and_changes_nothing(clocked: Clocked) -> None:
+    waiting = send(clocked, "orders", "orders", "orders", "readings")
+    feed, _ = clocked
+    assert feed.set_aside_damaged("orders", 100) == 0
+    assert [(d.message, d.receive_count) for d in feed.claim("orders", 100, 30)] == [(m, 1) for m in waiting[:3]]
 
 
 def test_what_was_claimed_is_visible_again_after_its_timeout_and_counted(clocked: Clocked) -> None:
@@ -158,7 +165,7 @@ def test_a_second_writer_is_told_that_the_store_is_busy(open_database: Callable[
     database, other = open_database(), open_database()
     other.execute("PRAGMA busy_timeout = 0")
     database.begin()
-    with pytest.raises(StoreUnavailable, match="locked") as refused:
+    with pytest.raises(StoreBusy, match="another process") as refused:
         other.begin()
     assert not refused.value.unknown
     database.roll_back()

@@ -4,17 +4,25 @@ thing at a time, when the test says so."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from decoupled.core.outcomes import Delivery, NotSent
+from decoupled.core import limits
+from decoupled.core.outcomes import Delivery, NotSent, Reject, Stored
 from decoupled.core.workload import Message
-from decoupled.engines.protocols import StoreUnavailable
+from decoupled.engines.protocols import StoreBusy, StoreDamaged, StoreUnavailable
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.messages import SqliteQueue
-from decoupled.server.group_commit import MAX_CREDIT, Writer
+from decoupled.engines.sqlite.table import SqliteTable
+from decoupled.server.group_commit import LOCK_PAUSE_MOST_S, MAX_CREDIT, REFUSED_IN_A_ROW, Writer
+from decoupled.server.health import Trouble
+from tests.support import virtual_time
+from tests.support.damage import Pages
 
 
 class Loop:
@@ -72,19 +80,24 @@ class Workers:
 class Bench:
     """A writer, all that it works with, and what senders were told."""
 
-    def __init__(self) -> None:
-        self.loop = Loop()
-        self.database = Database(":memory:")
+    def __init__(self, file: Path | str = ":memory:", loop: Any = None) -> None:
+        self.loop: Any = Loop() if loop is None else loop
+        self.database = Database(file)
         self.queue = SqliteQueue(self.database, lambda: 1000)
         self.writer = Writer(self.database, self.queue, cast("asyncio.AbstractEventLoop", self.loop))
         self.workers = self.writer.taker = Workers()
         self.told: list[NotSent | None] = []
         self.sent = 0
+        self.lost = ""
 
     def send(self, count: int = 1) -> None:
         for _ in range(count):
             self.sent += 1
             self.writer.send([Message(f"m-{self.sent}", "orders", "{}", "", 0)], self.told.append)
+
+    def send_as(self, *ids: str) -> None:
+        for message_id in ids:
+            self.writer.send([Message(message_id, "orders", "{}", "", 0)], self.told.append)
 
     def queued(self) -> int:
         """Messages that wait for a claim."""
@@ -207,3 +220,136 @@ def test_a_front_that_pauses_leaves_the_queue_to_the_workers(bench: Bench) -> No
     bench.loop.now += 2
     assert got[-1] >= 64
     assert bench.claim() == 1000
+
+
+# --- damage -------------------------------------------------------------------
+
+KEPT = 3_000
+
+
+def readable(file: Path, message_id: str) -> bool:
+    with contextlib.closing(sqlite3.connect(file)) as connection, contextlib.suppress(sqlite3.DatabaseError):
+        return bool(connection.execute("SELECT 1 FROM messages WHERE id = ?", (message_id,)).fetchall())
+    return False
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Iterator[Bench]:
+    """A writer whose file is damaged where some of the ids stand; `lost` is one of them."""
+    file = tmp_path / "decoupled.sqlite3"
+    bench = Bench(file)
+    bench.queue.send([Message(f"m-{number:04}", "orders", "{}", "", 0) for number in range(KEPT)])
+    bench.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    leaves = Pages(file).leaves("sqlite_autoindex_messages_1")
+    Pages(file).overwrite(leaves[len(leaves) // 2])
+    bench.database.execute("PRAGMA shrink_memory")
+    bench.lost = next(f"m-{number:04}" for number in range(KEPT) if not readable(file, f"m-{number:04}"))
+    yield bench
+    bench.database.close()
+
+
+def test_a_request_that_meets_damage_is_refused_and_those_of_its_group_are_not(damaged: Bench) -> None:
+    damaged.send_as("a", damaged.lost, "z")
+    works = damaged.writer.run(lambda: "done")
+    damaged.loop.run()
+    refused = NotSent("the queue cannot be written: a part of it is damaged")
+    assert sorted(damaged.told, key=repr) == [None, None, refused]
+    assert works.result() == "done"
+    assert damaged.queued() == KEPT + 2
+    assert damaged.writer.trouble() is None  # others are accepted; what is damaged, the database says
+
+
+def test_an_operation_that_meets_damage_fails_alone(damaged: Bench) -> None:
+    table = SqliteTable(damaged.database)
+    meets_it = damaged.writer.run(
+        lambda: table.commit([(Message(damaged.lost, "orders", "{}", "", 0), Reject("no"))], 0)
+    )
+    works = damaged.writer.run(lambda: table.commit([(Message("m-0000", "orders", "{}", "", 0), Reject("no"))], 0))
+    damaged.send_as("a")
+    damaged.loop.run()
+    assert isinstance(meets_it.exception(), StoreDamaged)
+    assert works.result() == [Stored("rejected", "no")]
+    assert (damaged.told, damaged.queued()) == ([None], KEPT)
+
+
+def test_where_every_request_meets_damage_none_can_be_accepted(damaged: Bench) -> None:
+    for _ in range(REFUSED_IN_A_ROW):
+        assert damaged.writer.trouble() is None
+        damaged.send_as(damaged.lost)
+        damaged.loop.run()
+    trouble = damaged.writer.trouble()
+    assert trouble is not None
+    assert trouble.refuses
+    damaged.send_as("a")
+    damaged.loop.run()
+    assert damaged.writer.trouble() is None
+
+
+def test_a_page_that_the_disk_does_not_give_back_fails_who_asked_for_it(bench: Bench) -> None:
+    def read() -> None:
+        bench.database.roll_back()  # as SQLite does
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+        raise error
+
+    bench.send(2)
+    reading, works = bench.writer.run(read), bench.writer.run(lambda: 1)
+    bench.loop.run()
+    assert isinstance(reading.exception(), StoreDamaged)
+    assert (works.result(), bench.told, bench.queued()) == (1, [None, None], 2)
+
+
+# --- another process's lock ---------------------------------------------------
+
+
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """By another connection that writes."""
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def test_a_request_waits_for_a_lock_only_so_long_and_is_told_that_it_is_not_accepted(tmp_path: Path) -> None:
+    file = tmp_path / "decoupled.sqlite3"
+
+    async def wait() -> None:
+        bench = Bench(file, asyncio.get_running_loop())
+        bench.database.begin_serving(lambda _: None)
+        with locked(file):
+            bench.send(3)
+            works = bench.writer.run(lambda: 1)
+            await asyncio.sleep(limits.LOCK_WAIT_S / 2)
+            assert (bench.told, works.done()) == ([], False)
+            assert bench.writer.trouble() == Trouble("another process has held the lock of the database for 1.0 s")
+            await asyncio.sleep(limits.LOCK_WAIT_S / 2 + LOCK_PAUSE_MOST_S)
+            assert bench.told == [NotSent("the queue cannot be written: another process holds its lock")] * 3
+            assert isinstance(works.exception(), StoreBusy)
+            trouble = bench.writer.trouble()
+            assert trouble is not None
+            assert trouble.refuses
+            bench.send()
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(2 * LOCK_PAUSE_MOST_S)
+        assert bench.told[3:] == [None]
+        assert bench.writer.trouble() is None
+        assert bench.queued() == 1
+        bench.database.close()
+
+    virtual_time.run(wait())
+
+
+def test_a_lock_of_a_moment_costs_a_moment(tmp_path: Path) -> None:
+    file = tmp_path / "decoupled.sqlite3"
+
+    async def wait() -> None:
+        bench = Bench(file, asyncio.get_running_loop())
+        bench.database.begin_serving(lambda _: None)
+        with locked(file):
+            bench.send()
+            await asyncio.sleep(0.003)
+        await asyncio.sleep(0.01)
+        assert bench.told == [None]
+        bench.database.close()
+
+    virtual_time.run(wait())

@@ -104,6 +104,9 @@ class ModelFeed(ModelQueue):
         claimed = sorted(waiting, key=lambda row: row.visible_at)[:maximum]
         return [self._hand_out(row, visibility_timeout_s) for row in claimed]
 
+    def set_aside_damaged(self, workload: str, maximum: int) -> int:
+        return 0
+
     def send_claimed(self, messages: Sequence[Message], visibility_timeout_s: float) -> list[Delivery]:
         before = len(self.rows)
         self.send(messages)

@@ -7,6 +7,7 @@ import asyncio
 import selectors
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from decoupled.core.outcomes import Decision
@@ -130,9 +131,10 @@ class EmbeddedInVirtualTime(Poller):
         spread: Callable[[], float] = lambda: 0.5,
         message_s: float = 0.001,
         commit_s: Callable[[], float] = lambda: 0.0,
+        file: Path | str = ":memory:",
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.database = Database(":memory:")
+        self.database = Database(file)
         self.workloads = workloads
         self.message_s = message_s
         clock_ms = lambda: EPOCH_MS + int(loop.time() * 1000)  # noqa: E731

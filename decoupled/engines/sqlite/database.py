@@ -6,13 +6,14 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from decoupled import __version__
 from decoupled.core.status import Change, sources
-from decoupled.engines.protocols import StoreUnavailable
+from decoupled.engines.protocols import StoreBusy, StoreDamaged, StoreUnavailable
+from decoupled.engines.sqlite.damage import Damage, advice
 
 FILE_NAME = "decoupled.sqlite3"
 APPLICATION_ID = 0x64636F75  # "dcou", so that `file` and we can tell this file from others
@@ -78,13 +79,17 @@ class Database:
             raise DataDirectoryError(f"there is no {path}")
         if 0 < _size(path) < SMALLEST_FILE_BYTES:
             raise DataDirectoryError(f"{path} cannot be used: file is not a database")
+        self.damage = Damage(path)
+        self.refusals = _Refusals(self.damage)
         try:
             self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
             self.execute = self.connection.execute
             self.executemany = self.connection.executemany
             self._prepare(path, migrate=create)
-        except sqlite3.Error as error:
-            raise DataDirectoryError(f"{path} cannot be used: {error}") from error
+        except sqlite3.DatabaseError as error:
+            damaged = isinstance(self.damage.refusal(error), StoreDamaged)
+            remedy = f"; {advice(path)}" if damaged else ""
+            raise DataDirectoryError(f"{path} cannot be used: {error}{remedy}") from error
 
     def _prepare(self, path: Path | str, migrate: bool) -> None:
         self.execute("PRAGMA busy_timeout = 5000")  # a tool beside the server writes for milliseconds at most
@@ -115,25 +120,30 @@ class Database:
             steps = " ".join(MIGRATIONS[step] for step in range(version, SCHEMA_VERSION))
             self.connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
+    def begin_serving(self, tell_of_damage: Callable[[str], None]) -> None:
+        """From now on nothing here waits for another process's lock, because a server's event loop would wait too."""
+        self.execute("PRAGMA busy_timeout = 0")
+        self.damage.tell = tell_of_damage
+
     @property
     def in_transaction(self) -> bool:
         """Has one begun? SQLite may undo it by itself, when the disk is full."""
         return self.connection.in_transaction
 
     def begin(self) -> None:
-        """Start a transaction as the only writer. Raises StoreUnavailable."""
-        try:
+        """Start a transaction as the only writer. Raises StoreUnavailable; StoreBusy while another process is that."""
+        with self.refusals:
             self.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise StoreUnavailable(str(error)) from error
 
     def commit(self) -> None:
         """Everything since `begin` is on the disk when this returns. Raises StoreUnavailable, and nothing is."""
         try:
             self.execute("COMMIT")
-        except sqlite3.Error as error:
+        except sqlite3.DatabaseError as error:
             self.roll_back()
-            raise StoreUnavailable(str(error), unknown=True) from error
+            refusal = self.damage.refusal(error) or StoreUnavailable(str(error))
+            refusal.unknown = not isinstance(refusal, StoreBusy)
+            raise refusal from error
 
     def roll_back(self) -> None:
         """Undo everything since `begin`. SQLite may have done so itself."""
@@ -145,17 +155,13 @@ class Database:
         """Everything inside, or nothing; part of the outer transaction if there is one. Raises StoreUnavailable when
         SQLite refuses."""
         if self.connection.in_transaction:
-            try:
+            with self.refusals:
                 yield
-            except sqlite3.OperationalError as error:
-                raise StoreUnavailable(str(error)) from error
             return
         self.begin()
         try:
-            yield
-        except sqlite3.OperationalError as error:
-            self.roll_back()
-            raise StoreUnavailable(str(error)) from error
+            with self.refusals:
+                yield
         except BaseException:
             self.roll_back()
             raise
@@ -163,10 +169,12 @@ class Database:
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
-        """Inside a transaction: undo this part if it raises, and leave the rest of the transaction alone."""
+        """Inside a transaction: undo this part if it raises, and leave the rest of the transaction alone. Raises
+        StoreUnavailable when SQLite refuses."""
         self.execute("SAVEPOINT part")
         try:
-            yield
+            with self.refusals:
+                yield
         except BaseException:
             if self.connection.in_transaction:  # SQLite itself rolls back everything when the disk is full
                 self.execute("ROLLBACK TO part")
@@ -177,6 +185,20 @@ class Database:
     def close(self) -> None:
         """Fold the log into the file and let go of it."""
         self.connection.close()
+
+
+class _Refusals:
+    """`with database.refusals:` raises what SQLite refuses inside as StoreUnavailable."""
+
+    def __init__(self, damage: Damage) -> None:
+        self._damage = damage
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, sqlite3.DatabaseError) and (refusal := self._damage.refusal(error)) is not None:
+            raise refusal from error
 
 
 def _size(path: Path | str) -> int:

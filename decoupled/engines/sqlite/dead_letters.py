@@ -36,25 +36,30 @@ class SqliteDeadLetters:
         columns = _COLUMNS + (", body" if bodies else "")
         last = (wanted.dead_after or 0, -1)
         until = min(wanted.dead_before or self.clock_ms(), self.clock_ms())
-        while page := self.database.execute(
-            f"""
-            SELECT {columns} FROM messages
-            WHERE status = 'dead' AND (finished_at, seq) > (?, ?) AND finished_at <= ?
-            ORDER BY finished_at, seq LIMIT ?
-            """,  # noqa: S608  the columns are constants
-            (*last, until, limits.TOOL_BATCH),
-        ).fetchall():
+        while page := self._page(columns, (*last, until)):
             for row in page:
                 if (letter := _letter(row)) in wanted:
                     yield letter
             seq, *_, last_at = page[-1][:6]
             last = (last_at, seq)
 
+    def _page(self, columns: str, bounds: tuple[int, int, int]) -> list[Sequence[Any]]:
+        with self.database.refusals:
+            return self.database.execute(
+                f"""
+                SELECT {columns} FROM messages
+                WHERE status = 'dead' AND (finished_at, seq) > (?, ?) AND finished_at <= ?
+                ORDER BY finished_at, seq LIMIT ?
+                """,  # noqa: S608  the columns are constants
+                (*bounds, limits.TOOL_BATCH),
+            ).fetchall()
+
     def get(self, message_id: str) -> DeadLetter | None:
-        row = self.database.execute(
-            f"SELECT {_COLUMNS}, body FROM messages WHERE id = ? AND status = 'dead'",  # noqa: S608  the columns are constants
-            (message_id,),
-        ).fetchone()
+        with self.database.refusals:
+            row = self.database.execute(
+                f"SELECT {_COLUMNS}, body FROM messages WHERE id = ? AND status = 'dead'",  # noqa: S608  the columns are constants
+                (message_id,),
+            ).fetchone()
         return None if row is None else _letter(row)
 
     def redrive(self, letters: Sequence[DeadLetter]) -> list[Outcome]:

@@ -16,7 +16,8 @@ from decoupled.engines.sqlite.database import Database
 
 def read(database: Database, key: str) -> dict[str, Any] | None:
     """The item, numbers as int or Decimal."""
-    row = database.execute("SELECT item FROM items WHERE key = ?", (key,)).fetchone()
+    with database.refusals:
+        row = database.execute("SELECT item FROM items WHERE key = ?", (key,)).fetchone()
     return None if row is None else json.loads(row[0], parse_float=number, parse_int=int)
 
 

@@ -4,12 +4,13 @@ message and its record are one row (see `database.SCHEMA`): storing the record t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from decoupled.core import limits
 from decoupled.core.outcomes import Delivery, NotSent
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message
-from decoupled.engines.protocols import StoreUnavailable
+from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
 from decoupled.engines.sqlite.database import Database
 
 
@@ -37,16 +38,27 @@ WITH RECURSIVE names (name) AS (
 
 def queued(database: Database, limit: int) -> dict[str, int]:
     """How many messages of each workload are not finished, counted no further than `limit`."""
-    rows = database.execute(
-        _NAMES  # noqa: S608  what is added is constant
-        + """
-        SELECT name, (
-            SELECT count(*) FROM (SELECT 1 FROM messages WHERE status = 'queued' AND workload = name LIMIT ?)
-        ) FROM names WHERE name IS NOT NULL
-        """,
-        (limit,),
-    )
-    return dict(rows.fetchall())
+    with database.refusals:
+        rows = database.execute(
+            _NAMES  # noqa: S608  what is added is constant
+            + """
+            SELECT name, (
+                SELECT count(*) FROM (SELECT 1 FROM messages WHERE status = 'queued' AND workload = name LIMIT ?)
+            ) FROM names WHERE name IS NOT NULL
+            """,
+            (limit,),
+        )
+        return dict(rows.fetchall())
+
+
+def _waiting(database: Database) -> str:
+    """The visible messages of a workload, the longest-waiting first, but for those that are known to be damaged."""
+    aside = ",".join(map(str, database.damage.set_aside))
+    return f"""
+        SELECT seq FROM messages INDEXED BY messages_queued
+        WHERE status = 'queued' AND workload = ? AND visible_at <= ?{aside and f" AND seq NOT IN ({aside})"}
+        ORDER BY visible_at LIMIT ?
+        """  # noqa: S608  what is added are numbers
 
 
 class SqliteQueue:
@@ -58,7 +70,7 @@ class SqliteQueue:
 
     def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
         """All or none, as one transaction. Inside an outer one, that one fails: StoreUnavailable is raised."""
-        nested = self.database.connection.in_transaction
+        nested = self.database.in_transaction
         try:
             with self.database.transaction():
                 insert(self.database, messages, self.clock_ms())
@@ -91,15 +103,16 @@ class SqliteQueue:
     def ready(self) -> list[str]:
         """The workloads that have a visible message, the longest-waiting first."""
         now = self.clock_ms()
-        rows = self.database.execute(
-            _NAMES  # noqa: S608  what is added is constant
-            + """
-            SELECT name, (SELECT min(visible_at) FROM messages WHERE status = 'queued' AND workload = name) AS since
-            FROM names WHERE name IS NOT NULL AND since <= ? ORDER BY since
-            """,
-            (now,),
-        )
-        return [name for name, _ in rows]
+        with self.database.refusals:
+            rows = self.database.execute(
+                _NAMES  # noqa: S608  what is added is constant
+                + """
+                SELECT name, (SELECT min(visible_at) FROM messages WHERE status = 'queued' AND workload = name) AS since
+                FROM names WHERE name IS NOT NULL AND since <= ? ORDER BY since
+                """,
+                (now,),
+            )
+            return [name for name, _ in rows]
 
     def queued(self, limit: int) -> dict[str, int]:
         return queued(self.database, limit)
@@ -107,21 +120,39 @@ class SqliteQueue:
     def claim(self, workload: str, maximum: int, visibility_timeout_s: float) -> list[Delivery]:
         """Hand out visible messages of one workload, the longest-waiting first. One statement: claims never overlap."""
         now = self.clock_ms()
-        rows = self.database.execute(
-            """
-            UPDATE messages SET visible_at = ?, receive_count = receive_count + 1, in_flight = 1
-            WHERE seq IN (
-                SELECT seq FROM messages WHERE status = 'queued' AND workload = ? AND visible_at <= ?
-                ORDER BY visible_at LIMIT ?
-            )
-            RETURNING receive_count, id, body, caller, accepted_at
-            """,
-            (now + int(visibility_timeout_s * 1000), workload, now, maximum),
-        ).fetchall()
+        return self._hand_out(_waiting(self.database), (workload, now, maximum), workload, now, visibility_timeout_s)
+
+    def _hand_out(
+        self, which: str, values: Sequence[Any], workload: str, now: int, visibility_timeout_s: float
+    ) -> list[Delivery]:
+        with self.database.refusals:
+            rows = self.database.execute(
+                f"""
+                UPDATE messages SET visible_at = ?, receive_count = receive_count + 1, in_flight = 1
+                WHERE seq IN ({which}) RETURNING receive_count, id, body, caller, accepted_at
+                """,  # noqa: S608  one of two constants
+                (now + int(visibility_timeout_s * 1000), *values),
+            ).fetchall()
         return [
             Delivery(Message(message_id, workload, body, caller, accepted_at), _receipt(message_id, count), count)
             for count, message_id, body, caller, accepted_at in rows
         ]
+
+    def set_aside_damaged(self, workload: str, maximum: int) -> int:
+        """Hands each of the longest-waiting out by itself, and takes that back: so it shows which of them cannot be."""
+        now = self.clock_ms()
+        with self.database.refusals:
+            candidates = self.database.execute(_waiting(self.database), (workload, now, maximum)).fetchall()
+        before = len(self.database.damage.set_aside)
+        for seq in candidates:
+            self.database.begin()
+            try:
+                self._hand_out("?", seq, workload, now, 0)
+            except StoreDamaged:
+                self.database.damage.set_aside_message(*seq)
+            finally:
+                self.database.roll_back()
+        return len(self.database.damage.set_aside) - before
 
     def retry_later(self, delays: Sequence[tuple[Delivery, float]]) -> None:
         """Visible again after so many seconds, and no longer in flight."""

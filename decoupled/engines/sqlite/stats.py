@@ -29,7 +29,10 @@ class SqliteStats:
         self.clock_ms = clock_ms
 
     def look(self) -> Overview:
-        now = self.clock_ms()
+        with self.database.refusals:
+            return self._look(self.clock_ms())
+
+    def _look(self, now: int) -> Overview:
         self.database.execute("BEGIN")  # all counts are of the same moment
         try:
             unfinished, visible, oldest = self.database.execute(
@@ -95,6 +98,7 @@ class SqliteStats:
 
 class _Health(msgspec.Struct):
     breakers: dict[str, dict[str, Any]]
+    status: str = "ok"
     detail: str | None = None
 
 
@@ -109,17 +113,19 @@ def _ask(server: str) -> tuple[dict[str, dict[str, Any]] | None, list[str]]:
         health = msgspec.json.decode(body, type=_Health)
     except (OSError, msgspec.DecodeError) as error:
         return None, [f"the server does not answer GET /health: {error}"]
-    return health.breakers, [f"nothing can be accepted: {health.detail}"] if health.detail else []
+    what = "nothing can be accepted" if health.status == "unavailable" else health.status
+    return health.breakers, [f"{what}: {health.detail}"] if health.detail else []
 
 
 def effects(database: Database, marker: str) -> dict[str, int]:
     """How many processed records there are for each customer address with this marker in it: what `decoupled spike`
     sent, counted where effects are, whatever the ids."""
-    rows = database.execute(
-        """
-        SELECT json_extract(result, '$.customer.email') AS address, count(*) FROM messages
-        WHERE status = 'processed' AND instr(result, ?) > 0 GROUP BY address
-        """,
-        (marker,),
-    )
-    return dict(rows.fetchall())
+    with database.refusals:
+        rows = database.execute(
+            """
+            SELECT json_extract(result, '$.customer.email') AS address, count(*) FROM messages
+            WHERE status = 'processed' AND instr(result, ?) > 0 GROUP BY address
+            """,
+            (marker,),
+        )
+        return dict(rows.fetchall())

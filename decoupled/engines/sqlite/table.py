@@ -97,7 +97,8 @@ class SqliteTable:
         )
 
     def _stored(self, message_id: str) -> Stored | None:
-        row = self.database.execute("SELECT status, reason FROM messages WHERE id = ?", (message_id,)).fetchone()
+        with self.database.refusals:
+            row = self.database.execute("SELECT status, reason FROM messages WHERE id = ?", (message_id,)).fetchone()
         return None if row is None or row[0] not in FINAL else Stored(row[0], row[1], duplicate=True)
 
     def item(self, key: str) -> Mapping[str, Any] | None:
@@ -109,7 +110,8 @@ class SqliteTable:
     def get(self, message_id: str) -> Record | None:
         """The record, `queued` from the moment the message is accepted."""
         self._refuse_in_outage()
-        row = self.database.execute(_READ, (message_id,)).fetchone()
+        with self.database.refusals:
+            row = self.database.execute(_READ, (message_id,)).fetchone()
         return None if row is None else record_of(row)
 
     def stored(self, message_id: str) -> Stored | None:
@@ -129,7 +131,7 @@ class SqliteTable:
     def _change_attempts(self, message: Message, by: int, failure: Failure | None, failed_at: int | None) -> Record:
         self._refuse_in_outage()
         story = (None, None, None) if failure is None else (failure.error_type, failure.error, failure.traceback)
-        with self.database.transaction():
+        with self.database.transaction(), self.database.savepoint():
             self._ensure_row(message)
             self.database.execute(_CHANGE_ATTEMPTS, (by, *story, failed_at, failed_at, message.id))
             row = self.database.execute(_READ, (message.id,)).fetchone()
@@ -138,7 +140,7 @@ class SqliteTable:
     def bury(self, delivery: Delivery, dead: Record) -> bool:
         """The dead row, with its body, is the dead letter."""
         self._refuse_in_outage()
-        with self.database.transaction():
+        with self.database.transaction(), self.database.savepoint():
             self._ensure_row(delivery.message)
             changed = self.database.execute(
                 _BURY,

@@ -84,6 +84,12 @@ class Breakers:
         breaker.probe_at = now + min(max(breaker.wait_s, retry_after_s or 0), LONGEST_WAIT_S)
         breaker.probing_until = 0.0
 
+    def open_at_once(self, workload: str, why: str) -> None:
+        """One answer that leaves no doubt is enough."""
+        breaker = self._breakers[workload]
+        breaker.sick_in_a_row = max(breaker.sick_in_a_row, SICK_AFTER)
+        self.observe(workload, "sick", why)
+
     def open(self) -> bool:
         """Is any workload's backend taken for sick?"""
         return any(breaker.wait_s for breaker in self._breakers.values())

@@ -11,19 +11,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from decoupled.core import limits
-from decoupled.core.outcomes import Decision, Delivery, Failure
-from decoupled.core.workload import Unavailable
-from decoupled.engines.protocols import Feed, Table
+from decoupled.core.outcomes import Decision, Delivery
+from decoupled.engines.protocols import Feed, StoreDamaged, StoreUnavailable, Table
 from decoupled.pipeline import blame
-from decoupled.pipeline.settlement import Policy, settle
+from decoupled.pipeline.settlement import Policy
 from decoupled.server.group_commit import Writer
 from decoupled.server.options import Options
-from decoupled.server.scheduling.breaker import Answer, Breakers
+from decoupled.server.scheduling.breaker import Breakers
 from decoupled.server.scheduling.rate import Rate
+from decoupled.server.scheduling.settling import Settler
 from decoupled.server.workers.pool import MAX_WINDOW, Batch, Worker
 
 log = logging.getLogger("decoupled.poller")
@@ -32,7 +32,6 @@ TICK_S = 0.25  # how often to look for messages whose time has come
 AHEAD_S = 0.05  # of work that a worker may have ahead of it: little enough to take back when the worker dies
 FIRST_GUESS_S = 0.005  # a message takes, until its workload has shown how long it really takes
 RESTART_S = 1.0  # before starting a worker again that died without having decided anything
-STORE_RETRY_S = 1.0
 
 
 class Poller:
@@ -49,15 +48,17 @@ class Poller:
         self.loop = writer.loop
         self.visibility_timeout_s = options.visibility_timeout_s
         self.breakers = Breakers(workloads, self.loop.time)
-        self.counts: Counter[str] = Counter()
+        self.settler = Settler(writer, queue, table, policy, self.breakers, self.wake)
         self.workers: list[Worker] = []
         self.stopping = False
         self._waiting: deque[Batch] = deque()  # claimed, and not yet with a worker
         self._message_s: dict[str, float] = {}  # how long a message of each workload takes, a running mean
         self._claiming = False
         self._caught_up = False  # nothing visible was left behind at the last claim
-        self._settling = 0
         self._rate = Rate(options.rate, self.loop.time)
+        self._names = tuple(workloads)
+        self._blind = False  # damage keeps us from seeing which workloads have messages: each is asked for some
+        self._claiming_of: str | None = None
 
     async def start(self) -> None:
         """Start the workers and the clock."""
@@ -147,8 +148,11 @@ class Poller:
         """Inside a transaction: batches for the room there is, shared between the workloads that have messages."""
         batches: list[Batch] = []
         self._caught_up = True
-        ready = [name for name in self.queue.ready() if self.breakers.allowance(name) != 0]
+        self._claiming_of = None
+        names = self._names if self._blind else self.queue.ready()
+        ready = [name for name in names if self.breakers.allowance(name) != 0]
         for name in ready:
+            self._claiming_of = name
             wanted = self._rate.take(self._wanted(name) // len(ready) + 1)
             if not wanted:
                 self._caught_up = False
@@ -165,13 +169,16 @@ class Poller:
         if (allowance := self.breakers.allowance(workload)) is not None:
             return allowance - 1
         room = int(self._room_s() / self._message_s.get(workload, FIRST_GUESS_S))
-        return self.writer.take_spare(min(room, MAX_WINDOW * limits.RECEIVE_MAX * len(self.workers)))
+        most = min(MAX_WINDOW * limits.RECEIVE_MAX * len(self.workers), limits.MAX_CLAIMED)
+        return self.writer.take_spare(min(room, most))
 
     def _claimed(self, future: asyncio.Future[list[Batch]]) -> None:
         self._claiming = False
-        if future.exception() is not None:
-            log.error("claim failed; it is tried again", extra={"error": str(future.exception())})
+        if (error := future.exception()) is not None:
+            log.error("claim failed; it is tried again", extra={"error": str(error), "workload": self._claiming_of})
             self._caught_up = True  # until the next tick
+            if isinstance(error, StoreDamaged):
+                self._get_past(error)
             return
         batches = future.result()
         for batch in batches:
@@ -180,6 +187,23 @@ class Poller:
         self._waiting.extend(batches)
         if batches:
             self.wake()
+
+    def _get_past(self, error: StoreDamaged) -> None:
+        """A claim met damage, which must not keep the messages behind it waiting. What cannot be handed out is set
+        aside; where that does not help, nothing of the workload is claimed for a while, so that the others go on."""
+        name = self._claiming_of
+        if name is None:
+            self._blind = True
+        elif not self._some_set_aside(name):
+            self.breakers.open_at_once(name, str(error))
+        self._caught_up = False
+        self.wake()
+
+    def _some_set_aside(self, workload: str) -> bool:
+        try:
+            return self.queue.set_aside_damaged(workload, limits.MAX_CLAIMED) > 0
+        except StoreUnavailable:  # the damage is in the index of all of them, say
+            return False
 
     def _received_too_often(self, delivery: Delivery) -> bool:
         """The queue's own safety net: what was handed out this often and never settled kills whatever touches it."""
@@ -196,62 +220,8 @@ class Poller:
     def _decided(self, _worker: Worker, batch: Batch, decisions: list[Decision], took_s: float) -> None:
         mean = self._message_s.get(batch.workload, FIRST_GUESS_S)
         self._message_s[batch.workload] = max(1e-6, mean + 0.2 * (took_s / len(batch.deliveries) - mean))
-        self._settle(list(zip(batch.deliveries, decisions, strict=True)))
+        self.settler.settle(list(zip(batch.deliveries, decisions, strict=True)))
         self.wake()
-
-    def _settle(self, decided: Sequence[tuple[Delivery, Decision]]) -> None:
-        self._settling += 1
-
-        def store() -> list[Delivery]:
-            # What is not given back has a final or dead record now, and with that has left the queue.
-            return settle(decided, self.queue, self.table, self.policy)
-
-        def stored(future: asyncio.Future[list[Delivery]]) -> None:
-            self._settling -= 1
-            if (error := future.exception()) is not None:
-                self._not_settled(decided, error)
-                return
-            self._learn(decided, {delivery.receipt for delivery in future.result()})
-            self.wake()
-
-        self.writer.run(store).add_done_callback(stored)
-
-    def _not_settled(self, decided: Sequence[tuple[Delivery, Decision]], error: BaseException) -> None:
-        """A sick store is asked again. Effects that the table chokes on are found by settling one message at a time,
-        and are that message's fault."""
-        log.error("settlement failed; it is tried again", extra={"error": str(error), "messages": len(decided)})
-        if isinstance(error, Unavailable):
-            self._settling += 1  # a drain waits for it
-            self.loop.call_later(STORE_RETRY_S, self._settle_again, decided)
-        elif len(decided) > 1:
-            for one in decided:
-                self._settle([one])
-        elif not isinstance(decided[0][1], Failure):
-            self._settle([(decided[0][0], Failure("failed", type(error).__name__, str(error)))])
-        # What not even its failure can be stored of comes back when its visibility timeout ends.
-
-    def _settle_again(self, decided: Sequence[tuple[Delivery, Decision]]) -> None:
-        self._settling -= 1
-        self._settle(decided)
-
-    def _learn(self, decided: Sequence[tuple[Delivery, Decision]], given_back: set[str]) -> None:
-        """Count, and tell the breakers who is sick. What was decided and still came back, the table refused."""
-        if not given_back and not any(isinstance(decision, Failure) for _, decision in decided):
-            self.counts["settled"] += len(decided)
-            self.breakers.observe(decided[0][0].message.workload, "well")
-            return
-        for delivery, decision in decided:
-            name = delivery.message.workload
-            if isinstance(decision, Failure):
-                self.counts[decision.kind] += 1
-                answer: Answer = "sick" if decision.kind == "unavailable" else "no evidence"
-                self.breakers.observe(name, answer, decision.error, decision.retry_after_s)
-            elif delivery.receipt in given_back:
-                self.counts["unavailable"] += 1
-                self.breakers.observe(name, "sick", "the table does not answer")
-            else:
-                self.counts["settled"] += 1
-                self.breakers.observe(name, "well")
 
     # --- lost -----------------------------------------------------------------
 
@@ -266,7 +236,7 @@ class Poller:
             head, *untouched = left
             self._waiting.extendleft(reversed(untouched))
             if (culprit := blame.after_crash(head.deliveries, cause)) is not None:
-                self._settle([(head.deliveries[0], culprit)])
+                self.settler.settle([(head.deliveries[0], culprit)])
             else:
                 alone = [Batch(head.workload, [delivery], AHEAD_S) for delivery in head.deliveries]
                 self._waiting.extendleft(reversed(alone))
@@ -295,4 +265,6 @@ class Poller:
         return drained
 
     def _in_flight(self) -> bool:
-        return bool(self._waiting or self._settling or self._claiming or any(worker.batches for worker in self.workers))
+        return bool(
+            self._waiting or self.settler.pending or self._claiming or any(worker.batches for worker in self.workers)
+        )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from decoupled.core import limits
 from decoupled.core.workload import Workloads
-from decoupled.engines.protocols import Feed
+from decoupled.engines.protocols import Feed, StoreUnavailable
 
 LOOK_EVERY_S = 5.0  # at most, however often it is asked for
 
@@ -30,7 +30,11 @@ class Unserved:
         """Returns how many messages wait for each workload that is not served, as of a few seconds ago."""
         if self._clock() - self._looked_at >= LOOK_EVERY_S:
             self._looked_at = self._clock()
-            queued = self._queue.queued(limits.MAX_QUEUED_COUNTED)
+            try:
+                queued = self._queue.queued(limits.MAX_QUEUED_COUNTED)
+            except StoreUnavailable as error:  # health says what is wrong with it
+                log.warning("what waits cannot be counted", extra={"error": str(error)})
+                return self._found
             found = {name: count for name, count in queued.items() if name not in self._workloads}
             for name in found.keys() - self._found.keys():
                 log.warning("queued, and not served here", extra={"workload": name, "messages": found[name]})

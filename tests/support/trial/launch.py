@@ -3,6 +3,7 @@
 launch.py POINT NTH serve ...        ends itself with SIGKILL when that point is reached for the nth time
 launch.py full_disk FILE serve ...   has no space in its database for as long as FILE exists
 launch.py no_growth BYTES serve ...  cannot write files larger than that
+launch.py small_cache PAGES serve ... keeps no more of its database in memory than that: it reads the file again
 launch.py events FILE serve ...      writes down every event that a function gets, a JSON line each"""
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from decoupled.engines.sqlite import database
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.pipeline import receiver, status
-from decoupled.server.scheduling import claims as poller
+from decoupled.server.scheduling import settling
 
 Point = Callable[[Callable[[], None]], None]
 
@@ -139,9 +140,9 @@ POINTS: dict[str, Point] = {
     "after_claim": _after(SqliteQueue, "claim"),
     "before_commit_of_a_claim": _before_commit(SqliteQueue, "claim"),
     "after_commit_of_a_claim": _after_commit(SqliteQueue, "claim"),
-    "before_settle": _before(poller, "settle"),
-    "before_commit_of_a_settlement": _before_commit(poller, "settle"),
-    "after_commit_of_a_settlement": _after_commit(poller, "settle"),
+    "before_settle": _before(settling, "settle"),
+    "before_commit_of_a_settlement": _before_commit(settling, "settle"),
+    "after_commit_of_a_settlement": _after_commit(settling, "settle"),
     "after_release": _after_commit(SqliteQueue, "release_in_flight"),
     "checkpoint": _checkpoint,
 }
@@ -152,6 +153,8 @@ def main() -> None:
     del sys.argv[1:3]
     if point == "full_disk":
         _no_space_while(Path(argument))
+    elif point == "small_cache":
+        _keep_pages(int(argument))
     elif point == "events":
         _write_down_events(Path(argument))
     elif point == "no_growth":
@@ -171,6 +174,16 @@ def _no_space_while(file: Path) -> None:
         begin(self)
 
     Database.begin = begin_limited  # type: ignore[method-assign]  # that is how the fault gets in
+
+
+def _keep_pages(count: int) -> None:
+    prepare = Database._prepare
+
+    def prepare_small(self: Database, path: Path | str, migrate: bool) -> None:
+        prepare(self, path, migrate)
+        self.execute(f"PRAGMA cache_size = {count}")
+
+    Database._prepare = prepare_small  # type: ignore[method-assign]
 
 
 def _write_down_events(file: Path) -> None:

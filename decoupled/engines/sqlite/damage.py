@@ -1,0 +1,66 @@
+"""What SQLite refuses, told apart by what helps: another process's lock (a moment), a damaged place in the file (a
+person), or all else that is wrong with a disk. And what is known to be damaged, from its first sight until the process
+ends."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from decoupled.core import limits
+from decoupled.engines.protocols import StoreBusy, StoreDamaged, StoreUnavailable
+
+_MALFORMED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+# A page that the disk does not give back is as much the fault of one place. For it, SQLite undoes a transaction whole.
+_UNREADABLE = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_DATA, sqlite3.SQLITE_IOERR_CORRUPTFS}
+
+
+class Damage:
+    """Of one file. `tell` hears of it once, in words for a person on call."""
+
+    def __init__(self, file: Path | str, tell: Callable[[str], None] = lambda _: None) -> None:
+        self.file = file
+        self.tell = tell
+        self.set_aside: set[int] = set()  # messages, by their `seq`, that cannot be handed out
+        self._what: str | None = None
+
+    def refusal(self, error: sqlite3.DatabaseError) -> StoreUnavailable | None:
+        """The error as those above know it; None if it is the statement's fault, and not the store's."""
+        operational = isinstance(error, sqlite3.OperationalError)
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None:  # Python's own: what is stored as text is none. Its message would repeat what is stored.
+            return self._found("text that is not UTF-8") if operational else None
+        if code & 0xFF in _MALFORMED or code in _UNREADABLE:
+            return self._found(str(error))
+        if code & 0xFF == sqlite3.SQLITE_BUSY:
+            return StoreBusy("another process holds its lock")
+        return StoreUnavailable(str(error)) if operational else None
+
+    def _found(self, what: str) -> StoreDamaged:
+        if self._what is None:
+            self._what = what
+            self.tell(self.told() or "")
+        return StoreDamaged("a part of it is damaged", self.told() or "")
+
+    def set_aside_message(self, seq: int) -> None:
+        """This one is handed out no more. Raises StoreDamaged when there are too many: then the file is past it."""
+        if len(self.set_aside) >= limits.MAX_SET_ASIDE:
+            raise StoreDamaged("too much of it is damaged", self.told() or "")
+        self.set_aside.add(seq)
+        self.tell(f"message number {seq} (seq) is handed out no more: the database is damaged where it stands")
+
+    def told(self) -> str | None:
+        """What is wrong, and what to do; None while nothing is known."""
+        if self._what is None:
+            return None
+        kept_back = f", {len(self.set_aside):,} messages in it cannot be handed out" if self.set_aside else ""
+        return f"{self.file} is damaged ({self._what}){kept_back}: {advice(self.file)}"
+
+
+def advice(file: Path | str) -> str:
+    """What a person can do about damage."""
+    return (
+        "stop the server, then restore a backup, or save what can be read:"
+        f" sqlite3 {file} .recover | sqlite3 recovered.sqlite3"
+    )
