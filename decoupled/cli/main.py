@@ -77,14 +77,15 @@ def serve(config: Path | None, env: str | None, **flags: Any) -> None:
     Each option can also be an environment variable (DECOUPLED_PORT) or a key of decoupled.toml (port)."""
     from decoupled.cli.target import refusals
     from decoupled.server import app as server
-    from decoupled.server import logs
+    from decoupled.server import logs, outlet
 
     if flags["workloads"] is not None:
         flags["workloads"] = tuple(name.strip() for name in flags["workloads"].split(","))
     with refusals():
         options = choose(flags, config, env, os.environ)
+        outlet.install()
         logs.configure_logs(options.log_level)
-        server.serve(options, announce=click.echo)
+        server.serve(options, announce=outlet.announce)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,10 @@ LOCK_WAIT_S = 2.0  # of a request for the lock of the database, while another pr
 MAX_SET_ASIDE = 10_000  # messages that are known to be damaged; a server passes them by, and claims nothing with more
 MAX_QUEUED_COUNTED = 10_000  # of a workload's messages, where a count is only told to a person
 MAX_LOG_LINE_CHARS = 8_000  # of what a workload prints, in one line of the log
+MAX_LOG_LINE_BYTES = 32 * KIB  # of any line of the log
+MAX_LOG_MEMBERS = 50  # of a line of the log that is longer than that, before it is cut
+MAX_LOG_BACKLOG_BYTES = MIB  # of lines that nobody has read yet; further ones are dropped
+LOG_FLUSH_S = 1.0  # to write the last lines, when the server ends
 
 # --- tools --------------------------------------------------------------------
 TOOL_BATCH = 100  # dead letters in one transaction of a tool beside the server: a few milliseconds of its time

@@ -26,6 +26,7 @@ from decoupled.server.health import Look, Trouble, summary
 from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.listener import HttpServer, bind
 from decoupled.server.options import Options
+from decoupled.server.outlet import standard_error
 from decoupled.server.scheduling.claims import Poller
 from decoupled.server.scheduling.unserved import Unserved
 
@@ -75,7 +76,7 @@ async def _serve(
         what = database.damage.told()
         return None if what is None else Trouble(what)
 
-    looks: list[Look] = [writer.trouble, damage]
+    looks: list[Look] = [writer.trouble, damage, standard_error.trouble]
 
     def health() -> Mapping[str, Any]:
         return {
@@ -84,6 +85,7 @@ async def _serve(
             "workers": len(poller.workers),
             "breakers": poller.breakers.states(),
             "not_served": unserved.look(),
+            "log_lines_dropped": standard_error.dropped,
         }
 
     asked_to_stop = asyncio.Event()

@@ -34,7 +34,32 @@ class JsonLines(logging.Formatter):
             line = {"message_id": deciding.id, "workload": deciding.workload} | line
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        text = json.dumps(line, default=str)
+        return text if len(text) <= limits.MAX_LOG_LINE_BYTES else _cut(line)
+
+
+def _cut(line: dict[str, Any]) -> str:
+    """The line with what is long in it cut: of a traceback, say, the beginning and the end are worth the most."""
+    members = list(line.items())[: limits.MAX_LOG_MEMBERS]
+    most = limits.MAX_LOG_LINE_BYTES // len(members) // 2
+    return json.dumps({_fitting(name, most): _fitting(value, most) for name, value in members}, default=str)
+
+
+def _fitting(value: Any, most: int) -> Any:
+    """The value, or so much of its text that it takes no more than so many bytes as JSON."""
+    short, chars = value, most
+    while len(json.dumps(short, default=str)) > most:
+        chars //= 2
+        text = str(value)
+        short = f"{text[: chars // 2]}…{text[len(text) - chars // 2 :]}"
+    return short
+
+
+def dropped_lines(count: int) -> str:
+    """The line that says so."""
+    record = logging.makeLogRecord({"name": "decoupled.logs", "levelno": logging.ERROR, "levelname": "ERROR"})
+    record.msg, record.lines = "lines of the log were dropped here: they were not read fast enough", count
+    return JsonLines().format(record) + "\n"
 
 
 def configure_logs(level: str) -> None:

@@ -71,6 +71,7 @@ class Server:
         self.process: subprocess.Popen[str] | None = None
         self.directory = data.parent  # where it runs
         self.log = data.parent / f"{data.name}.log"
+        self.output: int | None = None  # what it writes to instead of the log
 
     @property
     def url(self) -> str:
@@ -95,8 +96,8 @@ class Server:
                 [*(program or self.program), *arguments],
                 cwd=self.directory,
                 env=environment,
-                stdout=log,
-                stderr=log,
+                stdout=log if self.output is None else self.output,
+                stderr=log if self.output is None else self.output,
                 text=True,
                 start_new_session=True,
             )

@@ -100,6 +100,7 @@ class _Health(msgspec.Struct):
     breakers: dict[str, dict[str, Any]]
     status: str = "ok"
     detail: str | None = None
+    log_lines_dropped: int = 0
 
 
 def _ask(server: str) -> tuple[dict[str, dict[str, Any]] | None, list[str]]:
@@ -114,7 +115,10 @@ def _ask(server: str) -> tuple[dict[str, dict[str, Any]] | None, list[str]]:
     except (OSError, msgspec.DecodeError) as error:
         return None, [f"the server does not answer GET /health: {error}"]
     what = "nothing can be accepted" if health.status == "unavailable" else health.status
-    return health.breakers, [f"{what}: {health.detail}"] if health.detail else []
+    notes = [f"{what}: {health.detail}"] if health.detail else []
+    if health.log_lines_dropped:
+        notes.append(f"{health.log_lines_dropped:,} lines of its log were dropped, because nobody read them in time")
+    return health.breakers, notes
 
 
 def effects(database: Database, marker: str) -> dict[str, int]:

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from decoupled.core.outcomes import Decision, Delivery
+from decoupled.server import outlet
 from decoupled.server.workers.protocol import HEADER, pack_messages, unpack_reply
 
 log = logging.getLogger("decoupled.workers")
 
 MAX_WINDOW = 32  # batches that a worker may have ahead of it; 4 starved it while the main process served 256 clients
 GRACE_S = 1.0  # beyond the function timeout, for the worker itself to interrupt what runs too long
+LAST_WORDS_S = 1.0  # to read what a process wrote before it ended
 
 
 @dataclass(slots=True)
@@ -79,7 +81,11 @@ class Worker(asyncio.Protocol):
                 ],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,  # read here, whatever becomes of it: nothing in there waits for our own reader
+                stderr=subprocess.STDOUT,
+                bufsize=0,
             )
+        self._said, _ = await asyncio.get_running_loop().connect_read_pipe(outlet.Relay, self.process.stdout)
         self._transport, _ = await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
 
     def give(self, batch: Batch) -> None:
@@ -151,6 +157,7 @@ class Worker(asyncio.Protocol):
         if self._watchdog is not None:
             self._watchdog.cancel()
         self.process.kill()  # it closed its socket: whatever else it does, it is no worker any more
+        asyncio.get_running_loop().call_later(LAST_WORDS_S, self._said.close)  # a child of the workload's may hold it
         code = self.process.wait()
         cause = self._cause or (f"killed by signal {-code}" if code < 0 else f"exit status {code}")
         left, self.batches = list(self.batches), deque()
