@@ -24,7 +24,7 @@ from decoupled.pipeline.settlement import Policy
 from decoupled.server.group_commit import Writer
 from decoupled.server.health import Look, Trouble, summary
 from decoupled.server.http.gateway import Gateway
-from decoupled.server.http.listener import HttpServer, bind
+from decoupled.server.http.listener import HttpServer, bind, raise_file_limit
 from decoupled.server.options import Options
 from decoupled.server.outlet import standard_error
 from decoupled.server.scheduling.claims import Poller
@@ -35,6 +35,7 @@ log = logging.getLogger("decoupled.server")
 
 def serve(options: Options, announce: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT. Raises DataDirectoryError or ValueError when it cannot start."""
+    raise_file_limit()
     load(options.workloads, options.root)
     with bind(options.host, options.port) as listener:
         directory = DataDirectory(options.data)

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from decoupled.core.workload import Effects, Message, Workload
 from tests.support.damage import Pages
-from tests.support.server import DECOUPLED, LAUNCH, Server, wait_for
+from tests.support.server import DECOUPLED, LAUNCH, Server, serving, wait_for
 from tests.support.virtual_time import EPOCH_MS, EmbeddedInVirtualTime, run
 
 MESSAGES = 300  # some twenty to a page
@@ -84,6 +84,37 @@ def test_a_record_on_a_damaged_page_cannot_be_read_and_every_other_can(server: S
     assert "Traceback" not in server.log.read_text()
     shown = subprocess.run([DECOUPLED, "status", "--data", server.data], capture_output=True, text=True, check=False)
     assert ADVICE in " ".join((shown.stdout + shown.stderr).split())
+
+
+# --- a start ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["messages", "messages_queued"])
+def test_a_server_does_not_start_over_messages_that_it_cannot_read(server: Server, name: str) -> None:
+    with serving(server.data, "--workloads", "hazards") as first:
+        first.accept("/hazards", *[{"act": "unavailable"}] * MESSAGES)
+    pages = Pages(file_of(server))
+    pages.overwrite(pages.leaves(name)[1])
+    server.log.unlink()
+    server.spawn()
+    assert server.wait() == 1, server.logged()
+    (said,) = server.log.read_text().splitlines()
+    assert said.startswith(f"Error: {file_of(server)} is damaged (database disk image is malformed): stop the server")
+
+
+@pytest.mark.parametrize("start", [0, 16, 100])
+def test_a_server_does_not_start_on_a_damaged_first_page(server: Server, start: int) -> None:
+    """Where it says that it is a SQLite file, how large its pages are, and what tables there are."""
+    settled(server, 1)
+    with file_of(server).open("r+b") as file:
+        file.seek(start)
+        file.write(b"\xa5" * 32)
+    server.log.unlink()
+    server.spawn()
+    assert server.wait() == 1, server.logged()
+    (said,) = server.log.read_text().splitlines()
+    assert said.startswith(f"Error: {file_of(server)} cannot be used: ")
+    assert ".recover" in said
 
 
 # --- messages that wait -------------------------------------------------------

@@ -8,12 +8,13 @@ import resource
 import socket
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.server import LAUNCH, Server, serving, wait_for
+from tests.support.server import DECOUPLED, LAUNCH, Server, serving, wait_for
 
 ENTRY = {"account": 1, "amount": 5}
 LARGE_LOG_BYTES = 24_576  # less than what SQLite has written by then, more than the server's own log
@@ -133,6 +134,42 @@ def test_a_directory_that_cannot_be_written_is_refused(server: Server) -> None:
 def test_a_database_that_is_a_directory_is_refused(server: Server) -> None:
     (server.data / "decoupled.sqlite3").mkdir(parents=True)
     assert "unable to open database file" in refusal(server)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_a_database_that_cannot_be_read_is_refused(server: Server) -> None:
+    server.start()
+    server.stop()
+    server.log.unlink()
+    (server.data / "decoupled.sqlite3").chmod(0)
+    assert "unable to open database file" in refusal(server)
+
+
+READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
+MAY_MOUNT = ("unshare", "--map-root-user", "--mount")
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or subprocess.run([*MAY_MOUNT, "true"], capture_output=True, check=False).returncode != 0,
+    reason="nothing may be mounted here",
+)
+@pytest.mark.parametrize("existing", [True, False], ids=["existing", "new"])
+def test_a_read_only_file_system_is_named(server: Server, existing: bool) -> None:
+    if existing:
+        server.start()
+        server.stop()
+        server.log.unlink()
+    else:
+        server.data.mkdir()
+    server.program = (*MAY_MOUNT, "sh", "-c", READ_ONLY, "sh", str(server.data), str(DECOUPLED))
+    assert f"the data directory {server.data} cannot be used: Read-only file system" in refusal(server)
+
+
+@pytest.mark.parametrize("files", [8, 12, 40])
+def test_too_few_file_descriptors_are_named(server: Server, files: int) -> None:
+    server.program = ("sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', str(DECOUPLED))
+    assert f"only {files} files may be open at once" in refusal(server)
+    assert not server.data.exists()
 
 
 def test_a_stale_lock_of_a_dead_server_is_no_obstacle(server: Server) -> None:

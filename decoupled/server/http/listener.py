@@ -17,7 +17,8 @@ log = logging.getLogger("decoupled.http_server")
 
 SWEEP_S = 1.0  # between two looks at deadlines
 ACCEPT_AT_ONCE = 64  # connections, before those that are there get their turn
-OTHER_FILES = 128  # that the process has open or may open: the database, workers, logs
+OTHER_FILES = 192  # that the process has open or may open: the database, two for each worker, logs
+FEWEST_CLIENTS = 32  # at once, that are worth serving
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -136,11 +137,21 @@ class HttpServer:
             await asyncio.sleep(0.01)
 
 
-def _places() -> int:
-    """For clients, within the number of files that the process may open, which is raised as far as it goes."""
+def raise_file_limit() -> None:
+    """Of files that the process may have open: as far as it goes. Raises ValueError where that is too few to serve."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = limits.MAX_CLIENTS + OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        if soft < FEWEST_CLIENTS + OTHER_FILES:
+            raise ValueError(
+                f"only {soft} files may be open at once, and {FEWEST_CLIENTS + OTHER_FILES} are needed:"
+                " raise the limit (ulimit -n)"
+            )
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return limits.MAX_CLIENTS if soft == resource.RLIM_INFINITY else max(1, min(limits.MAX_CLIENTS, soft - OTHER_FILES))
+
+
+def _places() -> int:
+    """For clients, within the number of files that the process may open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limits.MAX_CLIENTS if soft == resource.RLIM_INFINITY else min(limits.MAX_CLIENTS, soft - OTHER_FILES)
