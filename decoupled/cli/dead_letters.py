@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from decoupled.cli import private
 from decoupled.cli.target import DURATION, dead_letters_of, target
 from decoupled.core import dead_letters as letters
 from decoupled.core import limits
@@ -251,15 +252,31 @@ def apply(
 @dead.command()
 @target
 @_filters
-@click.option("--output", "-o", default="-", type=click.File("wb", atomic=True), help="File; - is standard output.")
-def export(data: Path, stack: str | None, output: IO[bytes], **filters: Any) -> None:
+@click.option(
+    "--output",
+    "-o",
+    default="-",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="File, which only you may read; - is standard output.",
+)
+def export(data: Path, stack: str | None, output: Path, **filters: Any) -> None:
     """Write dead letters with their bodies as JSON, one a line. They stay where they are."""
     total = 0
-    with _opened(data, stack) as store:
+    with _opened(data, stack) as store, _written(output) as file:
         for letter in store.find(_wanted(filters), bodies=True):
-            output.write(letters.encode(letter).encode() + b"\n")
+            file.write(letters.encode(letter).encode() + b"\n")
             total += 1
     click.echo(f"{total:,} exported", err=True)
+
+
+@contextmanager
+def _written(output: Path) -> Iterator[IO[bytes]]:
+    if output == Path("-"):
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with private.replaced(output) as file:
+        yield file
 
 
 @dead.command("import")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import io
 import secrets
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from decoupled.cli import private
 from decoupled.cli.load import Plan, Sent, reach, send, session
 from decoupled.cli.reconcile import Account, count_effects, reconcile
 from decoupled.cli.target import DURATION, LocalServer, default_data, refusals, signer
@@ -106,7 +108,7 @@ async def _spike(
     window: Window = None
     quarter = max(1, plan.orders // 4)
     await reach(plan)
-    with _progress() as progress, ledger.open("w", buffering=1) as lines:
+    with _progress() as progress, io.TextIOWrapper(private.opened(ledger), line_buffering=True) as lines:
         accepting = progress.add_task("accepted", total=plan.orders)
         finishing = progress.add_task("finished", total=plan.orders)
 

@@ -65,10 +65,10 @@ def dead_letters_of(data: Path, stack: str | None) -> DeadLetters:
         from decoupled.engines.aws.dead_letters import AwsDeadLetters
 
         return AwsDeadLetters.of_stack(stack)
-    from decoupled.engines.sqlite.database import DataDirectory
-    from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
+    from decoupled.engines.sqlite.data_directory import DataDirectory
+    from decoupled.engines.sqlite.tool import ToolDeadLetters
 
-    return SqliteDeadLetters.open(DataDirectory(data))
+    return ToolDeadLetters(DataDirectory(data))
 
 
 def stats_of(data: Path, stack: str | None) -> Stats:
@@ -77,7 +77,7 @@ def stats_of(data: Path, stack: str | None) -> Stats:
         from decoupled.engines.aws.stats import AwsStats
 
         return AwsStats.of_stack(stack)
-    from decoupled.engines.sqlite.database import DataDirectory
+    from decoupled.engines.sqlite.data_directory import DataDirectory
     from decoupled.engines.sqlite.stats import SqliteStats
 
     return SqliteStats(DataDirectory(data))
@@ -87,7 +87,7 @@ class LocalServer:
     """The server of a data directory on this machine, as a load test sees it from beside."""
 
     def __init__(self, data: Path) -> None:
-        from decoupled.engines.sqlite.database import DataDirectory
+        from decoupled.engines.sqlite.data_directory import DataDirectory
 
         self.data = data
         self.url: str | None = DataDirectory(data).server_url()  # None: it does not run
@@ -106,10 +106,11 @@ class LocalServer:
 
     def effects(self, marker: str) -> Mapping[str, int]:
         """See `engines/sqlite/stats.effects`."""
-        from decoupled.engines.sqlite.database import Database, DataDirectory
+        from decoupled.engines.sqlite.data_directory import DataDirectory
+        from decoupled.engines.sqlite.database import Database
         from decoupled.engines.sqlite.stats import effects
 
-        with contextlib.closing(Database(DataDirectory(self.data).file, create=False)) as database:
+        with contextlib.closing(Database(DataDirectory(self.data).file, read_only=True)) as database:
             return effects(database, marker)
 
 

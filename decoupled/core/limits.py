@@ -72,6 +72,14 @@ MAX_LOG_MEMBERS = 50  # of a line of the log that is longer than that, before it
 MAX_LOG_BACKLOG_BYTES = MIB  # of lines that nobody has read yet; further ones are dropped
 LOG_FLUSH_S = 1.0  # to write the last lines, when the server ends
 
+# --- the SQLite file ----------------------------------------------------------
+FILES_LOOK_S = 1.0  # between two looks at whether a server's files are still its own
+WAL_FOLD_FRAMES = 1_000  # pages of 4 KiB in the log before it is folded into the file
+WAL_KEPT_BYTES = 16 * MIB  # of the log's file that stay: to write over them is faster than to let it grow again
+WAL_LONG_BYTES = 64 * MIB  # of a log that cannot be folded, before a person is told
+MAX_WAL_BYTES = 4 * 1024 * MIB  # before nothing more is accepted: every read has to search it, and a start to read it
+CHECKPOINT_RETRY_S = 1.0  # after the log could not be folded whole
+
 # --- tools --------------------------------------------------------------------
 TOOL_BATCH = 100  # dead letters in one transaction of a tool beside the server: a few milliseconds of its time
 MAX_PEEKED = 10_000  # messages that a look into SQS's dead-letter queue hides from others for a moment

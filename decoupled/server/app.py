@@ -4,25 +4,35 @@ workers and the gateway, and takes them down in the order that loses nothing."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import uvloop
 
+from decoupled.core import limits
 from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
-from decoupled.engines.sqlite.database import Database, DataDirectory, DataDirectoryError
+from decoupled.engines.sqlite import admin_socket
+from decoupled.engines.sqlite.data_directory import DataDirectory, Watch
+from decoupled.engines.sqlite.database import Database, DataDirectoryError
+from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
+from decoupled.engines.sqlite.driver import VERSION, wal_reset_bug
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.outage import Outage
 from decoupled.engines.sqlite.table import SqliteTable
+from decoupled.engines.sqlite.wal import WriteAheadLog
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.settlement import Policy
 from decoupled.server.group_commit import Writer
 from decoupled.server.health import Look, Trouble, summary
+from decoupled.server.http.admin import Admin
 from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.listener import HttpServer, bind, raise_file_limit
 from decoupled.server.options import Options
@@ -39,12 +49,17 @@ def serve(options: Options, announce: Callable[[str], None]) -> None:
     load(options.workloads, options.root)
     with bind(options.host, options.port) as listener:
         directory = DataDirectory(options.data)
-        directory.lock()
-        database = Database(directory.file)
+        database = directory.own()
+        files = _Files(database.tend_log(), directory.watch())
+        database.lost = files.watch
+        if wal_reset_bug():
+            log.warning(_OLD_SQLITE, extra={"sqlite": VERSION})
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_serve(options, directory, database, listener, announce))
+                runner.run(_serve(options, directory, database, files, listener, announce))
         finally:
+            if (why := files.watch.all()) is not None:
+                _abandon(why)
             directory.withdraw()
             database.close()
 
@@ -53,6 +68,7 @@ async def _serve(
     options: Options,
     directory: DataDirectory,
     database: Database,
+    files: _Files,
     listener: socket.socket,
     announce: Callable[[str], None],
 ) -> None:
@@ -77,7 +93,7 @@ async def _serve(
         what = database.damage.told()
         return None if what is None else Trouble(what)
 
-    looks: list[Look] = [writer.trouble, damage, standard_error.trouble]
+    looks: list[Look] = [writer.trouble, files.taken, files.long, damage, standard_error.trouble]
 
     def health() -> Mapping[str, Any]:
         return {
@@ -92,21 +108,77 @@ async def _serve(
     asked_to_stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked_to_stop.set)
-    server = HttpServer(Gateway(writer, table, workloads, health).handle, loop)
-    server.start(listener)
+    servers = []
+    if (local := _admin_listener(directory)) is not None:
+        servers.append(HttpServer(Admin(writer, SqliteDeadLetters(database)).handle, loop))
+        servers[-1].start(local)
+    servers.append(HttpServer(Gateway(writer, table, workloads, health).handle, loop))
+    servers[-1].start(listener)
+    files.look_after(loop, asked_to_stop)
     await poller.start()
     directory.publish(options.url)
     announce(_welcome(options, workloads, released, unserved.look()))
     _quiet_collector()
     await asked_to_stop.wait()
     log.info("stopping")
-    await server.stop()
+    await asyncio.gather(*(server.stop() for server in servers))
+    if files.taken():
+        await poller.drain(0)
+        return
     if not await poller.drain(options.drain_s):
         log.warning("stopped before all in flight was settled; it is still on the queue")
     try:
         queue.release_in_flight()
     except StoreUnavailable as error:
         log.warning("what was in flight is visible again when a server starts", extra={"error": str(error)})
+
+
+_OLD_SQLITE = (
+    "this SQLite may damage a file that two programs write at the same moment; decoupled and its tools never do, so let"
+    " no other program write to it. The README says how to get a newer SQLite"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Those of the data directory, while the server has them open."""
+
+    wal: WriteAheadLog
+    watch: Watch
+
+    def taken(self) -> Trouble | None:
+        """They are not ours any more."""
+        return None if self.watch.lost is None else Trouble(self.watch.lost, refuses=True)
+
+    def long(self) -> Trouble | None:
+        """The log grows."""
+        why = self.wal.trouble()
+        return None if why is None else Trouble(why, self.wal.refuses)
+
+    def look_after(self, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+        """About once a second, between transactions: also when nobody writes."""
+        if self.watch.all() is not None:
+            stop.set()
+            return
+        with contextlib.suppress(StoreUnavailable):  # who writes is told, and health says it
+            self.wal.tend()
+        loop.call_later(limits.FILES_LOOK_S, self.look_after, loop, stop)
+
+
+def _abandon(why: str) -> NoReturn:
+    """End without closing the database: SQLite would delete the log of that name, which is somebody else's by now."""
+    log.critical("the server ends: its files are not its own any more", extra={"error": why})
+    logging.shutdown()
+    os._exit(1)
+
+
+def _admin_listener(directory: DataDirectory) -> socket.socket | None:
+    """Not every file system has sockets; requests are served all the same."""
+    try:
+        return admin_socket.listen(directory.path)
+    except OSError as error:
+        log.warning("tools can change no dead letters while this server runs", extra={"error": str(error)})
+        return None
 
 
 def _quiet_collector() -> None:

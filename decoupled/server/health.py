@@ -24,4 +24,4 @@ def summary(looks: Iterable[Look]) -> dict[str, Any]:
     """`status`: ok, degraded (requests are still accepted) or unavailable (they are not); `detail`: why, or None."""
     troubles = [trouble for look in looks if (trouble := look()) is not None]
     status = "ok" if not troubles else "unavailable" if any(trouble.refuses for trouble in troubles) else "degraded"
-    return {"status": status, "detail": "; ".join(trouble.detail for trouble in troubles) or None}
+    return {"status": status, "detail": "; ".join(dict.fromkeys(trouble.detail for trouble in troubles)) or None}

@@ -12,7 +12,8 @@ from decoupled.core.outcomes import Commit, Delivery, Record, Reject
 from decoupled.core.overview import Overview, with_rates
 from decoupled.core.workload import Message
 from decoupled.engines.aws.stats import AwsStats
-from decoupled.engines.sqlite.database import Database, DataDirectory
+from decoupled.engines.sqlite.data_directory import DataDirectory
+from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.stats import SqliteStats
 from decoupled.engines.sqlite.table import SqliteTable
 from tests.support import engines

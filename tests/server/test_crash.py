@@ -216,7 +216,7 @@ def _account_for_everything(server: Server, load: Load) -> None:
 
 def _check_sums(server: Server, entries: list[list[int]]) -> None:
     """Each entry and its echo counted once, by what the accounts hold."""
-    with contextlib.closing(Database(server.data / "decoupled.sqlite3", create=False)) as database:
+    with contextlib.closing(Database(server.data / "decoupled.sqlite3", read_only=True)) as database:
         table = SqliteTable(database)
         for account, workload in itertools.product(range(ACCOUNTS), ("ledger", "echoes")):
             amounts = [amount for of, amount in entries if of == account]

@@ -42,7 +42,7 @@ def test_a_second_server_on_the_same_directory_is_refused_and_the_first_serves_o
     second = Server(server.data, "--workloads", "ledger,echoes")
     second.log = server.data.parent / "second.log"
     said = refusal(second)
-    assert f"is in use by process {server.pid}; one server owns it at a time" in said
+    assert f"is in use by process {server.pid}; one process owns it at a time" in said
     (message_id,) = server.accept("/ledger", ENTRY)
     server.wait_until("processed", f"/ledger/{message_id}")
 

@@ -76,7 +76,7 @@ OLDER = [path for path in KEPT if version_of(file_of(path)) < SCHEMA_VERSION]
 def test_a_tool_leaves_an_old_file_to_the_server(old_file: Path) -> None:
     before = old_file.read_bytes()
     with pytest.raises(DataDirectoryError, match="`decoupled serve` brings it up to date"):
-        Database(old_file, create=False)
+        Database(old_file, read_only=True)
     assert old_file.read_bytes() == before
 
 

@@ -4,12 +4,12 @@ ends."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 from decoupled.core import limits
 from decoupled.engines.protocols import StoreBusy, StoreDamaged, StoreUnavailable
+from decoupled.engines.sqlite.driver import sqlite3
 
 _MALFORMED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 # A page that the disk does not give back is as much the fault of one place. For it, SQLite undoes a transaction whole.

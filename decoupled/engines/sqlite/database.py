@@ -1,11 +1,10 @@
-"""The SQLite file of one data directory: its schema, its lock, its transactions. Statements on messages stand in
-`messages.py`, on records in `table.py`, on items in `items.py`; no other module talks to SQLite."""
+"""The SQLite file of one data directory: its schema and its transactions. Statements on messages stand in
+`messages.py`, on records in `table.py`, on items in `items.py`; who owns the file, in `data_directory.py`."""
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,8 @@ from decoupled import __version__
 from decoupled.core.status import Change, sources
 from decoupled.engines.protocols import StoreBusy, StoreDamaged, StoreUnavailable
 from decoupled.engines.sqlite.damage import Damage, advice
+from decoupled.engines.sqlite.driver import sqlite3
+from decoupled.engines.sqlite.wal import WriteAheadLog
 
 FILE_NAME = "decoupled.sqlite3"
 APPLICATION_ID = 0x64636F75  # "dcou", so that `file` and we can tell this file from others
@@ -71,28 +72,41 @@ class DataDirectoryError(Exception):
 class Database:
     """One connection, used by one thread at a time."""
 
-    def __init__(self, path: Path | str, *, create: bool = True) -> None:
-        """With `create`, a server's: makes the file if there is none, and brings it up to date. Without, a tool's."""
+    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
+        """Makes the file if there is none, for its owner's eyes, and brings it up to date: for whoever owns the data
+        directory. With `read_only`, for those that look beside the owner: writes nothing, and never folds the log."""
+        self.wal: WriteAheadLog | None = None  # where it is looked after by hand: a server's
+        self.lost: Callable[[], str | None] = lambda: None  # why a commit is not to be believed, if so
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise DataDirectoryError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 is needed")
-        if not create and not Path(path).exists():
+        if read_only and not Path(path).exists():
             raise DataDirectoryError(f"there is no {path}")
         if 0 < _size(path) < SMALLEST_FILE_BYTES:
             raise DataDirectoryError(f"{path} cannot be used: file is not a database")
         self.damage = Damage(path)
         self.refusals = _Refusals(self.damage)
         try:
-            self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+            if not read_only:
+                _make_private(path)
+            self.connection = sqlite3.connect(
+                f"{Path(path).absolute().as_uri()}?mode=ro" if read_only else path,
+                uri=read_only,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=64,
+            )
             self.execute = self.connection.execute
             self.executemany = self.connection.executemany
-            self._prepare(path, migrate=create)
+            self._prepare(path, read_only)
+        except OSError as error:
+            raise DataDirectoryError(f"{path} cannot be used: {error}") from error
         except sqlite3.DatabaseError as error:
             damaged = isinstance(self.damage.refusal(error), StoreDamaged)
             remedy = f"; {advice(path)}" if damaged else ""
             raise DataDirectoryError(f"{path} cannot be used: {error}{remedy}") from error
 
-    def _prepare(self, path: Path | str, migrate: bool) -> None:
-        self.execute("PRAGMA busy_timeout = 5000")  # a tool beside the server writes for milliseconds at most
+    def _prepare(self, path: Path | str, read_only: bool) -> None:
+        self.execute("PRAGMA busy_timeout = 5000")  # somebody else's sqlite3, at most
         (application_id,) = self.execute("PRAGMA application_id").fetchone()
         (version,) = self.execute("PRAGMA user_version").fetchone()
         (tables,) = self.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -103,14 +117,17 @@ class Database:
                 f"{path} has schema version {version}, which a newer decoupled made; this one, {__version__}, knows"
                 f" {SCHEMA_VERSION}: install that version or a later one"
             )
-        if tables and version < SCHEMA_VERSION and not migrate:
-            raise DataDirectoryError(
-                f"{path} has schema version {version}, and {SCHEMA_VERSION} is needed:"
-                " `decoupled serve` brings it up to date"
-            )
+        self.execute("PRAGMA cache_size = -32768")  # KiB
+        if read_only:
+            if version < SCHEMA_VERSION:
+                raise DataDirectoryError(
+                    f"{path} has schema version {version}, and {SCHEMA_VERSION} is needed:"
+                    " `decoupled serve` brings it up to date"
+                )
+            self.execute("PRAGMA query_only = 1")
+            return
         self.execute("PRAGMA journal_mode = WAL")
         self.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns: the 202 stands on this
-        self.execute("PRAGMA cache_size = -32768")  # KiB
         if not tables:
             self.connection.executescript(
                 f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
@@ -125,6 +142,16 @@ class Database:
         self.execute("PRAGMA busy_timeout = 0")
         self.damage.tell = tell_of_damage
 
+    def tend_log(self) -> WriteAheadLog:
+        """From now on, fold the log by hand before a transaction, and see how it goes: a server's, which others may
+        keep from it by reading. Raises DataDirectoryError."""
+        (_, _, path) = self.execute("PRAGMA database_list").fetchone()
+        try:
+            self.wal = WriteAheadLog(self.connection, path)
+        except (sqlite3.Error, OSError) as error:
+            raise DataDirectoryError(f"{path} cannot be used: {error}") from error
+        return self.wal
+
     @property
     def in_transaction(self) -> bool:
         """Has one begun? SQLite may undo it by itself, when the disk is full."""
@@ -132,6 +159,8 @@ class Database:
 
     def begin(self) -> None:
         """Start a transaction as the only writer. Raises StoreUnavailable; StoreBusy while another process is that."""
+        if self.wal is not None:
+            self.wal.tend()
         with self.refusals:
             self.execute("BEGIN IMMEDIATE")
 
@@ -144,6 +173,8 @@ class Database:
             refusal = self.damage.refusal(error) or StoreUnavailable(str(error))
             refusal.unknown = not isinstance(refusal, StoreBusy)
             raise refusal from error
+        if (why := self.lost()) is not None:
+            raise StoreUnavailable(why, unknown=True)
 
     def roll_back(self) -> None:
         """Undo everything since `begin`. SQLite may have done so itself."""
@@ -183,8 +214,19 @@ class Database:
         self.execute("RELEASE part")
 
     def close(self) -> None:
-        """Fold the log into the file and let go of it."""
+        """Let go of it. The last one that may write folds the log into the file."""
         self.connection.close()
+        if self.wal is not None:
+            self.wal.close()
+
+
+def _make_private(path: Path | str) -> None:
+    """The file, before SQLite makes it: its log and its index get the same permissions."""
+    if str(path) != ":memory:":
+        with contextlib.suppress(FileExistsError, IsADirectoryError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            os.fchmod(descriptor, 0o600)
+            os.close(descriptor)
 
 
 class _Refusals:
@@ -206,50 +248,3 @@ def _size(path: Path | str) -> int:
         return Path(path).stat().st_size
     except OSError:
         return 0  # not there, or not to be read: connecting says which
-
-
-class DataDirectory:
-    """A directory that one server owns: `lock` is held until the process ends, however it ends."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.file = path / FILE_NAME
-
-    def lock(self) -> None:
-        """Create the directory if need be and own it. Raises DataDirectoryError naming the process that does."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise DataDirectoryError(f"the data directory {self.path} cannot be used: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.pread(self._lock, 32, 0).decode(errors="replace").strip() or "another process"
-            raise DataDirectoryError(
-                f"the data directory {self.path} is in use by process {owner}; one server owns it at a time"
-            ) from None
-        try:
-            os.ftruncate(self._lock, 0)
-            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
-        except OSError as error:
-            raise DataDirectoryError(f"the data directory {self.path} cannot be written: {error.strerror}") from error
-
-    def publish(self, url: str) -> None:
-        """Tell the tools where the server of this directory listens."""
-        (self.path / "server").write_text(f"{os.getpid()} {url}\n")
-
-    def withdraw(self) -> None:
-        """It listens no more."""
-        (self.path / "server").unlink(missing_ok=True)
-
-    def server_url(self) -> str | None:
-        """Where the server listens; None if there is none. One that was killed left the file, but not its process."""
-        try:
-            pid, _, url = (self.path / "server").read_text().strip().partition(" ")
-            os.kill(int(pid), 0)
-        except PermissionError:
-            return url  # alive, and another user's
-        except (OSError, ValueError):
-            return None
-        return url

@@ -1,5 +1,5 @@
-"""Dead letters on SQLite: the rows of dead messages. Works beside a running server, on a connection of its own, in
-transactions of a few milliseconds; and without one."""
+"""Dead letters on SQLite: the rows of dead messages. For the server, in its transactions; and for tools, as `tool.py`
+lets them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from decoupled.core import limits
 from decoupled.core.dead_letters import PURGED, DeadLetter, Outcome, Wanted
 from decoupled.core.times import now_ms
-from decoupled.engines.sqlite.database import Database, DataDirectory, may
+from decoupled.engines.sqlite.database import Database, may
 
 QUEUE_BURIED = "MaxReceiveCountExceeded"  # the error type of what the queue's own safety net caught
 
@@ -25,11 +25,6 @@ class SqliteDeadLetters:
     def __init__(self, database: Database, clock_ms: Callable[[], int] = now_ms) -> None:
         self.database = database
         self.clock_ms = clock_ms
-
-    @classmethod
-    def open(cls, directory: DataDirectory) -> SqliteDeadLetters:
-        """Those of a data directory. Raises DataDirectoryError."""
-        return cls(Database(directory.file, create=False))
 
     def find(self, wanted: Wanted, bodies: bool = False) -> Iterator[DeadLetter]:
         """Page by page, so that a million need no memory and keep no transaction open."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from decoupled.core import limits
 from decoupled.core.times import now_ms
+from decoupled.engines.sqlite.data_directory import write_private
 
 FILE_NAME = "outage"
 LOOK_EVERY_S = 0.05
@@ -52,9 +53,7 @@ class Outage:
 def begin(data: Path, seconds: float) -> None:
     """Take the table away from the server of this data directory, for that long from now."""
     until_ms = now_ms() + int(min(seconds, limits.MAX_OUTAGE_S) * 1000)
-    draft = data / f"{FILE_NAME}.new"
-    draft.write_text(f"{until_ms}\n")
-    draft.replace(data / FILE_NAME)
+    write_private(data / FILE_NAME, f"{until_ms}\n")
 
 
 def end(data: Path) -> None:

@@ -14,7 +14,8 @@ from decoupled.core import limits
 from decoupled.core.overview import Overview
 from decoupled.core.status import STATUSES, Status
 from decoupled.core.times import now_ms
-from decoupled.engines.sqlite.database import Database, DataDirectory
+from decoupled.engines.sqlite.data_directory import DataDirectory
+from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.messages import queued
 
 HEALTH_TIMEOUT_S = 2.0
@@ -25,7 +26,7 @@ class SqliteStats:
 
     def __init__(self, directory: DataDirectory, clock_ms: Callable[[], int] = now_ms) -> None:
         self.directory = directory
-        self.database = Database(directory.file, create=False)
+        self.database = Database(directory.file, read_only=True)
         self.clock_ms = clock_ms
 
     def look(self) -> Overview:

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from decoupled.cli import main as cli
+from decoupled.core import limits
 from decoupled.engines.sqlite import database
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.messages import SqliteQueue
+from decoupled.engines.sqlite.wal import WriteAheadLog
 from decoupled.pipeline import receiver, status
 from decoupled.server.scheduling import settling
 
@@ -109,14 +111,15 @@ def _after_any(owner: Any, name: str, then: Callable[[], None]) -> None:
 def _checkpoint(reached: Callable[[], None]) -> None:
     """While the log is folded into the file. Only then is the file itself written, which another process sees."""
     file = Path(sys.argv[sys.argv.index("--data") + 1]) / database.FILE_NAME
-    prepare = Database._prepare
+    limits.WAL_FOLD_FRAMES = 200
+    tend_log = Database.tend_log
 
-    def prepare_small(self: Database, path: Path | str, migrate: bool) -> None:
-        prepare(self, path, migrate)
-        self.execute("PRAGMA wal_autocheckpoint = 200")
+    def tend_log_watched(self: Database) -> WriteAheadLog:
+        wal = tend_log(self)
         _watch(file)
+        return wal
 
-    Database._prepare = prepare_small  # type: ignore[method-assign]  # that is how the fault gets in
+    Database.tend_log = tend_log_watched  # type: ignore[method-assign]  # that is how the fault gets in
     del reached
 
 
@@ -179,8 +182,8 @@ def _no_space_while(file: Path) -> None:
 def _keep_pages(count: int) -> None:
     prepare = Database._prepare
 
-    def prepare_small(self: Database, path: Path | str, migrate: bool) -> None:
-        prepare(self, path, migrate)
+    def prepare_small(self: Database, path: Path | str, read_only: bool) -> None:
+        prepare(self, path, read_only)
         self.execute(f"PRAGMA cache_size = {count}")
 
     Database._prepare = prepare_small  # type: ignore[method-assign]

@@ -1,0 +1,132 @@
+"""The dead letters of a data directory as a tool on this machine gets at them: it looks in the file itself, beside
+whoever owns the directory, and changes nothing there behind a server's back. SQLite up to 3.51.2 may damage a file that
+two connections write at the same moment.
+
+    a server runs ─▶ asked for each change, at its socket; it rides in a group commit
+    none does     ─▶ the tool owns the directory meanwhile, and writes itself
+"""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+import msgspec
+
+from decoupled.core import limits
+from decoupled.core.dead_letters import DeadLetter, Outcome, Wanted
+from decoupled.core.workload import Unavailable
+from decoupled.engines.sqlite import admin_socket
+from decoupled.engines.sqlite.data_directory import DataDirectory, DirectoryInUse
+from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
+
+
+class ToolDeadLetters:
+    """Implements DeadLetters."""
+
+    def __init__(self, directory: DataDirectory) -> None:
+        """Raises DataDirectoryError."""
+        self._directory = directory
+        self._looking = SqliteDeadLetters(Database(directory.file, read_only=True))
+        self._changing: SqliteDeadLetters | ServedDeadLetters | None = None
+
+    def find(self, wanted: Wanted, bodies: bool = False) -> Iterator[DeadLetter]:
+        return self._looking.find(wanted, bodies)
+
+    def get(self, message_id: str) -> DeadLetter | None:
+        return self._looking.get(message_id)
+
+    def redrive(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        return self._owner().redrive(letters)
+
+    def restore(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        return self._owner().restore(letters)
+
+    def purge(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        return self._owner().purge(letters)
+
+    def _owner(self) -> SqliteDeadLetters | ServedDeadLetters:
+        """Who makes the changes, found out once: with the directory's lock, no server starts meanwhile."""
+        if self._changing is None:
+            try:
+                self._changing = SqliteDeadLetters(self._directory.own())
+            except DirectoryInUse as in_use:
+                self._changing = ServedDeadLetters(self._directory, in_use)
+        return self._changing
+
+    def notes(self) -> list[str]:
+        return self._looking.notes()
+
+    def close(self) -> None:
+        """Close the connections, and let others own the directory."""
+        self._looking.close()
+        if isinstance(self._changing, SqliteDeadLetters):
+            self._changing.close()
+        self._directory.unlock()
+
+
+class ServedDeadLetters:
+    """The changing half of DeadLetters, made by the server of the directory."""
+
+    def __init__(self, directory: DataDirectory, in_use: DirectoryInUse) -> None:
+        self._directory = directory
+        self._in_use = in_use
+
+    def redrive(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        return self._ask("redrive", letters)
+
+    def purge(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        return self._ask("purge", letters)
+
+    def restore(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        """In requests that the server takes, each a transaction: bodies are large."""
+        outcomes: list[Outcome] = []
+        for part in _parts(letters):
+            outcomes += self._ask("restore", part)
+        return outcomes
+
+    def _ask(self, change: str, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        connection = http.client.HTTPConnection("localhost")
+        try:
+            connection.sock = admin_socket.connect(self._directory.path, limits.ANSWER_S)
+        except OSError as error:
+            raise Unavailable(f"{self._in_use}. It takes no changes from tools: {error.strerror}") from error
+        try:
+            headers = {"content-type": "application/json"}
+            connection.request("POST", f"/dead-letters/{change}", msgspec.json.encode(letters), headers)
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(f"the server did not say what it did: {error}; to repeat the command is safe") from error
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise Unavailable(f"the server refuses: {_detail(body) or answer.status}")
+        return msgspec.json.decode(body, type=list[Outcome])
+
+
+def _parts(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
+    """No part over MAX_REQUEST_BYTES as JSON; a letter alone is below half of that."""
+    part: list[DeadLetter] = []
+    part_bytes = 0
+    for letter in letters:
+        letter_bytes = len(msgspec.json.encode(letter)) + 1
+        if part and part_bytes + letter_bytes > limits.MAX_REQUEST_BYTES - limits.KIB:
+            yield part
+            part, part_bytes = [], 0
+        part.append(letter)
+        part_bytes += letter_bytes
+    if part:
+        yield part
+
+
+class _Problem(msgspec.Struct):
+    detail: str
+
+
+def _detail(body: bytes) -> str | None:
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(body, type=_Problem).detail
+    return None

@@ -1,0 +1,115 @@
+"""SQLite's write-ahead log under a server: when it is folded into the file (a checkpoint), and what is said when that
+cannot be done. SQLite would do it by itself, and tell nobody how it went.
+
+    commit, commit, ... ─▶ log of WAL_FOLD_FRAMES pages ─ checkpoint ─▶ the next commit begins the log anew
+                                                              │ a reader needs it still, or the disk fails
+                                                              └▶ it grows; tried again every CHECKPOINT_RETRY_S
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+
+from decoupled.core import limits
+from decoupled.engines.protocols import StoreUnavailable
+from decoupled.engines.sqlite.driver import sqlite3
+
+log = logging.getLogger("decoupled.wal")
+
+# https://www.sqlite.org/fileformat2.html#the_write_ahead_log
+_HEADER_BYTES = 32
+_FRAME_HEADER_BYTES = 24
+_SALTS_OF_LOG, _SALTS_OF_FRAME, _SALTS_BYTES = 16, 8, 8
+
+
+class WriteAheadLog:
+    """That of one connection, the only one that writes. Between transactions, `tend` looks after it."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, database: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Folds what an earlier server left. Raises OSError or sqlite3.Error."""
+        self._connection = connection
+        self._monotonic = monotonic
+        self._try_again_at: float | None = None  # of a log that was not folded whole
+        self._waiting_bytes = 0  # in a log that was not folded whole
+        self._error: str | None = None  # of the last checkpoint
+        self._told = False
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA journal_size_limit = {limits.WAL_KEPT_BYTES}")
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+        self._enough = _HEADER_BYTES + (limits.WAL_FOLD_FRAMES - 1) * (_FRAME_HEADER_BYTES + page_bytes)
+        # SQLite puts no locks on this file: to close a second descriptor of it takes none away.
+        self._file = os.open(f"{database}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        self._fold()
+
+    def tend(self) -> None:
+        """Fold the log if that is due. Raises StoreUnavailable when it is so long that nothing may be added."""
+        if self._try_again_at is None:
+            if self._is_long():
+                self._fold()
+        elif self._monotonic() >= self._try_again_at:
+            self._fold()
+        if self.refuses:
+            raise StoreUnavailable(self.trouble() or "")
+
+    def trouble(self) -> str | None:
+        """Why it grows; None while it does not, or has not grown much."""
+        if self._error is None and self._waiting_bytes <= limits.WAL_LONG_BYTES:
+            return None
+        size = f"SQLite's log has {self._waiting_bytes / limits.MIB:,.0f} MiB and grows"
+        if self._error is not None:
+            return f"{size}: it cannot be folded into the file: {self._error}"
+        return f"{size}: another process reads the database, in one transaction, and has not come to its end"
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it is so long that nothing may be added."""
+        return self._waiting_bytes > limits.MAX_WAL_BYTES
+
+    def close(self) -> None:
+        """After the connection."""
+        os.close(self._file)
+
+    def _is_long(self) -> bool:
+        """Whether the frame at that place is of this log: the log is begun anew from the file's start, with other
+        salts, and what is behind its end is of an earlier one."""
+        salts = os.pread(self._file, _SALTS_BYTES, self._enough + _SALTS_OF_FRAME)
+        return len(salts) == _SALTS_BYTES and salts == os.pread(self._file, _SALTS_BYTES, _SALTS_OF_LOG)
+
+    def _fold(self) -> None:
+        try:
+            whole = self._checkpoint()
+            self._error = None
+        except sqlite3.Error as error:
+            whole = False
+            self._error = str(error)
+        self._waiting_bytes = 0 if whole else os.fstat(self._file).st_size
+        self._try_again_at = None if whole else self._monotonic() + limits.CHECKPOINT_RETRY_S
+        self._tell()
+
+    def _checkpoint(self) -> bool:
+        """Whether the whole log is in the file now, and not larger than it need be. Waits for nobody."""
+        execute = self._connection.execute
+        _, frames, folded = execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if folded < frames or os.fstat(self._file).st_size <= limits.WAL_KEPT_BYTES:
+            return bool(folded == frames)
+        (patience_ms,) = execute("PRAGMA busy_timeout").fetchone()
+        execute("PRAGMA busy_timeout = 0")
+        try:
+            (busy, *_) = execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            execute(f"PRAGMA busy_timeout = {patience_ms}")
+        return not busy
+
+    def _tell(self) -> None:
+        """Once when it begins, and once when it is over."""
+        trouble = self.trouble()
+        if trouble is not None and not self._told:
+            log.error("the log is not folded; it is tried again", extra={"error": trouble})
+        elif trouble is None and self._told:
+            log.info("the log is folded again")
+        self._told = trouble is not None
