@@ -13,7 +13,8 @@ from decoupled.engines.sqlite.driver import sqlite3
 
 _MALFORMED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 # A page that the disk does not give back is as much the fault of one place. For it, SQLite undoes a transaction whole.
-_UNREADABLE = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_DATA, sqlite3.SQLITE_IOERR_CORRUPTFS}
+# Their extended codes (IOERR_READ, IOERR_DATA, IOERR_CORRUPTFS) have no names in pysqlite3.
+_UNREADABLE = {10 | 1 << 8, 10 | 32 << 8, 10 | 33 << 8}
 
 
 class Damage:

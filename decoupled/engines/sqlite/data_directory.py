@@ -82,10 +82,10 @@ class DataDirectory:
         doing = "used"
         try:
             self.path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
-            self._refuse_another_owner()
             # By the directory itself, so that a `lock` that somebody removed lets nobody in; and by that file as ever,
             # for the sake of earlier versions.
             self._lock(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            self._refuse_another_owner()
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._lock(file := os.open(self.path / "lock", flags, PRIVATE_FILE))
             doing = "written"
