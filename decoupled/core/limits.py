@@ -18,6 +18,7 @@ KEEP_ALIVE_S = 75  # for it to begin the next one
 ANSWER_S = 60  # for us to answer it
 LINGER_S = 2  # for a client to take the answer to a request that was refused before its end
 MAX_FAULTS_NAMED = 50  # bad fields named in one 422
+MAX_FAULT_DEPTH = 8  # objects and arrays within each other that a bad field is looked for in
 MAX_FAULT_CHARS = 200  # of a bad value or an unknown name that a 422 repeats
 MAX_IDEMPOTENCY_KEY_CHARS = 255
 MAX_ID_CHARS = 64

@@ -16,7 +16,7 @@ Money = Annotated[
 
 
 class Customer(Struct, frozen=True, forbid_unknown_fields=True):
-    email: Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+\Z", max_length=254)]
+    email: Annotated[str, Meta(pattern=r"^[^@\s]+@(?=[^@\s]+\Z).+\..+\Z", max_length=254)]
     name: Text
 
 
