@@ -26,7 +26,8 @@ class Problem(Exception):  # noqa: N818  named as in RFC 9457
 
     `errors` names bad fields, each `{"pointer": "#/lines/0/quantity", "detail": "..."}`. `resend` says what sending the
     request again would do: "safe" (nothing was accepted), "with_idempotency_key" (it may have been accepted; only the
-    same key makes a resend safe), or None (it would be refused again). `allow`: what a 405 would take."""
+    same key makes a resend safe), or None (it would be refused again). `headers` say what would be taken instead, as
+    `allow` does with a 405."""
 
     def __init__(
         self,
@@ -36,7 +37,7 @@ class Problem(Exception):  # noqa: N818  named as in RFC 9457
         errors: Sequence[Mapping[str, str]] = (),
         resend: str | None = None,
         retry_after_s: int | None = None,
-        allow: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -44,7 +45,7 @@ class Problem(Exception):  # noqa: N818  named as in RFC 9457
         self.errors = errors
         self.resend = resend
         self.retry_after_s = retry_after_s
-        self.allow = allow
+        self.headers = headers or {}
 
     def body(self) -> dict[str, Any]:
         """The members of the problem object."""
@@ -62,11 +63,9 @@ class Problem(Exception):  # noqa: N818  named as in RFC 9457
 
     def response(self) -> Response:
         """The problem as an answer."""
-        headers = {"content-type": "application/problem+json"}
+        headers = {"content-type": "application/problem+json", **self.headers}
         if self.retry_after_s is not None:
             headers["retry-after"] = str(self.retry_after_s)
-        if self.allow is not None:
-            headers["allow"] = self.allow
         return {"statusCode": self.status, "headers": headers, "body": msgspec.json.encode(self.body()).decode()}
 
 

@@ -7,9 +7,10 @@ nothing but the queue, so that no trouble behind the queue reaches the client.
 from __future__ import annotations
 
 import base64
+import functools
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from decoupled.core.identifiers import derived_id, new_id
 from decoupled.core.outcomes import NotSent
 from decoupled.core.problem import Event, Problem, Response, answer
 from decoupled.core.times import now_ms
-from decoupled.core.validation import Fault, faults
+from decoupled.core.validation import Fault, fault, faults
 from decoupled.core.workload import Message, Workload, Workloads, decoder
 from decoupled.engines.protocols import Producer
 
@@ -41,6 +42,7 @@ class Admission(msgspec.Struct):
     indexes: list[int] | None
     refused: dict[int, Problem]
     resend: str  # what a resend would do if it is not known whether the queue took a message
+    rest: Iterable[None] = ()  # the entries still to be admitted: a pause before each; at its end, all are
 
 
 def admit(
@@ -49,9 +51,19 @@ def admit(
     """Route, decode, validate and identify. Pure: the clock and the random part of new ids are passed in.
 
     Raises Problem when the request as a whole is refused: 400, 404, 413, 415 or 422."""
+    admission = begin(event, workloads, now_ms, random_hex)
+    for _ in admission.rest:
+        pass
+    return admission
+
+
+def begin(event: Event, workloads: Workloads, now_ms: int, random_hex: Callable[[], str]) -> Admission:
+    """As `admit`, but the entries of a batch are still to be admitted: thousands take a while, in which whoever serves
+    others too may pause."""
     workload = _route(event, workloads)
     headers = event.get("headers") or {}
     _require_json(headers.get("content-type", ""))
+    _require_plain(headers.get("content-encoding", ""))
     body = _body(event)
     if len(body) > limits.MAX_REQUEST_BYTES:
         raise Problem(413, f"The body has {len(body)} bytes; {limits.MAX_REQUEST_BYTES} is the limit.")
@@ -65,16 +77,23 @@ def admit(
         message = Message(identify(entry, 0), workload.name, text, caller, now_ms)
         return Admission([message], None, {}, resend)
 
-    indexes: list[int] = []
+    entries, indexes = _entries(body), list[int]()
     admission = Admission([], indexes, {}, resend)
-    for index, raw in enumerate(_entries(body)):
-        try:
-            text, entry = _entry(bytes(raw), workload)
-        except Problem as problem:
-            admission.refused[index] = problem
-        else:
-            admission.messages.append(Message(identify(entry, index), workload.name, text, caller, now_ms))
-            indexes.append(index)
+
+    def admit_entries() -> Iterator[None]:
+        may_be_named = limits.MAX_FAULTS_NAMED_IN_ALL
+        for index, raw in enumerate(entries):
+            yield
+            try:
+                text, entry = _entry(bytes(raw), workload, min(may_be_named, limits.MAX_FAULTS_NAMED))
+            except Problem as problem:
+                admission.refused[index] = problem
+                may_be_named = max(0, may_be_named - len(problem.errors))
+            else:
+                admission.messages.append(Message(identify(entry, index), workload.name, text, caller, now_ms))
+                indexes.append(index)
+
+    admission.rest = admit_entries()
     return admission
 
 
@@ -124,10 +143,28 @@ def _route(event: Event, workloads: Workloads) -> Workload:
     return workloads[name]
 
 
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_QUOTED = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
+# One media type, as RFC 9110 8.3.1 writes it: two of them, joined by a comma, are none. Every repetition is possessive:
+# nothing is tried twice, however long it is.
+_JSON = re.compile(
+    rf"application/(?:json|[!#$%&'*.^_`|~0-9A-Za-z+-]+\+json)[ \t]*+"
+    rf"(?:;[ \t]*+(?:{_WORD}=(?:{_WORD}|{_QUOTED})[ \t]*+)?+)*+",
+    re.IGNORECASE | re.ASCII,
+)
+
+
 def _require_json(content_type: str) -> None:
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type != "application/json" and not re.fullmatch(r"application/[\w.+-]+\+json", media_type):
-        raise Problem(415, f"Send content-type: application/json; this was {media_type[:80] or 'missing'}.")
+    if content_type != "application/json" and not _JSON.fullmatch(content_type.strip(" \t")):
+        said = content_type[:80] or "missing"
+        accept = {"accept": "application/json"}
+        raise Problem(415, f"Send one content-type: application/json; this was {said}.", headers=accept)
+
+
+def _require_plain(content_encoding: str) -> None:
+    if content_encoding and content_encoding.lower() != "identity":
+        detail = f"Send the body as it is, without content-encoding; this was {content_encoding[:80]}."
+        raise Problem(415, detail, headers={"accept-encoding": "identity"})
 
 
 def _body(event: Event) -> bytes:
@@ -141,21 +178,31 @@ def _body(event: Event) -> bytes:
 
 
 def _entries(body: bytes) -> list[msgspec.Raw]:
+    detail = f"A batch has 1 to {limits.MAX_BATCH_ENTRIES} entries."
     try:
-        entries = msgspec.json.decode(body, type=list[msgspec.Raw])
+        entries = [entry for entry in msgspec.structs.astuple(_batch_decoder().decode(body)) if entry]
+    except msgspec.ValidationError as error:
+        raise Problem(422, detail) from error
     except (msgspec.DecodeError, RecursionError) as error:
         raise Problem(400, f"The body is not JSON: {error}.") from error
-    if not 0 < len(entries) <= limits.MAX_BATCH_ENTRIES:
-        raise Problem(422, f"A batch has 1 to {limits.MAX_BATCH_ENTRIES} entries; this has {len(entries)}.")
+    if not entries:
+        raise Problem(422, detail)
     return entries
+
+
+@functools.cache
+def _batch_decoder() -> msgspec.json.Decoder[Any]:
+    """Of an array with so many places. It stops at the first entry too many, where a list would be made of millions."""
+    places = [(f"entry_{index}", msgspec.Raw, msgspec.Raw()) for index in range(limits.MAX_BATCH_ENTRIES)]
+    return msgspec.json.Decoder(msgspec.defstruct("Batch", places, array_like=True, forbid_unknown_fields=True))
 
 
 # SQS takes the characters of XML 1.0. JSON escapes the control characters; these two can still stand in it raw.
 _NOT_IN_SQS = re.compile("[\ufffe\uffff]")
 
 
-def _entry(raw: bytes, workload: Workload) -> tuple[str, Any]:
-    """An entry's text and its value. Raises Problem 400, 413 or 422."""
+def _entry(raw: bytes, workload: Workload, faults_named: int = limits.MAX_FAULTS_NAMED) -> tuple[str, Any]:
+    """An entry's text and its value. Raises Problem 400, 413, or 422 with so many faults, and with one if that is 0."""
     if len(raw) > limits.MAX_ENTRY_BYTES:
         raise Problem(413, f"The entry has {len(raw)} bytes; {limits.MAX_ENTRY_BYTES} is the limit.")
     try:
@@ -163,7 +210,7 @@ def _entry(raw: bytes, workload: Workload) -> tuple[str, Any]:
         try:
             entry = decoder(workload.schema).decode(raw)
         except msgspec.ValidationError as error:
-            named = _named(raw, workload) or [{"pointer": "#", "detail": str(error)}]
+            named = _named(raw, workload, faults_named) or [fault(error)]
             raise Problem(422, f"{len(named)} fault(s) in the entry.", errors=named) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, f"The entry is not JSON: {error}.") from error
@@ -172,10 +219,10 @@ def _entry(raw: bytes, workload: Workload) -> tuple[str, Any]:
     return text, entry
 
 
-def _named(raw: bytes, workload: Workload) -> list[Fault]:
+def _named(raw: bytes, workload: Workload, at_most: int) -> list[Fault]:
     """The faults of an entry that its schema refuses. Raises DecodeError when it is not JSON further on."""
     try:
-        return faults(msgspec.json.decode(raw), workload.schema)
+        return faults(msgspec.json.decode(raw), workload.schema, at_most)
     except msgspec.ValidationError:
         return []  # JSON, with a number that no Python type holds
 

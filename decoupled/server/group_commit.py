@@ -153,8 +153,10 @@ class Writer:
     def _write(self) -> None:
         self._soon = None
         group = self._gathering
+        later: list[_Send] = []
         try:
             self.store.begin()
+            later = _cut(group)
             self._fill(group)
             self.store.commit()
         except StoreBusy as busy:
@@ -169,6 +171,9 @@ class Writer:
             self._failed(group, error)
         else:
             self._succeeded(group)
+        finally:
+            for messages, sent in later:
+                self.send(messages, sent)
 
     # --- one transaction ------------------------------------------------------
 
@@ -281,3 +286,15 @@ class Writer:
                 sent(outcome)
             except Exception:  # one client's trouble must not keep the answer from the others
                 log.exception("an answer could not be given")
+
+
+def _cut(group: _Group) -> list[_Send]:
+    """The sends that the loop could not wait for in one transaction. One is never divided."""
+    size = 0
+    for place, (messages, _) in enumerate(group.sends):
+        for message in messages:
+            size += len(message.body) + limits.REQUEST_BYTES
+        if size > limits.MAX_TRANSACTION_BYTES and place:
+            later, group.sends = group.sends[place:], group.sends[:place]
+            return later
+    return []

@@ -150,6 +150,32 @@ def test_requests_of_one_moment_share_a_transaction_and_hear_when_it_is_stored(
     assert (commits, bench.told, operation.result(), bench.queued()) == ([0], [None] * 3, "done", 3)
 
 
+def test_what_would_hold_up_the_loop_goes_into_several_transactions_in_its_order(bench: Bench) -> None:
+    told: list[int] = []
+
+    def send(number: int, bodies: int, size: int) -> None:
+        messages = [Message(f"{number}-{place}", "orders", "x" * size, "", 0) for place in range(bodies)]
+        bench.writer.send(messages, lambda outcome: told.append(number) if outcome is None else None)
+
+    half = limits.MAX_TRANSACTION_BYTES // 2
+    send(1, 1, half)
+    send(2, 1, 100)
+    send(3, 100, half // 50)  # too much on its own, and never divided
+    send(4, 2_000, 1)
+    send(5, 1, 100)
+    looked_up = bench.writer.run(bench.queued)
+    rounds = []
+    while bench.loop.calls:
+        bench.loop.calls.pop(0)()
+        rounds.append(told[len([number for one in rounds for number in one]) :])
+    assert rounds == [[1, 2], [3], [4, 5]]
+    assert looked_up.result() == 2
+    assert bench.queued() == 2_103
+    bench.send()
+    bench.loop.run()
+    assert bench.told == [None]
+
+
 def test_an_operation_that_fails_is_undone_alone(bench: Bench) -> None:
     def fail() -> None:
         bench.queue.send([Message("other", "orders", "{}", "", 0)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -87,7 +88,14 @@ def test_a_body_in_base64_is_taken_as_its_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    "media_type", ["application/json", "Application/JSON; charset=utf-8", "application/order+json"]
+    "media_type",
+    [
+        "application/json",
+        "Application/JSON; charset=utf-8",
+        "application/order+json",
+        'application/json ;a="b, c;\\"d" ; e=f;;',
+        " application/vnd.shop.order+json\t",
+    ],
 )
 def test_json_media_types_are_taken(media_type: str) -> None:
     assert handle(post(ORDER, headers={"content-type": media_type}))[0]["statusCode"] == 202
@@ -232,10 +240,38 @@ def test_of_a_repeated_name_the_last_counts_and_both_readers_agree() -> None:
     assert [fault["pointer"] for fault in problem["errors"]] == ["#/lines/0/unit_price"]  # 39.90 yen
 
 
-@pytest.mark.parametrize("media_type", ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
-def test_what_does_not_say_it_is_json_is_refused(media_type: str) -> None:
-    response, _ = handle(post(ORDER, headers={"content-type": media_type}))
-    assert response["statusCode"] == 415
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/jsonp",
+        "application/+json",
+        "application/é+json",
+        "application/json, application/json",
+        "application/json; charset=utf-8, text/html",
+        "application/json, text/html; a=b+json",
+        "text/html, application/json",
+        "application/json; a",
+        'application/json; a="b',
+        "application/json; a = b",
+        "application/json a=b",
+        "application/json" + ";   " * 4_000 + "!",
+        'application/json; a="' + "\\\\" * 4_000,
+    ],
+)
+def test_what_does_not_say_once_that_it_is_json_is_refused(media_type: str) -> None:
+    response, problem = handle(post(ORDER, headers={"content-type": media_type}))
+    assert (response["statusCode"], response["headers"]["accept"]) == (415, "application/json")
+    assert len(problem["detail"]) < 200
+
+
+@pytest.mark.parametrize(("coding", "status"), [("gzip", 415), ("identity, br", 415), ("", 202), ("Identity", 202)])
+def test_a_coding_that_is_not_undone_here_is_refused(coding: str, status: int) -> None:
+    response, _ = handle(post(ORDER, headers={"content-encoding": coding}))
+    assert response["statusCode"] == status
+    assert (response["headers"].get("accept-encoding") == "identity") == (status == 415)
 
 
 def test_an_entry_over_its_limit_is_refused_and_one_at_the_limit_is_taken() -> None:
@@ -315,6 +351,38 @@ def test_a_batch_with_nothing_good_is_no_202() -> None:
     response, answer = handle(post([17, {}]))
     assert response["statusCode"] == 422
     assert (answer["accepted"], [entry["index"] for entry in answer["rejected"]]) == ([], [0, 1])
+
+
+def test_of_an_array_far_too_long_no_more_is_read_than_is_too_much() -> None:
+    body = post("[" + "0," * 1_000_000 + "0]")
+    tracemalloc.start()
+    try:
+        response, problem = handle(body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (response["statusCode"], problem["detail"]) == (422, "A batch has 1 to 1000 entries.")
+    assert peak < 10 * len(body["body"])
+
+
+def test_the_faults_named_in_one_answer_are_bounded_and_each_entry_has_one() -> None:
+    """Lambda takes an answer of 6 MB, which is JSON in JSON: else what was accepted would be told to nobody."""
+    worst = json.dumps({"\\\x01" * 66 + str(n): n for n in range(7)})
+    response, answer = handle(post(f"[{json.dumps(ORDER)}{f',{worst}' * 999}]"))
+    assert response["statusCode"] == 202
+    errors = [entry["errors"] for entry in answer["rejected"]]
+    assert len(errors) == 999
+    assert min(map(len, errors)) == 1
+    assert sum(map(len, errors)) <= limits.MAX_FAULTS_NAMED_IN_ALL + 999
+    assert len(json.dumps(response)) < 6_000_000
+
+
+def test_the_entries_of_a_batch_can_be_admitted_one_by_one() -> None:
+    event = post([ORDER, {}, ORDER], key='"k"')
+    admission = receiver.begin(event, WORKLOADS, 0, lambda: "")
+    taken = [(len(admission.messages), len(admission.refused)) for _ in admission.rest]
+    assert taken == [(0, 0), (1, 0), (1, 1)]
+    assert admission.messages == receiver.admit(event, WORKLOADS, 0).messages
 
 
 # --- the queue is in trouble --------------------------------------------------

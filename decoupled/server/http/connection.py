@@ -147,13 +147,14 @@ class Connection(asyncio.Protocol):
             self._end_with(request)
             return
         self._answering = request
-        self._server.budget.used -= request.bytes_held
         self.deadline = self._server.now + limits.ANSWER_S
         self._server.handle(request, self._answer)
 
     def _answer(self, response: Response) -> None:
         request, self._answering = self._answering, None
         transport = self._transport
+        if request is not None:
+            self._server.budget.used -= request.bytes_held
         if request is None or transport is None or transport.is_closing():
             return  # the client has left
         last = not request.keep_alive or (not self._waiting and (self._half_closed or self._server.stopping))

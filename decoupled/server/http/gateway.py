@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import parse_qsl
 
+from decoupled.core import limits
 from decoupled.core.outcomes import NotSent
 from decoupled.core.problem import Problem, Response, answer
 from decoupled.core.times import now_ms
@@ -22,8 +23,11 @@ from decoupled.pipeline import receiver, status
 from decoupled.server.group_commit import Writer
 from decoupled.server.http import routes
 from decoupled.server.http.parser import Request
+from decoupled.server.http.turns import Turns
 
 log = logging.getLogger("decoupled.gateway")
+
+_LATER: Any = object()  # the response, when it is not there yet
 
 
 class Gateway:
@@ -43,33 +47,50 @@ class Gateway:
         self.health = health
         self.clock_ms = clock_ms
         self._random_hex = _random_hex(18).__next__
+        self._turns = Turns(writer.loop)
 
     def handle(self, request: Request, reply: Callable[[Response], None]) -> None:
-        """Reply to one request: at once, or when its messages are on the disk."""
-        response = _response(request, self._respond, request, reply)
-        if response is not None:
-            reply(response)
+        """Reply to one request: at once, or when its messages are on the disk. A large one is taken in steps, so that
+        others have their turn in between."""
+        steps = self._steps(request, reply)
+        if len(request.body) <= limits.AT_ONCE_BYTES:
+            for _ in range(limits.AT_ONCE_ENTRIES):
+                if not self._step(steps, request, reply):
+                    return
+        self._turns.take(lambda: self._step(steps, request, reply))
 
-    def _respond(self, request: Request, reply: Callable[[Response], None]) -> Response | None:
-        """The response, or None if it comes later."""
+    def _step(self, steps: Iterator[Response | None], request: Request, reply: Callable[[Response], None]) -> bool:
+        """Whether there is another one."""
+        response = _response(request, next, steps, _LATER)
+        if response is None:
+            return True
+        if response is not _LATER:
+            reply(response)
+        return False
+
+    def _steps(self, request: Request, reply: Callable[[Response], None]) -> Iterator[Response | None]:
+        """None after each step but the last, and then the response; nothing if it comes later."""
         path, query = request.path_and_query()
         route, path_parameters = routes.route(request.method, path)
         if route == "GET /health":
             health = self.health()
-            return answer(503 if health["status"] == "unavailable" else 200, health)
+            yield answer(503 if health["status"] == "unavailable" else 200, health)
+            return
         now_ms = self.clock_ms()
         event = to_event(request, route, path, query, path_parameters, now_ms)
         if route != "POST /{workload}":
-            return status.read(event, self.table, self.workloads)
-        admission = receiver.admit(event, self.workloads, now_ms, self._random_hex)
+            yield status.read(event, self.table, self.workloads)
+            return
+        admission = receiver.begin(event, self.workloads, now_ms, self._random_hex)
+        yield from admission.rest
         if not admission.messages:
-            return receiver.respond(admission, [])
+            yield receiver.respond(admission, [])
+            return
 
         def settled(outcome: NotSent | None) -> None:
             reply(_response(request, receiver.respond, admission, [outcome] * len(admission.messages)))
 
         self.writer.send(admission.messages, settled)
-        return None
 
 
 P = ParamSpec("P")
@@ -155,10 +176,10 @@ def _body_text(body: bytes | bytearray, content_type: str) -> tuple[str, bool]:
 
 
 def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    joined: dict[str, str] = {}
+    values: dict[str, list[str]] = {}
     for name, value in pairs:
-        joined[name] = f"{joined[name]},{value}" if name in joined else value
-    return joined
+        values.setdefault(name, []).append(value)
+    return {name: ",".join(those) for name, those in values.items()}
 
 
 _request_numbers = itertools.count(1)

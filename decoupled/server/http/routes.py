@@ -22,6 +22,7 @@ def route(method: str, path: str) -> tuple[str, dict[str, str]]:
 
 
 def _allowed(method: str, wanted: str, key: str) -> str:
-    if method != wanted:
-        raise Problem(405, f"This takes {wanted}, not {method[:20]}.", allow=wanted)
-    return key
+    if method == wanted or (method == "HEAD" and wanted == "GET"):  # the connection leaves out the body for HEAD
+        return key
+    allow = "GET, HEAD" if wanted == "GET" else wanted
+    raise Problem(405, f"This takes {wanted}, not {method[:20]}.", headers={"allow": allow})

@@ -190,7 +190,7 @@ def _keep_pages(count: int) -> None:
 
 
 def _write_down_events(file: Path) -> None:
-    for function, name in ((receiver, "admit"), (status, "read")):
+    for function, name in ((receiver, "begin"), (status, "read")):
         setattr(function, name, _writing_down(getattr(function, name), file))
 
 
