@@ -205,10 +205,10 @@ def test_an_odd_id_is_just_not_there(server: Server, client: Client, path: str) 
         ("HEAD", "/ledger", "POST"),
         ("OPTIONS", "/ledger", "POST"),
         ("PUT", "/ledger", "POST"),
-        ("POST", "/ledger/x", "GET"),
-        ("DELETE", "/ledger/x", "GET"),
-        ("POST", "/ledger/accounts/1", "GET"),
-        ("POST", "/health", "GET"),
+        ("POST", "/ledger/x", "GET, HEAD"),
+        ("DELETE", "/ledger/x", "GET, HEAD"),
+        ("POST", "/ledger/accounts/1", "GET, HEAD"),
+        ("POST", "/health", "GET, HEAD"),
     ],
 )
 def test_another_method_is_405_and_says_which_is_allowed(client: Client, method: str, path: str, allowed: str) -> None:

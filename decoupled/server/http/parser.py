@@ -1,8 +1,9 @@
 """The reading half of HTTP/1.1: bytes in, whole requests out, or the reason why not. httptools (llhttp, the parser of
-Node.js) says what the bytes mean; here stand the limits. No socket, no clock."""
+Node.js) says what the bytes mean, `rules.py` what a head must say; here stand the limits. No socket, no clock."""
 
 from __future__ import annotations
 
+import functools
 from typing import Protocol
 from urllib.parse import unquote
 
@@ -10,6 +11,7 @@ import httptools
 
 from decoupled.core import limits
 from decoupled.core.problem import Problem
+from decoupled.server.http import rules
 
 _UPGRADE = ("connection", "upgrade", "http2-settings")
 
@@ -37,10 +39,7 @@ class Request:
 
     def path_and_query(self) -> tuple[str, str]:
         """The path with its percent-encoding undone, and the query string as it came."""
-        target = self.target.decode("latin-1").partition("#")[0]
-        if not target.startswith("/") and "://" in target:  # the absolute form, which proxies send
-            target = "/" + target.partition("://")[2].partition("/")[2]
-        path, _, query = target.partition("?")
+        path, _, query = self.target.decode("latin-1").partition("?")
         return (unquote(path) if "%" in path else path), query
 
 
@@ -90,10 +89,8 @@ class Reader:
                 self._parser.feed_data(piece)
             except httptools.HttpParserUpgrade as upgrade:
                 pieces += [memoryview(piece)[upgrade.args[0] :], self._without_offer()]
-            except httptools.HttpParserInvalidMethodError:
-                self.refuse(Problem(501, "There is no such method, or this is not HTTP."))
             except httptools.HttpParserError as error:
-                self.refuse(Problem(400, f"This is not HTTP/1.1: {error}."))
+                self.refuse(rules.unreadable(error))
         request = self.reading
         if request is not None and not request.has_head and self._bytes > limits.MAX_HEAD_BYTES:
             self.refuse(_head_too_large())
@@ -134,10 +131,12 @@ class Reader:
         request = self.reading
         if request is None or request.has_head:
             return
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        key, text = _lower(name), value.rstrip(b" \t").decode("latin-1")
         if key == "cookie":
             request.cookies += [cookie.strip() for cookie in text.split(";")]
         elif key in request.headers:
+            if key == "host":
+                self.refuse(Problem(400, "There is more than one Host."))
             request.headers[key] += f",{text}"
         else:
             request.headers[key] = text
@@ -152,16 +151,18 @@ class Reader:
         if self._parser.should_upgrade():
             return  # it comes again without the offer
         request.has_head = True
-        headers = request.headers
         if self._bytes > limits.MAX_HEAD_BYTES and _head_bytes(request) > limits.MAX_HEAD_BYTES:
             self.refuse(_head_too_large())
-        elif request.version not in ("1.1", "1.0"):
-            self.refuse(Problem(505, f"This server speaks HTTP/1.1, not {request.version}."))
-        elif request.version == "1.1" and "host" not in headers:
-            self.refuse(Problem(400, "The Host header is missing."))
-        elif int(headers.get("content-length", 0)) > limits.MAX_REQUEST_BYTES:
+            return
+        try:
+            rules.check(request)
+            waits = "expect" in request.headers and rules.expects_continue(request)
+        except Problem as problem:
+            self.refuse(problem)
+            return
+        if int(request.headers.get("content-length", 0)) > limits.MAX_REQUEST_BYTES:
             self.refuse(_body_too_large())
-        elif request.version == "1.1" and headers.get("expect", "").lower() == "100-continue":
+        elif waits:
             self._owner.expects_continue()
 
     def on_body(self, part: bytes) -> None:
@@ -186,6 +187,8 @@ class Reader:
             self.reading = None
             self._bytes = 0
             request.keep_alive = self._parser.should_keep_alive()
+            if request.version == "1.0" and rules.asks_to_close(request):
+                request.keep_alive = False
             self._owner.whole(request)
 
     def _count(self, size: int) -> None:
@@ -212,6 +215,11 @@ class Reader:
         self.drop()
         self._parser = httptools.HttpRequestParser(self)
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+@functools.lru_cache(maxsize=256)  # clients send the same names again and again
+def _lower(name: bytes) -> str:
+    return name.decode("latin-1").lower()
 
 
 def _head_bytes(request: Request) -> int:
