@@ -13,7 +13,7 @@ from typing import Any
 
 import h11
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decoupled.core import limits
@@ -182,6 +182,18 @@ def test_what_follows_the_last_request_is_ignored(client: Client) -> None:
     assert (client.answer().status, is_closed(client)) == (202, True)
 
 
+@pytest.mark.parametrize("last", [post(ENTRY, "connection: close"), post(version="1.0"), b"nonsense\r\n\r\n"])
+def test_a_client_that_goes_on_sending_behind_its_last_request_still_gets_the_answer(
+    client: Client, last: bytes
+) -> None:
+    client.send(last)
+    for _ in range(8):
+        client.send(HEALTH * 20_000)
+    assert client.answer().headers["connection"] == "close"
+    client.socket.shutdown(socket.SHUT_WR)
+    assert client.file.read() == b""
+
+
 def test_a_client_that_has_said_all_still_gets_its_answers(client: Client) -> None:
     client.send(post() + post())
     client.socket.shutdown(socket.SHUT_WR)
@@ -254,6 +266,9 @@ class Wire(asyncio.Transport):
     def pause_reading(self) -> None: ...
 
     def resume_reading(self) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
 
 class Later:
@@ -467,6 +482,7 @@ def requests(draw: st.DrawFn) -> tuple[h11.Request, list[bytes], bool]:
     return h11.Request(method=method, target=draw(PATH), headers=headers), body, in_chunks
 
 
+@settings(deadline=None)  # whatever else the machine does
 @given(st.lists(requests(), min_size=1, max_size=4), st.data())
 def test_however_requests_are_cut_they_are_read_as_another_library_wrote_them(
     sent: list[tuple[h11.Request, list[bytes], bool]], data: st.DataObject
@@ -496,6 +512,7 @@ def test_however_requests_are_cut_they_are_read_as_another_library_wrote_them(
         assert (read.headers, bytes(read.body), read.keep_alive) == (headers, b"".join(body), True)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 300))
 def test_no_bytes_are_too_odd(noise: bytes, at: int) -> None:
     """Whatever stands in the middle of requests: each is read or refused, none raises, and no byte stays counted."""

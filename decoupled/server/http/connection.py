@@ -160,7 +160,7 @@ class Connection(asyncio.Protocol):
         last = not request.keep_alive or (not self._waiting and (self._half_closed or self._server.stopping))
         transport.write(_encode(response, request, last, self._server.date))
         if last:
-            transport.close()
+            self._close(transport)
         elif self._paused:
             self._server.loop.call_soon(self._go_on)  # not from here: a thousand would be a deep stack
         else:
@@ -191,7 +191,12 @@ class Connection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         transport.write(_encode(problem.response(), None, True, self._server.date))
-        self.deadline = self._server.now + limits.LINGER_S
+        self._close(transport)
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        """After the last answer. What still comes is ignored."""
+        self._reader.refusing = True
+        self.deadline = self._server.now + (limits.ANSWER_S if transport.get_write_buffer_size() else limits.LINGER_S)
         if self._half_closed:
             transport.close()
         else:  # to close with something unread would take the answer away from the client
