@@ -20,6 +20,7 @@ REQUEST_READ_S = 60  # for a client to send one request, whole
 KEEP_ALIVE_S = 75  # for it to begin the next one
 ANSWER_S = 60  # for us to answer it
 LINGER_S = 2  # for a client to take the answer to a request that was refused before its end
+MAX_FAR_EXPONENTS = 1_000  # numbers of an entry near the limits of floating point: each takes eight microseconds
 MAX_FAULTS_NAMED = 50  # bad fields of one entry named in a 422,
 MAX_FAULTS_NAMED_IN_ALL = 1_000  # and of all entries of a request; Lambda answers with 6 MB at most
 MAX_FAULT_DEPTH = 8  # objects and arrays within each other that a bad field is looked for in

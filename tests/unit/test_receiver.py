@@ -30,6 +30,10 @@ class Reading(msgspec.Struct):
     at: int
 
 
+class Notes(msgspec.Struct):
+    data: Any
+
+
 READINGS = {
     "readings": Workload(
         "readings",
@@ -279,6 +283,22 @@ def test_an_entry_over_its_limit_is_refused_and_one_at_the_limit_is_taken() -> N
     at_limit = text + " " * (limits.MAX_ENTRY_BYTES - len(text))
     assert handle(post(at_limit))[0]["statusCode"] == 202
     assert handle(post(at_limit + " "))[0]["statusCode"] == 413
+
+
+@pytest.mark.parametrize(
+    ("number", "times", "status"),
+    [
+        ("1e300", 1_000, 202),
+        ("1e300", 1_001, 422),
+        ("1.5E-0310", 1_001, 422),
+        ("1e+308", 30_000, 422),
+        ("1e28", 40_000, 202),
+    ],
+)
+def test_thousands_of_numbers_that_take_long_to_read_are_refused(number: str, times: int, status: int) -> None:
+    workloads = {"notes": Workload("notes", Notes, lambda entry, message: Effects({}))}
+    body = f'{{"data": [{",".join([number] * times)}]}}'
+    assert handle(post(body, workload="notes"), workloads=workloads)[0]["statusCode"] == status
 
 
 def test_a_request_over_its_limit_is_refused_whole() -> None:
