@@ -168,7 +168,7 @@ class _Files:
 def _abandon(why: str) -> NoReturn:
     """End without closing the database: SQLite would delete the log of that name, which is somebody else's by now."""
     log.critical("the server ends: its files are not its own any more", extra={"error": why})
-    logging.shutdown()
+    standard_error.flush(limits.LOG_FLUSH_S)
     os._exit(1)
 
 

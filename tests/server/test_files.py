@@ -279,6 +279,7 @@ def test_a_directory_that_moved_behind_a_link_is_still_its_servers(server: Serve
 
 def test_an_affected_sqlite_is_told_of_at_start(server: Server) -> None:
     server.start()
+    assert server.stop() == 0  # and so all of its log is there
     told = [line for line in server.log_lines() if "SQLite" in line["message"]]
     assert [line["sqlite"] for line in told] == [VERSION] * wal_reset_bug()
 
@@ -292,7 +293,7 @@ def test_a_newer_sqlite_that_is_installed_is_used(server: Server, monkeypatch: p
     )
     monkeypatch.setenv("PYTHONPATH", str(stand_in.parent))
     server.start()
-    assert [line["sqlite"] for line in server.log_lines() if "sqlite" in line] == ["3.49.9"]
+    wait_for(lambda: [line["sqlite"] for line in server.log_lines() if "sqlite" in line], ["3.49.9"].__eq__)
     server.accept("/ledger", ENTRY)
     server.wait_until_settled()
 
