@@ -358,7 +358,7 @@ LINES = (
     *("x-folded: a\r\n b", "x-nul: \0", "x-cr: a\rb", "x y: z", ": z", "no-colon", "x-many: " + "a, " * 3_000),
     *("x-long: " + "a" * 17_000, "\r\n".join(f"x-{n}: {n}" for n in range(150)), "GET / HTTP/1.1", ""),
 )
-BYTES = (
+BYTES: tuple[bytes, ...] = (
     b"\r\n",
     b"\r",
     b"\n",
@@ -373,8 +373,6 @@ BYTES = (
     b"\xff\xfe",
     b"\\u0000",
     b"\xef\xbf\xbe",
-)
-BYTES += (
     b"0\r\n\r\n",
     b"\r\n\r\n",
     b"[" * 2_000,

@@ -164,7 +164,7 @@ def test_what_would_hold_up_the_loop_goes_into_several_transactions_in_its_order
     send(4, 2_000, 1)
     send(5, 1, 100)
     looked_up = bench.writer.run(bench.queued)
-    rounds = []
+    rounds: list[list[int]] = []
     while bench.loop.calls:
         bench.loop.calls.pop(0)()
         rounds.append(told[len([number for one in rounds for number in one]) :])

@@ -51,7 +51,7 @@ class Admin:
         if (change := self._changes.get(path)) is None:
             raise Problem(404, "There is nothing here.")
         if request.method != "POST":
-            raise Problem(405, f"This takes POST, not {request.method[:20]}.", allow="POST")
+            raise Problem(405, f"This takes POST, not {request.method[:20]}.", headers={"allow": "POST"})
         try:
             letters = _letters.decode(request.body)
         except msgspec.DecodeError as error:
