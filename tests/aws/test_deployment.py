@@ -50,7 +50,8 @@ class Stack:
 
     def aws(self, *arguments: str) -> Any:
         """The AWS CLI's answer."""
-        return json.loads(run(["aws", *arguments, "--output", "json"], self.environment) or "{}")
+        aws = [ministack.TOOLS / "python", ministack.TOOLS / "aws"]  # its own first line breaks at a space in the path
+        return json.loads(run([*aws, *arguments, "--output", "json"], self.environment) or "{}")
 
     def post(self, *options: str) -> int:
         """The status that an order gets from curl with these options."""
