@@ -8,11 +8,14 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from decoupled.engines.protocols import DeadLetters, Stats
+
+if TYPE_CHECKING:
+    from decoupled.engines.sqlite.recovery import Recovered
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -112,6 +115,23 @@ class LocalServer:
 
         with contextlib.closing(Database(DataDirectory(self.data).file, read_only=True)) as database:
             return effects(database, marker)
+
+
+def recover_data(data: Path, target: Path) -> Recovered:
+    """See `engines/sqlite/recovery.py`. Raises DataDirectoryError."""
+    from decoupled.engines.sqlite.data_directory import DataDirectory
+    from decoupled.engines.sqlite.database import DataDirectoryError
+    from decoupled.engines.sqlite.recovery import recover
+
+    source, new = DataDirectory(data), DataDirectory(target)
+    if (url := source.server_url()) is not None:
+        raise DataDirectoryError(f"the server of {data} still runs, at {url}: stop it first")
+    if not source.file.exists():
+        raise DataDirectoryError(f"there is no {source.file}")
+    if new.file.exists():
+        raise DataDirectoryError(f"{new.file} is there already; name a new directory")
+    with contextlib.closing(new.own()) as whole:
+        return recover(source.file, whole)
 
 
 def signer(region: str) -> Callable[[str, str, Mapping[str, str], bytes], Mapping[str, str]]:

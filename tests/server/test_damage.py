@@ -14,12 +14,17 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from decoupled.core.workload import Effects, Message, Workload
+from decoupled.core.outcomes import Commit
+from decoupled.core.workload import Effects, Message, Put, Workload
+from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.messages import SqliteQueue
+from decoupled.engines.sqlite.recovery import recover
+from decoupled.engines.sqlite.table import SqliteTable
 from tests.support.damage import Pages
 from tests.support.server import DECOUPLED, LAUNCH, Server, serving, wait_for
 from tests.support.virtual_time import EPOCH_MS, EmbeddedInVirtualTime, run
 
-MESSAGES = 300  # some twenty to a page
+MESSAGES = 150  # some twenty to a page
 ENTRY = {"account": 1, "amount": 5}
 ADVICE = "is damaged ("
 
@@ -76,7 +81,7 @@ def test_a_record_on_a_damaged_page_cannot_be_read_and_every_other_can(server: S
     status, detail = health(server)
     assert status == "degraded"
     assert ADVICE in detail
-    assert ".recover" in detail
+    assert "decoupled recover" in detail
     (fresh,) = server.accept("/ledger", ENTRY)
     server.wait_until("processed", f"/ledger/{fresh}")
     told = [line for line in server.log_lines() if line["level"] == "CRITICAL"]
@@ -94,7 +99,8 @@ def test_a_server_does_not_start_over_messages_that_it_cannot_read(server: Serve
     with serving(server.data, "--workloads", "hazards") as first:
         first.accept("/hazards", *[{"act": "unavailable"}] * MESSAGES)
     pages = Pages(file_of(server))
-    pages.overwrite(pages.leaves(name)[1])
+    leaves = pages.leaves(name)
+    pages.overwrite(leaves[len(leaves) // 2])
     server.log.unlink()
     server.spawn()
     assert server.wait() == 1, server.logged()
@@ -114,49 +120,40 @@ def test_a_server_does_not_start_on_a_damaged_first_page(server: Server, start: 
     assert server.wait() == 1, server.logged()
     (said,) = server.log.read_text().splitlines()
     assert said.startswith(f"Error: {file_of(server)} cannot be used: ")
-    assert ".recover" in said
+    assert "decoupled recover" in said
 
 
 # --- messages that wait -------------------------------------------------------
 
 
 def fold(server: Server) -> None:
-    """Into the file, and out of the log."""
-    connection = sqlite3.connect(file_of(server))
-    wait_for(
-        lambda: connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone(),
-        lambda it: it[0] == 0 and it[1] == it[2],
-    )
-    connection.close()
-
-
-def backlog(server: Server) -> list[str]:
-    """Of a server that reads its file again and again. It takes some seconds to process them; their ids."""
-    server.program = (*LAUNCH, "small_cache", "10")
-    server.options = (*server.options, "--rate", "40")
-    server.start()
-    ids = server.accept("/ledger", *[ENTRY] * MESSAGES)
-    fold(server)
-    return ids
+    """All into the file, and nothing is left in the log."""
+    with contextlib.closing(sqlite3.connect(file_of(server))) as connection:
+        wait_for(lambda: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0], lambda busy: busy == 0)
 
 
 def test_messages_on_a_damaged_page_keep_no_others_waiting(server: Server) -> None:
-    ids = backlog(server)
+    server.program = (*LAUNCH, "small_cache", "10")
+    server.options = (*server.options, "--rate", "160")
+    server.start()
+    ids = server.accept("/ledger", *[ENTRY] * 600)
+    fold(server)
     pages = Pages(file_of(server))
     leaves = pages.leaves("messages")
-    middle = len(leaves) // 2
-    lost = ids_on(server, leaves[middle]) & set(ids)
+    place = len(leaves) // 2  # it is not there yet
+    lost = ids_on(server, leaves[place])
     # SQLite evens pages out with those beside them: what is on these can be read, but perhaps not changed.
-    near = ids_on(server, *leaves[middle - 2 : middle + 3])
-    pages.overwrite(leaves[middle])
+    near = ids_on(server, *leaves[place - 5 : place + 6])
+    behind = ids_on(server, *leaves[place + 6 :])
+    assert lost
+    assert behind
+    pages.overwrite(leaves[place])
     server.wait_until("processed", *[f"/ledger/{message_id}" for message_id in ids if message_id not in near])
     status, detail = health(server)
     assert status == "degraded"
     kept_back = re.search(r"(\d+) messages in it cannot be handed out", detail)
     assert kept_back
     assert len(lost) <= int(kept_back[1]) <= len(near)
-    (fresh,) = server.accept("/ledger", ENTRY)
-    server.wait_until("processed", f"/ledger/{fresh}")
     assert server.rows("SELECT count(*) FROM messages INDEXED BY messages_dead WHERE status = 'dead'") == [(0,)]
     assert server.stop() == 0, server.logged()
     assert "Traceback" not in server.log.read_text()
@@ -195,3 +192,84 @@ def test_a_damaged_index_stops_one_workload_and_no_other(tmp_path: Path, leaf: s
         server.stopping = True
 
     run(a_while())
+
+
+# --- what can be saved --------------------------------------------------------
+
+
+def recover_with_the_tool(server: Server) -> tuple[Server, subprocess.CompletedProcess[str]]:
+    """A server on what was saved, and what the tool said."""
+    saved = Server(server.data.with_name("saved"), *server.options)
+    command = [str(DECOUPLED), "recover", "--data", str(server.data), "--to", str(saved.data)]
+    return saved, subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("places", [[2], [2, 5], [-1], [1, -1], [0]], ids=str)
+@pytest.mark.parametrize("table", ["messages", "items"])
+def test_what_can_be_read_is_saved_and_the_lost_are_named(tmp_path: Path, table: str, places: list[int]) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    written = [Put(f"keys/{n}", {"text": "x" * 200}) for n in range(300)]
+    sent = [Message(f"m-{n}", "apples", f'"{"x" * 200}"', "", EPOCH_MS) for n in range(300)]
+    with contextlib.closing(Database(source)) as database:
+        SqliteQueue(database).send(sent)
+        for message, write in zip(sent, written, strict=True):  # each time the item gets a new number
+            SqliteTable(database).commit([(message, Commit("{}", [write]))], 0)
+    pages = Pages(source)
+    damaged = [pages.leaves(table)[place] for place in places]
+    gone = {row for page in damaged for row in pages.rows(page)}
+    for page in damaged:
+        pages.overwrite(page)
+
+    with contextlib.closing(Database(target)) as whole:
+        recovered = recover(source, whole)
+    assert recovered.saved[table] == 300 - len(gone)
+    assert recovered.saved["messages"] + recovered.saved["items"] == 600 - len(gone)
+    numbers = {n for first, last in recovered.gaps[table] for n in range(first, (last or 300) + 1)}
+    assert numbers == gone
+    assert set(recovered.lost) == {f"m-{row - 1}" for row in gone if table == "messages"}
+    with contextlib.closing(Database(target)) as database:
+        found = {m.id for m in sent if SqliteTable(database).get(m.id) is not None}
+        assert found == {m.id for m in sent} - set(recovered.lost)
+
+
+def test_a_server_serves_what_was_saved(server: Server) -> None:
+    ids = settled(server)
+    pages = Pages(file_of(server))
+    page = pages.leaves("messages")[2]
+    lost = ids_on(server, page)
+    pages.overwrite(page)
+    saved, said = recover_with_the_tool(server)
+    assert said.returncode == 1, said
+    assert set(re.findall("^lost: message (.*)$", said.stderr, re.MULTILINE)) == lost
+    try:
+        saved.start()
+        found = {message_id: saved.get(f"/ledger/{message_id}").status for message_id in ids[::10]}
+        assert found == {message_id: 404 if message_id in lost else 200 for message_id in found}
+        assert saved.get("/ledger/accounts/1").json == {"entries": MESSAGES, "total": 5 * MESSAGES}
+        assert saved.stop() == 0, saved.logged()
+    finally:
+        saved.end()
+
+
+def test_of_a_file_that_is_whole_all_is_saved_and_nothing_is_overwritten(server: Server) -> None:
+    settled(server, 3)
+    saved, said = recover_with_the_tool(server)
+    assert (said.returncode, said.stdout, said.stderr) == (0, "6 messages saved\n2 items saved\n", "")
+    _, again = recover_with_the_tool(server)
+    assert (again.returncode, again.stderr) == (1, f"Error: {file_of(saved)} is there already; name a new directory\n")
+
+
+def test_nothing_is_saved_while_the_server_runs_or_where_nothing_is(server: Server) -> None:
+    _, said = recover_with_the_tool(server)
+    assert (said.returncode, said.stderr) == (1, f"Error: there is no {file_of(server)}\n")
+    server.start()
+    _, said = recover_with_the_tool(server)
+    assert "stop it first" in said.stderr
+
+
+def test_the_file_of_another_program_is_not_saved(server: Server) -> None:
+    server.data.mkdir()
+    file_of(server).write_bytes(b"not a database, but a letter to Ana\n" * 200)
+    _, said = recover_with_the_tool(server)
+    assert said.returncode == 1
+    assert "restore a backup" in said.stderr

@@ -11,10 +11,12 @@ from decoupled.core import limits
 from decoupled.engines.protocols import StoreBusy, StoreDamaged, StoreUnavailable
 from decoupled.engines.sqlite.driver import sqlite3
 
-_MALFORMED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-# A page that the disk does not give back is as much the fault of one place. For it, SQLite undoes a transaction whole.
-# Their extended codes (IOERR_READ, IOERR_DATA, IOERR_CORRUPTFS) have no names in pysqlite3.
-_UNREADABLE = {10 | 1 << 8, 10 | 32 << 8, 10 | 33 << 8}
+# SQLite's result codes, the last byte of which is the kind. The driver does not have names for all of them.
+_BUSY = 5
+_MALFORMED = {11, 26}  # SQLITE_CORRUPT, SQLITE_NOTADB
+# SQLITE_IOERR_READ, _DATA, _CORRUPTFS: a page that the disk does not give back is the fault of one place in the file,
+# too. For it, SQLite undoes a transaction whole.
+_UNREADABLE = {10 | detail << 8 for detail in (1, 32, 33)}
 
 
 class Damage:
@@ -28,15 +30,14 @@ class Damage:
 
     def refusal(self, error: sqlite3.DatabaseError) -> StoreUnavailable | None:
         """The error as those above know it; None if it is the statement's fault, and not the store's."""
-        operational = isinstance(error, sqlite3.OperationalError)
         code = getattr(error, "sqlite_errorcode", None)
-        if code is None:  # Python's own: what is stored as text is none. Its message would repeat what is stored.
-            return self._found("text that is not UTF-8") if operational else None
-        if code & 0xFF in _MALFORMED or code in _UNREADABLE:
+        if code is None and "decode" in str(error):  # Python's own error, whose message would repeat what is stored
+            return self._found("text that is not UTF-8")
+        if code is not None and (code & 0xFF in _MALFORMED or code in _UNREADABLE):
             return self._found(str(error))
-        if code & 0xFF == sqlite3.SQLITE_BUSY:
+        if code is not None and code & 0xFF == _BUSY:
             return StoreBusy("another process holds its lock")
-        return StoreUnavailable(str(error)) if operational else None
+        return StoreUnavailable(str(error)) if isinstance(error, sqlite3.OperationalError) else None
 
     def _found(self, what: str) -> StoreDamaged:
         if self._what is None:
@@ -61,7 +62,8 @@ class Damage:
 
 def advice(file: Path | str) -> str:
     """What a person can do about damage."""
+    directory = Path(file).parent
     return (
         "stop the server, then restore a backup, or save what can be read:"
-        f" sqlite3 {file} .recover | sqlite3 recovered.sqlite3"
+        f" decoupled recover --data {directory} --to {directory}.recovered"
     )
