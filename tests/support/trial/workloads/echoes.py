@@ -11,7 +11,10 @@ class Echo(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def process(echo: Echo, _message: Message) -> Effects:
-    return Effects({}, [Add(f"echoes/accounts/{echo.account}", {"entries": 1, "total": echo.amount})])
+    return Effects(
+        {"account": echo.account, "amount": echo.amount},
+        [Add(f"echoes/accounts/{echo.account}", {"entries": 1, "total": echo.amount})],
+    )
 
 
 WORKLOAD = Workload("echoes", Echo, process, readable=("accounts",))
