@@ -3,21 +3,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install run test test-fast coverage check soak bench bench-lambda lock aws-tools checkov clean
+SHIM := $(if $(filter Linux,$(shell uname)),build/disk.so)
+
+.PHONY: install run test test-fast coverage check soak chaos bench bench-lambda lock aws-tools checkov clean
 
 install: .venv/dev.stamp ## the tests' and tools' dependencies too
 
 run: .venv/run.stamp ## serve on http://127.0.0.1:8080
 	$(BIN)/decoupled serve $(ARGS)
 
-test: install aws-tools checkov
+test: install aws-tools checkov $(SHIM)
 	$(BIN)/pytest $(ARGS)
 
 test-fast: install ## under a minute: no server, no emulator, no AWS tools
 	$(BIN)/pytest tests/unit tests/contract -k "not ministack" $(ARGS)
 
 # Without the tests that fill the disk: what is measured could not be written either.
-coverage: install ## which lines and branches the tests of units, engines and the server reach
+coverage: install $(SHIM) ## which lines and branches the tests of units, engines and the server reach
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest tests/unit tests/contract tests/server \
 		-k "not ministack and not without_space and not disk_is_full" $(ARGS)
@@ -32,6 +34,9 @@ check: install
 
 soak: install ## the random tests for longer: HISTORIES of the simulation, and what is marked soak
 	DECOUPLED_HISTORIES=$(or $(HISTORIES),200000) $(BIN)/pytest -m '' tests/simulation/test_simulation.py $(ARGS)
+
+chaos: install $(SHIM) ## disks that fail, power cuts, crashes: ten minutes of them, or ARGS='--minutes 60'; Linux only
+	$(BIN)/python -m tests.support.chaos $(ARGS)
 
 bench: install ## BASE=commit: beside that commit, in one run
 	$(BIN)/python -m $(if $(BASE),benchmarks.compare $(BASE),benchmarks.bench) $(ARGS)
@@ -50,10 +55,16 @@ lock: install ## resolve the dependencies of pyproject.toml anew, for every supp
 		--group aws-tools --output-file requirements/aws-tools.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --python-version 3.11 \
 		--group checkov --output-file requirements/checkov.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --python-version 3.11 \
+		--group ziglang --output-file requirements/ziglang.lock
 
 aws-tools: .venv-aws-tools/stamp ## the AWS CLI, and MiniStack for the tests; apart, because they pin what we use
 
 checkov: .venv-checkov/stamp
+
+build/disk.so: tests/support/chaos/disk.c .venv-ziglang/stamp
+	@mkdir -p build
+	.venv-ziglang/bin/python -m ziglang cc -shared -fPIC -O2 -Wall -Wextra -Werror -o $@ $<
 
 clean:
 	rm -rf .venv .venv-* build

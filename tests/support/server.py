@@ -70,6 +70,7 @@ class Server:
         self.port = free_port()
         self.process: subprocess.Popen[str] | None = None
         self.directory = data.parent  # where it runs
+        self.environment: Mapping[str, str] = {}  # beside ours
         self.log = data.parent / f"{data.name}.log"
         self.output: int | None = None  # what it writes to instead of the log
 
@@ -89,7 +90,7 @@ class Server:
     def spawn(self, *program: str) -> None:
         """Start the process, and do not wait for it to listen."""
         arguments = ["serve", "--port", str(self.port), "--data", str(self.data), *map(_named, self.options)]
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self.environment}
         with self.log.open("ab") as log:
             # In a session of its own, so that a test can signal the whole group, as Ctrl-C does.
             self.process = subprocess.Popen(

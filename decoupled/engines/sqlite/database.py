@@ -12,6 +12,7 @@ from pathlib import Path
 from decoupled import __version__
 from decoupled.core.status import Change, sources
 from decoupled.engines.protocols import StoreBusy, StoreDamaged, StoreUnavailable
+from decoupled.engines.sqlite import durable
 from decoupled.engines.sqlite.damage import Damage, advice
 from decoupled.engines.sqlite.driver import sqlite3
 from decoupled.engines.sqlite.wal import WriteAheadLog
@@ -88,6 +89,8 @@ class Database:
         try:
             if not read_only:
                 _make_private(path)
+                if path != ":memory:":
+                    durable.write_again(Path(path))
             self.connection = sqlite3.connect(
                 f"{Path(path).absolute().as_uri()}?mode=ro" if read_only else path,
                 uri=read_only,
@@ -98,12 +101,14 @@ class Database:
             self.execute = self.connection.execute
             self.executemany = self.connection.executemany
             self._prepare(path, read_only)
-        except OSError as error:
-            raise DataDirectoryError(f"{path} cannot be used: {error}") from error
+            if not read_only and path != ":memory:":
+                durable.sync_names(Path(path).parent)
         except sqlite3.DatabaseError as error:
             damaged = isinstance(self.damage.refusal(error), StoreDamaged)
             remedy = f"; {advice(path)}" if damaged else ""
             raise DataDirectoryError(f"{path} cannot be used: {error}{remedy}") from error
+        except OSError as error:
+            raise DataDirectoryError(f"{path} cannot be used: {error.strerror}") from error
 
     def _prepare(self, path: Path | str, read_only: bool) -> None:
         self.execute("PRAGMA busy_timeout = 5000")  # somebody else's sqlite3, at most

@@ -3,8 +3,10 @@
 launch.py POINT NTH serve ...        ends itself with SIGKILL when that point is reached for the nth time
 launch.py full_disk FILE serve ...   has no space in its database for as long as FILE exists
 launch.py no_growth BYTES serve ...  cannot write files larger than that
-launch.py small_cache PAGES serve ... keeps no more of its database in memory than that: it reads the file again
-launch.py events FILE serve ...      writes down every event that a function gets, a JSON line each"""
+launch.py small_cache PAGES serve ...  keeps no more of its database in memory than that: it reads the file again
+launch.py events FILE serve ...      writes down every event that a function gets, a JSON line each
+launch.py synchronous HOW serve ...  has another setting of SQLite's for when it syncs: OFF, NORMAL
+launch.py late_commit 0 serve ...    answers first and commits with the next transaction"""
 
 from __future__ import annotations
 
@@ -157,9 +159,13 @@ def main() -> None:
     if point == "full_disk":
         _no_space_while(Path(argument))
     elif point == "small_cache":
-        _keep_pages(int(argument))
+        _set(f"cache_size = {int(argument)}")
     elif point == "events":
         _write_down_events(Path(argument))
+    elif point == "synchronous":
+        _set(f"synchronous = {argument}")
+    elif point == "late_commit":
+        _commit_late()
     elif point == "no_growth":
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(argument), resource.RLIM_INFINITY))
     else:
@@ -179,14 +185,27 @@ def _no_space_while(file: Path) -> None:
     Database.begin = begin_limited  # type: ignore[method-assign]  # that is how the fault gets in
 
 
-def _keep_pages(count: int) -> None:
+def _set(pragma: str) -> None:
     prepare = Database._prepare
 
-    def prepare_small(self: Database, path: Path | str, read_only: bool) -> None:
+    def prepare_otherwise(self: Database, path: Path | str, read_only: bool) -> None:
         prepare(self, path, read_only)
-        self.execute(f"PRAGMA cache_size = {count}")
+        self.execute(f"PRAGMA {pragma}")
 
-    Database._prepare = prepare_small  # type: ignore[method-assign]
+    Database._prepare = prepare_otherwise  # type: ignore[method-assign]
+
+
+def _commit_late() -> None:
+    """What the power-cut replay must find: everything is synced, but only after the answer."""
+    begin, commit = Database.begin, Database.commit
+
+    def begin_late(self: Database) -> None:
+        if self.in_transaction:
+            commit(self)
+        begin(self)
+
+    Database.begin = begin_late  # type: ignore[method-assign]
+    Database.commit = lambda self: None  # type: ignore[method-assign]
 
 
 def _write_down_events(file: Path) -> None:
