@@ -129,6 +129,11 @@ class Server:
             assert time.monotonic() < deadline, f"it does not listen: {self.logged()}"
             time.sleep(0.01)
 
+    def ended(self) -> bool:
+        """Whether the main process has."""
+        assert self.process is not None
+        return self.process.poll() is not None
+
     def wait(self, seconds: float = WITHIN_S) -> int:
         """Its exit status, once it has ended."""
         assert self.process is not None

@@ -89,8 +89,6 @@ class Database:
         try:
             if not read_only:
                 _make_private(path)
-                if path != ":memory:":
-                    durable.write_again(Path(path))
             self.connection = sqlite3.connect(
                 f"{Path(path).absolute().as_uri()}?mode=ro" if read_only else path,
                 uri=read_only,
@@ -102,6 +100,7 @@ class Database:
             self.executemany = self.connection.executemany
             self._prepare(path, read_only)
             if not read_only and path != ":memory:":
+                durable.write_log_again(self.connection, Path(f"{path}-wal"))
                 durable.sync_names(Path(path).parent)
         except sqlite3.DatabaseError as error:
             damaged = isinstance(self.damage.refusal(error), StoreDamaged)

@@ -8,34 +8,33 @@ import errno
 import os
 from pathlib import Path
 
+from decoupled.engines.sqlite.driver import sqlite3
+
 CHUNK_BYTES = 1 << 20
-HEADER_BYTES = 4096  # the first page: without it SQLite takes the file for an empty one, and deletes the log
 
 
-def write_again(file: Path) -> None:
-    """Write the log once more, as it is read, and sync it; and of the database the first page. What a sync failed to
-    write, the kernel may take for written: no later sync writes it, and a log is worth nothing from its first gap on.
+def write_log_again(connection: sqlite3.Connection, log: Path) -> None:
+    """Write the log once more, as it is read, sync it, and fold it. What a sync failed to write, the kernel may take
+    for written: no later sync writes it, and a log is worth nothing from its first gap on.
 
         commit ▶ sync fails ▶ the process ends ▶ the next one reads that commit and logs others after it, synced
                                                  ▶ the power goes: the log ends where the first sync failed
 
-    To be called before SQLite opens the file: closing it here would let go of SQLite's locks. Raises OSError."""
-    _write_again(file, HEADER_BYTES)
-    _write_again(file.with_name(f"{file.name}-wal"))
-
-
-def _write_again(file: Path, most_bytes: int | None = None) -> None:
+    Folding does the same for the database, which may have lost its first page so: SQLite takes such a file for an empty
+    one, and deletes its log. Raises sqlite3.Error or OSError."""
+    connection.execute("BEGIN IMMEDIATE")  # nobody else adds to the log meanwhile
     try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        at, end = 0, os.fstat(descriptor).st_size if most_bytes is None else most_bytes
-        while chunk := os.pread(descriptor, min(CHUNK_BYTES, end - at), at):
-            at += os.pwrite(descriptor, chunk, at)
-        os.fsync(descriptor)
+        descriptor = os.open(log, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            at = 0
+            while chunk := os.pread(descriptor, CHUNK_BYTES, at):
+                at += os.pwrite(descriptor, chunk, at)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)  # SQLite has no locks on this file that could be lost with it
     finally:
-        os.close(descriptor)
+        connection.execute("ROLLBACK")
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # or whoever folds it at this moment has done it
 
 
 def sync_names(directory: Path) -> None:

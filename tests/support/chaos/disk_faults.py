@@ -94,7 +94,7 @@ def start(directory: Path, nth: int, error: int, rounds: int = 2) -> int:
         disk.arm(Rule(Call.ANY, Act.FAIL, error, first=nth, last=nth))
         try:
             _start_badly(server)
-            if _ended(server):
+            if server.ended():
                 refused += 1
                 assert "Traceback" not in server.logged(), server.logged()
         finally:
@@ -112,16 +112,11 @@ def _accept_some(load: Load) -> None:
     wait_for(lambda: len(load.accepted) >= enough)
 
 
-def _ended(server: Server) -> bool:
-    assert server.process is not None
-    return server.process.poll() is not None
-
-
 def _wait_until_it_happened(server: Server, disk: Disk, plan: Plan) -> None:
     """Often enough, or as often as the rules allow; not for ever, since what never is called cannot fail."""
     deadline = time.monotonic() + LONGEST_S
     enough = [min(TIMES, rule.last - rule.first + 1) for rule in plan.rules]
-    while not (_ended(server) or all(done >= some for done, some in zip(disk.done(), enough, strict=False))):
+    while not (server.ended() or all(done >= some for done, some in zip(disk.done(), enough, strict=False))):
         if time.monotonic() > deadline:
             return
         time.sleep(0.01)
@@ -140,8 +135,8 @@ def _check_that_it_refuses(server: Server, disk: Disk, load: Load) -> None:
 def _start_badly(server: Server) -> None:
     """On a disk that fails it serves, or it says in a line why not."""
     server.spawn()
-    wait_for(lambda: _ended(server) or _answers(server))
-    if _ended(server):
+    wait_for(lambda: server.ended() or _answers(server))
+    if server.ended():
         _check_that_it_says_why(server)
 
 
@@ -164,8 +159,8 @@ def _check_that_it_says_why(server: Server) -> None:
 def _serves_on(server: Server, load: Load) -> None:
     """Now that the disk works. If it ended of what was, it says why and can be started."""
     enough = len(load.accepted) + SOME
-    wait_for(lambda: _ended(server) or len(load.accepted) >= enough)
-    if _ended(server):
+    wait_for(lambda: server.ended() or len(load.accepted) >= enough)
+    if server.ended():
         _check_that_it_says_why(server)
         server.start()
         _accept_some(load)

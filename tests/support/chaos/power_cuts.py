@@ -34,7 +34,9 @@ ENDINGS = (
     "killed after a failed sync",
     "killed when the disk works again",
     "stopped badly",
+    "never served",
 )
+LAST_CHANGE = 20  # of a start on a new directory
 MOST_ENTRIES = 200  # of a life, so that some fold the log into the file and most do not
 LOOKED_AT = 5  # records a life, whose status a client saw
 DRAINED = 0.25  # of the disks: what is queued there is processed, too
@@ -58,6 +60,9 @@ def record(directory: Path, seed: int, endings: Sequence[str], program: Sequence
     try:
         with Load(server.port, seed, lambda accepted: written.tell(Kind.ACCEPTED, accepted)) as clients:
             for ending in endings:
+                if ending == "never served":
+                    _start_in_vain(server, disk, choose)
+                    continue
                 server.start()
                 _accept_some(clients, choose)
                 _look(server, clients, written, choose)
@@ -65,6 +70,16 @@ def record(directory: Path, seed: int, endings: Sequence[str], program: Sequence
     finally:
         server.end()
         written.close()
+
+
+def _start_in_vain(server: Server, disk: Disk, choose: random.Random) -> None:
+    """One change that a start makes comes to nothing; some starts do without it."""
+    nth = choose.randint(1, LAST_CHANGE)
+    disk.arm(Rule(CHANGES, Act.FAIL, first=nth, last=nth))
+    server.spawn()
+    wait_for(lambda: disk.done()[0] or server.ended())
+    server.kill()
+    disk.disarm()
 
 
 def _accept_some(clients: Load, choose: random.Random) -> None:
