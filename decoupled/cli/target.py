@@ -148,9 +148,12 @@ class refusals:  # noqa: N801  used as a verb's object: `with refusals():`
         pass
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None:
+            return
         from decoupled.core.workload import Unavailable
         from decoupled.engines.protocols import StoreDamaged
         from decoupled.engines.sqlite.database import DataDirectoryError
+        from decoupled.server.last_resort import UnforeseenError
 
         if isinstance(error, BrokenPipeError):
             return  # `| head` has seen enough: click ends quietly
@@ -158,5 +161,5 @@ class refusals:  # noqa: N801  used as a verb's object: `with refusals():`
             raise click.ClickException(f"{error}: pip install 'decoupled[aws]'") from error
         if isinstance(error, StoreDamaged):
             raise click.ClickException(error.advice) from error
-        if isinstance(error, (DataDirectoryError, Unavailable, ValueError, OSError)):
+        if isinstance(error, (DataDirectoryError, UnforeseenError, Unavailable, ValueError, OSError)):
             raise click.ClickException(str(error)) from error

@@ -13,8 +13,7 @@ def backoff_s(tries: int, spread: float, retry_after_s: float | None = None) -> 
 
     `spread` (0..1, random) takes off up to half, so that messages that failed together do not come back together. A
     backend that asked for `retry_after_s` gets at least that, within the twelve hours that SQS can hide a message."""
-    ceiling: float = min(limits.BACKOFF_CAP_S, limits.BACKOFF_FIRST_S * 2 ** min(tries - 1, 30))
-    delay = ceiling * (1 - spread / 2)
+    delay = doubled_s(tries, spread, limits.BACKOFF_FIRST_S, limits.BACKOFF_CAP_S)
     if retry_after_s is not None:
         delay = max(delay, min(retry_after_s, limits.MAX_RETRY_AFTER_S))
     return min(delay, limits.MAX_VISIBILITY_TIMEOUT_S)
@@ -32,3 +31,9 @@ def asked_to_wait_s(retry_after: str | None) -> float | None:
     except ValueError:
         return None
     return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+def doubled_s(tries: int, spread: float, first_s: float, cap_s: float) -> float:
+    """`first_s` after one try, twice that after each further one, never more than `cap_s`; less up to half of it."""
+    ceiling: float = min(cap_s, first_s * 2 ** min(tries - 1, 30))
+    return ceiling * (1 - spread / 2)

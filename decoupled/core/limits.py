@@ -35,6 +35,12 @@ MAX_DELAY_S = 900  # AWS
 MAX_GROUP_ID_CHARS = 128  # AWS: MessageGroupId of a fair queue
 MAX_SQS_BYTES = MIB  # AWS: of a message, and of a batch call, attributes included
 
+# --- the clock of timestamps --------------------------------------------------
+CLOCK_LOOK_MS = 1_000  # between two looks at the system's clock
+CLOCK_GRADUAL_MS = 1_000  # that it may be off, to be followed gradually: a leap second is
+CLOCK_GRADUAL_PART = 1_000  # by a millisecond in so many
+CLOCK_BELIEVED_MS = 60_000  # that it must have been off by more, to be followed at once
+
 # --- calls of AWS -------------------------------------------------------------
 AWS_CONCURRENCY = 10  # calls at once of one function: the commits of a batch, or the batch calls of a large send
 CONFLICT_TRIES = 5  # of a transaction that collides with another, before its message goes back to the queue
@@ -67,6 +73,18 @@ MAX_OUTBOUND_ADDRESSES = 4  # of a host, that are tried
 MAX_ADDRESS_OCTETS = 254  # of an e-mail address: RFC 5321's path of 256 without its brackets
 MAX_LOCAL_PART_OCTETS = 64  # RFC 5321
 MAX_DOMAIN_OCTETS = 253  # DNS
+
+# --- worker processes ---------------------------------------------------------
+WORKER_START_S = 60.0  # for a worker to import its workloads
+WORKER_END_S = 5.0  # for the kernel to end one that was killed
+WORKER_RETRY_FIRST_S = 0.25  # before another one is started after one that came to nothing,
+WORKER_RETRY_CAP_S = 30.0  # doubled up to this, with jitter
+WORKER_PROVEN_S = 2.0  # that one must have been there, or have decided something, not to count as another failure
+WORKER_SLOW_START_S = 10.0  # after which health tells of workers that are not ready yet
+WORKER_SHORT_LIFE_S = 10.0  # of one that had too much memory by then: its limit is too low
+MEMORY_LOOK_S = 0.05  # between two looks of a worker at its own memory: not at every batch of a millisecond
+MESSAGE_MEMORY_FACTOR = 4  # times a worker's memory limit is what one message may allocate, on Linux
+MAX_REPLY_BYTES = 2 * RECEIVE_MAX * MAX_ITEMS * MAX_ITEM_BYTES  # of a worker about a batch; more is no reply
 
 MAX_CLAIMED = 1_000  # messages of one workload in one claim
 LOCK_WAIT_S = 2.0  # of a request for the lock of the database, while another process holds it

@@ -69,7 +69,9 @@ class Feed(Queue, Protocol):
         ...
 
     def release_in_flight(self) -> int:
-        """Make visible what a server that died had claimed; the receive counts stand. Returns how many."""
+        """Make visible what a server that died had claimed; the receive counts stand. Returns how many. What waits for
+        longer than anything may, because a clock was set back since, waits that long; what was never handed out, not at
+        all."""
         ...
 
 

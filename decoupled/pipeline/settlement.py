@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, assert_never
 
 import msgspec
@@ -35,6 +35,11 @@ class Policy:
         self.now_ms = now_ms
         self.spread = spread
 
+    def time_of(self, deliveries: Iterable[Delivery]) -> int:
+        """When something happens to them: now, and never before they were accepted, whatever was done to the clock
+        meanwhile, or however the clocks of two machines differ."""
+        return max(self.now_ms(), *(delivery.message.accepted_at for delivery in deliveries))
+
 
 def settle(
     decided: Sequence[tuple[Delivery, Decision]], queue: Queue, table: Table, policy: Policy, begun: bool = False
@@ -50,7 +55,8 @@ def settle(
         else:
             final.append((delivery, decision))
     if final:
-        outcomes = table.commit([(delivery.message, decision) for delivery, decision in final], policy.now_ms())
+        now = policy.time_of(delivery for delivery, _ in final)
+        outcomes = table.commit([(delivery.message, decision) for delivery, decision in final], now)
         for (delivery, _), outcome in zip(final, outcomes, strict=True):
             if (failure := _finish(delivery, outcome, queue)) is not None:
                 failures.append((delivery, failure))
@@ -99,7 +105,7 @@ def _give_back(
     delivery: Delivery, failure: Failure, queue: Queue, table: Table, policy: Policy, begun: bool
 ) -> float | None:
     """Seconds until the message is tried again; None if it is finished or buried."""
-    message, now = delivery.message, policy.now_ms()
+    message, now = delivery.message, policy.time_of([delivery])
     match failure.kind:
         case "unavailable" | "not_started":
             if begun:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import uvloop
 
 from decoupled.core import limits
+from decoupled.core.times import Clock
 from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
 from decoupled.engines.sqlite import admin_socket
@@ -26,6 +27,7 @@ from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
 from decoupled.engines.sqlite.driver import VERSION, wal_reset_bug
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.outage import Outage
+from decoupled.engines.sqlite.queue_clock import QueueClock
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.engines.sqlite.wal import WriteAheadLog
 from decoupled.pipeline.loading import load
@@ -35,6 +37,7 @@ from decoupled.server.health import Look, Trouble, summary
 from decoupled.server.http.admin import Admin
 from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.listener import HttpServer, bind, raise_file_limit
+from decoupled.server.last_resort import LastResort
 from decoupled.server.options import Options
 from decoupled.server.outlet import standard_error
 from decoupled.server.scheduling.claims import Poller
@@ -44,7 +47,8 @@ log = logging.getLogger("decoupled.server")
 
 
 def serve(options: Options, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT. Raises DataDirectoryError or ValueError when it cannot start."""
+    """Serve until SIGTERM or SIGINT. Raises DataDirectoryError or ValueError when it cannot start, UnforeseenError when
+    it had to stop."""
     raise_file_limit()
     load(options.workloads, options.root)
     with bind(options.host, options.port) as listener:
@@ -74,7 +78,8 @@ async def _serve(
 ) -> None:
     loop = asyncio.get_running_loop()
     workloads = load(options.workloads, options.root)
-    queue = SqliteQueue(database)
+    clock, queue_clock = Clock(_clock_set), QueueClock.keep(options.data)
+    queue = SqliteQueue(database, queue_clock)
     try:
         released = queue.release_in_flight()
     except StoreDamaged as error:
@@ -84,22 +89,23 @@ async def _serve(
     database.begin_serving(log.critical)
     unserved = Unserved(queue, workloads, loop.time)
     writer = Writer(database, queue, loop)
-    outage = Outage(options.data)
-    table = SqliteTable(database, outage)
-    poller = Poller(writer, queue, table, Policy(options.max_attempts), options, workloads)
+    table = SqliteTable(database, Outage(options.data, queue_clock), queue_clock)
+    poller = Poller(writer, queue, table, Policy(options.max_attempts, clock.now_ms), options, workloads)
     writer.taker = poller
 
     def damage() -> Trouble | None:
         what = database.damage.told()
         return None if what is None else Trouble(what)
 
-    looks: list[Look] = [writer.trouble, files.taken, files.long, damage, standard_error.trouble]
+    looks: list[Look] = [writer.trouble, poller.crew.trouble]
+    looks += [files.taken, files.long, damage, standard_error.trouble]
 
     def health() -> Mapping[str, Any]:
         return {
             **summary(looks),
             "workloads": list(workloads),
-            "workers": len(poller.workers),
+            "workers": poller.crew.ready(),
+            "workers_replaced": poller.crew.replaced,
             "breakers": poller.breakers.states(),
             "not_served": unserved.look(),
             "log_lines_dropped": standard_error.dropped,
@@ -108,14 +114,17 @@ async def _serve(
     asked_to_stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked_to_stop.set)
+    last_resort = LastResort(loop, asked_to_stop.set)
     servers = []
     if (local := _admin_listener(directory)) is not None:
-        servers.append(HttpServer(Admin(writer, SqliteDeadLetters(database)).handle, loop))
+        letters = SqliteDeadLetters(database, clock.now_ms, queue_clock)
+        servers.append(HttpServer(Admin(writer, letters).handle, loop))
         servers[-1].start(local)
-    servers.append(HttpServer(Gateway(writer, table, workloads, health).handle, loop))
+    servers.append(HttpServer(Gateway(writer, table, workloads, health, clock.now_ms).handle, loop))
     servers[-1].start(listener)
+    looks += [server.trouble for server in servers]
     files.look_after(loop, asked_to_stop)
-    await poller.start()
+    poller.start()
     directory.publish(options.url)
     announce(_welcome(options, workloads, released, unserved.look()))
     _quiet_collector()
@@ -131,6 +140,11 @@ async def _serve(
         queue.release_in_flight()
     except StoreUnavailable as error:
         log.warning("what was in flight is visible again when a server starts", extra={"error": str(error)})
+    last_resort.check()
+
+
+def _clock_set(by_ms: int) -> None:
+    log.warning("the system's clock was set; timestamps follow it, waits do not", extra={"by_s": by_ms / 1000})
 
 
 _OLD_SQLITE = (

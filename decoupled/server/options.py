@@ -39,6 +39,10 @@ class Options:
     max_receive_count: int = _option(
         limits.MAX_RECEIVE_COUNT, "Deliveries before it is one: for crashes.", least=1, most=1_000_000
     )
+    worker_memory_mb: int = _option(
+        512, "MB that a worker may have after a batch before it is replaced; 0: no limit.", 0, 1_000_000
+    )
+    worker_messages: int = _option(0, "Messages after which a worker is replaced; 0: no limit.", 0, 1_000_000_000)
     drain_s: float = _option(10.0, "Seconds to finish what is in flight when asked to stop.", 0, 900)
     log_level: str = _option("INFO", "What to log, and what is worse.", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     root: Path | None = None  # the user's project, whose modules are workloads: where decoupled.toml is; no option
@@ -76,7 +80,7 @@ class Option:
     @property
     def name(self) -> str:
         """As a key of decoupled.toml: function_timeout."""
-        return self.field.removesuffix("_s")
+        return self.field.removesuffix("_s").removesuffix("_mb")
 
     @property
     def flag(self) -> str:

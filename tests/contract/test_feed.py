@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import pytest
 
+from decoupled.core import limits
 from decoupled.core.outcomes import Reject
 from decoupled.core.workload import Message
 from decoupled.engines.protocols import Feed, StoreBusy
@@ -100,6 +101,20 @@ def test_the_messages_of_a_server_that_died_are_visible_at_once_and_what_waits_g
     assert (again.message, again.receive_count) == (died, 2)
     clock.advance(60)
     assert waits in [delivery.message for delivery in feed.claim("orders", 2, 30)]
+
+
+@pytest.mark.parametrize("back_s", [3_600, 86_400, 30 * 86_400])
+def test_nothing_waits_for_a_clock_that_was_set_back_before_a_server_starts(clocked: Clocked, back_s: int) -> None:
+    waits, died, fresh = send(clocked, "orders", "orders", "orders")
+    feed, clock = clocked
+    (delivery,) = feed.claim("orders", 1, 300)
+    feed.retry_later([(delivery, 60)])
+    feed.claim("orders", 1, 300)
+    clock.advance(-back_s)
+    assert feed.release_in_flight() == 1
+    assert {delivery.message for delivery in feed.claim("orders", 9, 300)} == {died, fresh}
+    clock.advance(min(back_s + 60, limits.MAX_VISIBILITY_TIMEOUT_S))  # no longer than anything may wait
+    assert waits in [delivery.message for delivery in feed.claim("orders", 9, 300)]
 
 
 def test_what_is_not_finished_is_counted_by_workload_no_further_than_asked(clocked: Clocked) -> None:

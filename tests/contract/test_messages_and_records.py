@@ -10,6 +10,7 @@ import pytest
 from decoupled.core import limits
 from decoupled.core.outcomes import Commit, Failure, NotSent, Record, Reject, Stored
 from decoupled.core.workload import Message
+from decoupled.pipeline.settlement import Policy, settle
 from tests.support.contract import (
     FAILURE,
     NOW,
@@ -364,3 +365,14 @@ def test_nothing_is_sent_in_part_without_saying_so(engine: Engine) -> None:
     if outcomes != [None, None]:
         assert any(isinstance(outcome, NotSent) for outcome in outcomes)
         assert len(received_ids(engine)) == outcomes.count(None)
+
+
+@pytest.mark.parametrize("decision", [Commit("{}"), Reject("no"), FAILURE])
+def test_nothing_ends_before_it_was_accepted_though_the_clock_was_set_back(
+    engine: Engine, decision: Commit | Reject | Failure
+) -> None:
+    sent = message()
+    engine.queue.send([sent])
+    policy = Policy(max_attempts=1, now_ms=lambda: sent.accepted_at - 3_600_000)
+    settle([(receive_one(engine), decision)], engine.queue, engine.table, policy)
+    assert record_of(engine, sent).finished_at == sent.accepted_at

@@ -108,7 +108,7 @@ class Engine(RuleBasedStateMachine):
         self.database = Database(self.file)
         self.reader = Database(self.file)
         self.queue = ReceivingSqliteQueue(self.database, lambda: self.model.now)
-        self.table = SqliteTable(self.database)
+        self.table = SqliteTable(self.database, clock_ms=lambda: self.model.now)
         self.reading_table = SqliteTable(self.reader)
 
     def teardown(self) -> None:

@@ -33,7 +33,7 @@ def status(data: Path, *arguments: str, exit_status: int = 0) -> str:
 def test_every_state_is_counted_once(tmp_path: Path) -> None:
     clock = ManualClock()
     database = Database(tmp_path / "decoupled.sqlite3")
-    queue, table = ReceivingSqliteQueue(database, clock), SqliteTable(database)
+    queue, table = ReceivingSqliteQueue(database, clock), SqliteTable(database, clock_ms=clock)
     messages = [Message(f"m-{n}", "orders", "{}", "a", clock.now_ms) for n in range(10)]
     queue.send(messages)
     for _ in range(2):
@@ -47,12 +47,22 @@ def test_every_state_is_counted_once(tmp_path: Path) -> None:
         Record(one.id, "orders", "dead", one.accepted_at, finished_at=clock.now_ms, body="{}"),
     )
     clock.advance(30)
-    overview = SqliteStats(DataDirectory(tmp_path), clock).look()
+    overview = SqliteStats(DataDirectory(tmp_path), clock, clock).look()
     assert (overview.queued, overview.in_flight, overview.delayed) == (3, 1, 2)
     assert (overview.processed, overview.rejected, overview.dead) == (2, 1, 1)
     assert overview.accepted == 10
     assert overview.oldest_age_s == 30
     assert overview.server is None
+
+
+def test_what_is_visible_is_counted_by_the_clock_that_messages_wait_by(tmp_path: Path) -> None:
+    wall, waits_by = ManualClock(), ManualClock()
+    wall.advance(-3_600)  # it was set back
+    queue = ReceivingSqliteQueue(Database(tmp_path / "decoupled.sqlite3"), waits_by)
+    queue.send([Message(f"m-{n}", "orders", "{}", "a", wall()) for n in range(3)])
+    queue.retry_later([(delivery, 60) for delivery in queue.receive(1, 60)])
+    overview = SqliteStats(DataDirectory(tmp_path), wall, waits_by).look()
+    assert (overview.queued, overview.in_flight, overview.delayed) == (2, 0, 1)
 
 
 def test_counting_reads_no_row_of_the_table(tmp_path: Path) -> None:

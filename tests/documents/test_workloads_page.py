@@ -41,7 +41,7 @@ def test_the_sixth_workload_takes_twenty_lines(votes: Workload) -> None:
 def test_the_requests_are_answered_as_the_page_says(votes: Workload) -> None:
     database = Database(":memory:")
     clock = ManualClock()
-    queue, table = ReceivingSqliteQueue(database, clock), SqliteTable(database)
+    queue, table = ReceivingSqliteQueue(database, clock), SqliteTable(database, clock_ms=clock)
     served = {"votes": votes}
     reasons = []
     for exchange in REQUESTS.strip().split("\n\n"):

@@ -182,7 +182,7 @@ def test_a_damaged_index_stops_one_workload_and_no_other(tmp_path: Path, leaf: s
         leaves = Pages(file).leaves("messages_queued")
         Pages(file).overwrite(leaves[0 if leaf == "first" else 1])
         server.database.execute("PRAGMA shrink_memory")  # nothing of it is remembered
-        await server.start()
+        server.start()
         await asyncio.sleep(5)
         stored = [server.table.get(message.id) for message in pears]
         # But for some that stand where SQLite would even pages out with the damaged one.

@@ -48,7 +48,7 @@ def sqlite_engine(clock: ManualClock) -> Engine:
         alive = "UPDATE messages SET status = 'queued', visible_at = ?, attempts = 0 WHERE id = ? AND status = 'dead'"
         database.execute(alive, (clock(), message.id))
 
-    queue, table = ReceivingSqliteQueue(database, clock), SqliteTable(database)
+    queue, table = ReceivingSqliteQueue(database, clock), SqliteTable(database, clock_ms=clock)
     return Engine(queue, table, waiting, dead_letters, redrive, database=database, close=database.close)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from decoupled.core import limits
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Record, Reject, Stored
 from decoupled.core.status import OPEN
 from decoupled.core.workload import Add, Message, Put, Write
@@ -123,6 +124,9 @@ class ModelFeed(ModelQueue):
         in_flight = [row for row in self.rows if row.in_flight]
         for row in in_flight:
             row.visible_at, row.in_flight = self.clock_ms(), False
+        for row in self.rows:
+            longest_s = limits.MAX_VISIBILITY_TIMEOUT_S if row.receive_count else 0
+            row.visible_at = min(row.visible_at, self.clock_ms() + longest_s * 1000)
         return len(in_flight)
 
     def _visible(self) -> list[_Row]:

@@ -19,6 +19,7 @@ from decoupled.pipeline.processor import decide
 from decoupled.pipeline.settlement import Policy
 from decoupled.server.options import Options
 from decoupled.server.scheduling.claims import Poller
+from decoupled.server.workers.crew import Crew
 from decoupled.server.workers.pool import Batch
 
 T = TypeVar("T")
@@ -93,6 +94,8 @@ class _InProcessWorker:
         self.poller = poller
         self.batches: deque[Batch] = deque()
         self.expected_s = 0.0
+        self.ready = self.proven = True
+        self.gone = False
 
     def give(self, batch: Batch) -> None:
         self.batches.append(batch)
@@ -118,7 +121,19 @@ class _InProcessWorker:
         ]
         if self.batches:
             self._begin()
-        self.poller._decided(self, batch, decisions, took_s)  # type: ignore[arg-type]  # it stands for a Worker
+        self.poller._decided(batch, decisions, took_s)
+
+
+class _InProcessCrew(Crew):
+    """Of workers that are no processes."""
+
+    def __init__(self, poller: EmbeddedInVirtualTime) -> None:
+        super().__init__(poller.options, poller.loop, poller._decided, poller._lost, poller.wake)
+        self.poller = poller
+
+    async def _start_worker(self) -> None:
+        self.workers.append(_InProcessWorker(self.poller))  # type: ignore[arg-type]  # it stands for a Worker
+        self.poller.wake()
 
 
 class EmbeddedInVirtualTime(Poller):
@@ -143,14 +158,12 @@ class EmbeddedInVirtualTime(Poller):
         super().__init__(
             writer,  # type: ignore[arg-type]  # it stands for the Writer
             SqliteQueue(self.database, clock_ms),
-            SqliteTable(self.database, lambda: outage(loop.time())),
+            SqliteTable(self.database, lambda: outage(loop.time()), clock_ms),
             Policy(options.max_attempts, clock_ms, spread),
             options,
             workloads,
         )
-
-    async def _start_worker(self) -> None:
-        self.workers.append(_InProcessWorker(self))  # type: ignore[arg-type]  # it stands for a Worker
+        self.crew = _InProcessCrew(self)
 
     def send(self, messages: Sequence[Message]) -> None:
         """Accept them, as the gateway would."""

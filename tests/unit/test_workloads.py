@@ -39,7 +39,7 @@ class System:
         self.clock = ManualClock()
         self.database = Database(":memory:")
         self.queue = ReceivingSqliteQueue(self.database, self.clock)
-        self.table = SqliteTable(self.database)
+        self.table = SqliteTable(self.database, clock_ms=self.clock)
         self._keys = iter(range(1_000_000))
 
     def post(self, workload: str, entries: Any) -> list[str]:

@@ -18,7 +18,7 @@ log = logging.getLogger("decoupled.data_directory")
 PRIVATE_FILE, PRIVATE_DIRECTORY = 0o600, 0o700
 OTHERS = 0o077  # what a mode must have nothing of
 SOCKET_NAME = "admin"
-_OURS = (FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", "lock", "server", "outage", SOCKET_NAME)
+_OURS = (FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", "lock", "server", "outage", "clock", SOCKET_NAME)
 
 
 class Watch:

@@ -22,15 +22,21 @@ _COLUMNS = (
 class SqliteDeadLetters:
     """Implements DeadLetters."""
 
-    def __init__(self, database: Database, clock_ms: Callable[[], int] = now_ms) -> None:
+    def __init__(
+        self, database: Database, clock_ms: Callable[[], int] = now_ms, queue_clock_ms: Callable[[], int] = now_ms
+    ) -> None:
+        """The first clock tells timestamps, the second is the one that messages wait by."""
         self.database = database
         self.clock_ms = clock_ms
+        self.queue_clock_ms = queue_clock_ms
 
     def find(self, wanted: Wanted, bodies: bool = False) -> Iterator[DeadLetter]:
         """Page by page, so that a million need no memory and keep no transaction open."""
         columns = _COLUMNS + (", body" if bodies else "")
         last = (wanted.dead_after or 0, -1)
-        until = min(wanted.dead_before or self.clock_ms(), self.clock_ms())
+        (newest,) = self.database.execute("SELECT max(finished_at) FROM messages WHERE status = 'dead'").fetchone()
+        now = max(self.clock_ms(), newest or 0)  # also what died before the clock was set back
+        until = now if wanted.dead_before is None else min(wanted.dead_before, now)
         while page := self._page(columns, (*last, until)):
             for row in page:
                 if (letter := _letter(row)) in wanted:
@@ -59,7 +65,7 @@ class SqliteDeadLetters:
 
     def redrive(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
         """A running server finds them at its next look."""
-        now = self.clock_ms()
+        now = self.queue_clock_ms()
         with self.database.transaction():
             return [self._redrive_one(letter, now) for letter in letters]
 

@@ -62,7 +62,9 @@ def _waiting(database: Database) -> str:
 
 
 class SqliteQueue:
-    """Implements Producer, Consumer and Feed. Inside a transaction of the database, changes are part of that one."""
+    """Implements Producer, Consumer and Feed. Inside a transaction of the database, changes are part of that one.
+
+    `clock_ms` is what delays are told by: in a server a QueueClock, which nobody can set."""
 
     def __init__(self, database: Database, clock_ms: Callable[[], int] = now_ms) -> None:
         self.database = database
@@ -171,12 +173,22 @@ class SqliteQueue:
 
     def release_in_flight(self) -> int:
         """Make visible what the process that died had in flight; its receipts can no longer come back. Not what waits
-        out a backoff. The receive count stands: it is all that tells of a message that kills its server."""
+        out a backoff, unless that is longer than any: then the clock was set back since. The receive count stands: it
+        is all that tells of a message that kills its server."""
         now = self.clock_ms()
+        latest = now + limits.MAX_VISIBILITY_TIMEOUT_S * 1000
         with self.database.transaction():
-            return self.database.execute(
+            released = self.database.execute(
                 "UPDATE messages SET visible_at = ?, in_flight = 0 WHERE status = 'queued' AND in_flight = 1", (now,)
             ).rowcount
+            self.database.execute(
+                """
+                UPDATE messages SET visible_at = CASE receive_count WHEN 0 THEN :now ELSE :latest END
+                WHERE status = 'queued' AND visible_at > :now AND (receive_count = 0 OR visible_at > :latest)
+                """,
+                {"now": now, "latest": latest},
+            )
+        return released
 
 
 def _receipt(message_id: str, receive_count: int) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from decoupled.core import limits
-from decoupled.core.times import now_ms
 from decoupled.engines.sqlite.data_directory import write_private
+from decoupled.engines.sqlite.queue_clock import QueueClock
 
 FILE_NAME = "outage"
 LOOK_EVERY_S = 0.05
@@ -18,14 +18,11 @@ LOOK_EVERY_S = 0.05
 class Outage:
     """The `outage` of a SqliteTable: why it is to be taken for unavailable, or None.
 
-    Reads the file `outage` of a data directory, which holds the time of the end in milliseconds since the epoch. It is
-    never longer than MAX_OUTAGE_S from when the file was written, whatever it says."""
+    Reads the file `outage` of a data directory, which holds the time of the end, by the queue's clock. An end that is
+    further away than an outage may last is nobody's."""
 
     def __init__(
-        self,
-        data: Path,
-        clock_ms: Callable[[], int] = now_ms,
-        monotonic: Callable[[], float] = time.monotonic,
+        self, data: Path, clock_ms: Callable[[], int], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._file = data / FILE_NAME
         self._clock_ms = clock_ms
@@ -37,22 +34,21 @@ class Outage:
         if self._monotonic() >= self._look_at:
             self._look_at = self._monotonic() + LOOK_EVERY_S
             self._until_ms = self._read()
-        return "an outage is simulated" if self._clock_ms() < self._until_ms else None
+        return "an outage is simulated" if 0 < self._until_ms - self._clock_ms() <= limits.MAX_OUTAGE_S * 1000 else None
 
     def _read(self) -> int:
         try:
             text = self._file.read_text()[:20].strip()
-            written_ms = self._file.stat().st_mtime_ns // 1_000_000
         except FileNotFoundError:
             return 0
-        if not text.isdecimal():
-            return 0  # being written, or not ours
-        return min(int(text), written_ms + limits.MAX_OUTAGE_S * 1000)
+        except OSError:  # no file can be opened, say: that is no fault of the messages that are settled now
+            return self._until_ms
+        return int(text) if text.isdecimal() else 0  # being written, or not ours
 
 
 def begin(data: Path, seconds: float) -> None:
     """Take the table away from the server of this data directory, for that long from now."""
-    until_ms = now_ms() + int(min(seconds, limits.MAX_OUTAGE_S) * 1000)
+    until_ms = QueueClock.of(data)() + int(min(seconds, limits.MAX_OUTAGE_S) * 1000)
     write_private(data / FILE_NAME, f"{until_ms}\n")
 
 

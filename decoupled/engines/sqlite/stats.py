@@ -17,6 +17,7 @@ from decoupled.core.times import now_ms
 from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.messages import queued
+from decoupled.engines.sqlite.queue_clock import QueueClock
 
 HEALTH_TIMEOUT_S = 2.0
 
@@ -24,16 +25,22 @@ HEALTH_TIMEOUT_S = 2.0
 class SqliteStats:
     """Implements Stats."""
 
-    def __init__(self, directory: DataDirectory, clock_ms: Callable[[], int] = now_ms) -> None:
+    def __init__(
+        self,
+        directory: DataDirectory,
+        clock_ms: Callable[[], int] = now_ms,
+        queue_clock_ms: Callable[[], int] | None = None,
+    ) -> None:
         self.directory = directory
         self.database = Database(directory.file, read_only=True)
         self.clock_ms = clock_ms
+        self.queue_clock_ms = queue_clock_ms or QueueClock.of(directory.path)
 
     def look(self) -> Overview:
         with self.database.refusals:
-            return self._look(self.clock_ms())
+            return self._look(self.clock_ms(), self.queue_clock_ms())
 
-    def _look(self, now: int) -> Overview:
+    def _look(self, now: int, visible_until: int) -> Overview:
         self.database.execute("BEGIN")  # all counts are of the same moment
         try:
             unfinished, visible, oldest = self.database.execute(
@@ -41,14 +48,14 @@ class SqliteStats:
                 SELECT count(*), coalesce(sum(visible_at <= ?), 0), min(seq)
                 FROM messages INDEXED BY messages_queued WHERE status = 'queued'
                 """,
-                (now,),
+                (visible_until,),
             ).fetchone()
             in_flight = self._one(
                 """
                 SELECT coalesce(sum(in_flight), 0) FROM messages INDEXED BY messages_queued
                 WHERE status = 'queued' AND visible_at > ?
                 """,
-                now,
+                visible_until,
             )
             since = None if oldest is None else self._one("SELECT accepted_at FROM messages WHERE seq = ?", oldest)
             by_workload = queued(self.database, limits.MAX_QUEUED_COUNTED)
@@ -102,6 +109,7 @@ class _Health(msgspec.Struct):
     status: str = "ok"
     detail: str | None = None
     log_lines_dropped: int = 0
+    workers_replaced: dict[str, int] = {}
 
 
 def _ask(server: str) -> tuple[dict[str, dict[str, Any]] | None, list[str]]:
@@ -119,6 +127,7 @@ def _ask(server: str) -> tuple[dict[str, dict[str, Any]] | None, list[str]]:
     notes = [f"{what}: {health.detail}"] if health.detail else []
     if health.log_lines_dropped:
         notes.append(f"{health.log_lines_dropped:,} lines of its log were dropped, because nobody read them in time")
+    notes += [f"workers replaced for their {over}: {n:,}" for over, n in health.workers_replaced.items() if n]
     return health.breakers, notes
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotStored, Record, Reject, Stored
 from decoupled.core.status import FINAL, Status
+from decoupled.core.times import now_ms
 from decoupled.core.workload import Message, Unavailable
 from decoupled.engines.sqlite import items
 from decoupled.engines.sqlite.database import Database, may
@@ -45,11 +46,18 @@ _PROCESSED = Stored("processed")
 class SqliteTable:
     """Implements Table. Inside a transaction of the database, its changes are part of that one.
 
-    `outage` answers why the table is to be taken for unavailable, or None: see `decoupled spike --outage`."""
+    `outage` answers why the table is to be taken for unavailable, or None: see `decoupled spike --outage`. `clock_ms`
+    is the queue's, by which what is emitted is visible at once."""
 
-    def __init__(self, database: Database, outage: Callable[[], str | None] = lambda: None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        outage: Callable[[], str | None] = lambda: None,
+        clock_ms: Callable[[], int] = now_ms,
+    ) -> None:
         self.database = database
         self.outage = outage
+        self.clock_ms = clock_ms
 
     def commit(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> list[Stored | NotStored]:
         """One transaction for all, each message atomic in itself."""
@@ -73,7 +81,7 @@ class SqliteTable:
             if changed:
                 items.store(self.database, changed)
             if decision.emits:  # sent if and only if the record is stored: one transaction
-                insert(self.database, decision.emits, now_ms)
+                insert(self.database, decision.emits, self.clock_ms())
             return stored
         return self._finish(message, "rejected", None, decision.reason, now_ms)
 

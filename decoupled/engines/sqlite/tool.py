@@ -21,6 +21,7 @@ from decoupled.engines.sqlite import admin_socket
 from decoupled.engines.sqlite.data_directory import DataDirectory, DirectoryInUse
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
+from decoupled.engines.sqlite.queue_clock import QueueClock
 
 
 class ToolDeadLetters:
@@ -51,7 +52,8 @@ class ToolDeadLetters:
         """Who makes the changes, found out once: with the directory's lock, no server starts meanwhile."""
         if self._changing is None:
             try:
-                self._changing = SqliteDeadLetters(self._directory.own())
+                owned = self._directory.own()
+                self._changing = SqliteDeadLetters(owned, queue_clock_ms=QueueClock.of(self._directory.path))
             except DirectoryInUse as in_use:
                 self._changing = ServedDeadLetters(self._directory, in_use)
         return self._changing

@@ -10,6 +10,7 @@ A request has no task and no coroutine: the handler gets a function to answer wi
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
@@ -18,6 +19,8 @@ from typing import Protocol, cast
 from decoupled.core import limits
 from decoupled.core.problem import Problem, Response
 from decoupled.server.http.parser import Budget, Reader, Request
+
+log = logging.getLogger("decoupled.http_server")
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 
@@ -162,7 +165,8 @@ class Connection(asyncio.Protocol):
         if last:
             self._close(transport)
         elif self._paused:
-            self._server.loop.call_soon(self._go_on)  # not from here: a thousand would be a deep stack
+            # Not from here: a thousand would be a deep stack.
+            self._server.loop.call_soon(lambda: self.alone(self._go_on))
         else:
             self._await_more()
 
@@ -185,6 +189,19 @@ class Connection(asyncio.Protocol):
         self.deadline = self._server.now + wait_s
 
     # --- ends -----------------------------------------------------------------
+
+    def alone(self, step: Callable[[], None]) -> None:
+        """Take a step of this connection. If it fails, that is the end of the connection, and of nothing else."""
+        try:
+            step()
+        except Exception:
+            log.exception("a connection failed, and is closed")
+            self.abort()
+
+    def abort(self) -> None:
+        """Close it at once, whatever is unsent."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def _end_with(self, problem: Problem) -> None:
         transport = self._transport

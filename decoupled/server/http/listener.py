@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import resource
 import socket
@@ -10,6 +11,7 @@ import time
 from email.utils import formatdate
 
 from decoupled.core import limits
+from decoupled.server.health import Trouble
 from decoupled.server.http.connection import Connection, Handler
 from decoupled.server.http.parser import Budget
 
@@ -17,6 +19,7 @@ log = logging.getLogger("decoupled.http_server")
 
 SWEEP_S = 1.0  # between two looks at deadlines
 ACCEPT_AT_ONCE = 64  # connections, before those that are there get their turn
+_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # of what every client needs
 OTHER_FILES = 192  # that the process has open or may open: the database, two for each worker, logs
 FEWEST_CLIENTS = 32  # at once, that are worth serving
 
@@ -52,6 +55,8 @@ class HttpServer:
         self._places = _places()
         self._arriving: set[asyncio.Task[object]] = set()
         self._accepting = False
+        self._refused: str | None = None  # why a client could not be let in
+        self._refused_at = 0.0
         self._look()
 
     def start(self, listener: socket.socket) -> None:
@@ -85,8 +90,8 @@ class HttpServer:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:  # out of file descriptors, say
-                log.warning("cannot accept a connection; it is tried again", extra={"error": str(error)})
-                self._accept_no_more()
+                self._accept_no_more()  # until the next look
+                self._refuse_for(error)
                 return
             client.setblocking(False)
             task = self.loop.create_task(self._arrive(client))
@@ -96,8 +101,22 @@ class HttpServer:
     async def _arrive(self, client: socket.socket) -> None:
         try:
             await self.loop.connect_accepted_socket(lambda: Connection(self), client)
-        except OSError:
-            client.close()  # it left at once
+        except OSError as error:
+            client.close()
+            if error.errno in _SHORT:
+                self._refuse_for(error)
+        except Exception:  # one client's trouble
+            log.exception("a client could not be let in")
+            client.close()
+
+    def _refuse_for(self, error: OSError) -> None:
+        if self._refused is None:  # once, however long it lasts
+            log.error("no client can be let in; it is tried again", extra={"error": str(error)})
+        self._refused, self._refused_at = error.strerror or str(error), self.now
+
+    def trouble(self) -> Trouble | None:
+        """Why no further client is let in. Those that are there are served."""
+        return None if self._refused is None else Trouble(f"no further client can be let in: {self._refused}")
 
     def joined(self, connection: Connection) -> None:
         """A connection is there."""
@@ -120,8 +139,11 @@ class HttpServer:
         enough = self.now + limits.KEEP_ALIVE_S - SWEEP_S  # what began to be idle before the last look
         for connection in list(self.connections):
             if self.now > connection.deadline or (full and connection.is_idle and connection.deadline < enough):
-                connection.expire()
+                connection.alone(connection.expire)
         self._accept_more()
+        if self._refused is not None and self.now - self._refused_at > 2 * SWEEP_S:
+            log.info("clients are let in again")
+            self._refused = None
         if not self.stopping or self.connections:
             self.loop.call_later(SWEEP_S, self._sweep)
 
@@ -131,7 +153,7 @@ class HttpServer:
         self._accept_no_more()
         self.listener.close()
         for connection in list(self.connections):
-            connection.stop()
+            connection.alone(connection.stop)
         deadline = self.loop.time() + limits.LINGER_S
         while (self.connections or self._arriving) and self.loop.time() < deadline:
             await asyncio.sleep(0.01)

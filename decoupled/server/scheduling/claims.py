@@ -1,5 +1,6 @@
 """Drives the processor at a controlled rate, as Lambda's event source mapping does: claims messages, hands them to
-workers, settles what they decided. Claims and settlements ride in the writer's group commits.
+workers, settles what they decided. Claims and settlements ride in the writer's group commits; the workers are the
+crew's (`workers/crew.py`).
 
     claim ──▶ worker decides ──▶ settle: record and deletion, one transaction
                    │ dies
@@ -24,18 +25,17 @@ from decoupled.server.options import Options
 from decoupled.server.scheduling.breaker import Breakers
 from decoupled.server.scheduling.rate import Rate
 from decoupled.server.scheduling.settling import Settler
-from decoupled.server.workers.pool import MAX_WINDOW, Batch, Worker
+from decoupled.server.workers.crew import AHEAD_S, Crew
+from decoupled.server.workers.pool import MAX_WINDOW, Batch
 
 log = logging.getLogger("decoupled.poller")
 
 TICK_S = 0.25  # how often to look for messages whose time has come
-AHEAD_S = 0.05  # of work that a worker may have ahead of it: little enough to take back when the worker dies
 FIRST_GUESS_S = 0.005  # a message takes, until its workload has shown how long it really takes
-RESTART_S = 1.0  # before starting a worker again that died without having decided anything
 
 
 class Poller:
-    """Owns the workers and every message in flight."""
+    """Owns every message in flight."""
 
     def __init__(
         self, writer: Writer, queue: Feed, table: Table, policy: Policy, options: Options, workloads: Iterable[str]
@@ -49,7 +49,7 @@ class Poller:
         self.visibility_timeout_s = options.visibility_timeout_s
         self.breakers = Breakers(workloads, self.loop.time)
         self.settler = Settler(writer, queue, table, policy, self.breakers, self.wake)
-        self.workers: list[Worker] = []
+        self.crew = Crew(options, self.loop, self._decided, self._lost, self.wake)
         self.stopping = False
         self._waiting: deque[Batch] = deque()  # claimed, and not yet with a worker
         self._message_s: dict[str, float] = {}  # how long a message of each workload takes, a running mean
@@ -60,51 +60,28 @@ class Poller:
         self._blind = False  # damage keeps us from seeing which workloads have messages: each is asked for some
         self._claiming_of: str | None = None
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Start the workers and the clock."""
-        for _ in range(self.options.concurrency):
-            await self._start_worker()
+        self.crew.fill()
         self._tick()
-
-    async def _start_worker(self) -> None:
-        options = self.options
-        worker = Worker(
-            options.workloads, options.function_timeout_s, self._decided, self._lost, options.root, options.log_level
-        )
-        await worker.start()
-        self.workers.append(worker)
 
     def _tick(self) -> None:
         if not self.stopping:
             self.loop.call_later(TICK_S, self._tick)
+        self.crew.look()
         self._caught_up = False  # the time of a message that waited may have come
         self.wake()
 
     def wake(self) -> None:
         """Something changed: hand out what waits, and claim more if workers have room."""
-        while self._waiting and (worker := self._roomy_worker()) is not None:
+        while self._waiting and (worker := self.crew.roomy()) is not None:
             worker.give(self._waiting.popleft())
-        for worker in self.workers:
-            worker.flush()
+        self.crew.flush()
         if self._caught_up or self._claiming or self.stopping or self._waiting or self.breakers.all_shut():
             return
-        if self._room_s() > 0 and not self.writer.gives_way():
+        if self.crew.room_s() > 0 and not self.writer.gives_way():
             self._claiming = True
             self.writer.run(self._claim).add_done_callback(self._claimed)
-
-    def _roomy_worker(self) -> Worker | None:
-        """The first worker that has nothing to do, or little: work is packed, so that idle workers stay idle."""
-        for worker in self.workers:
-            if not worker.batches or (worker.expected_s < AHEAD_S and len(worker.batches) < MAX_WINDOW):
-                return worker
-        return None
-
-    def _room_s(self) -> float:
-        return sum(
-            AHEAD_S - worker.expected_s
-            for worker in self.workers
-            if worker.expected_s < AHEAD_S and len(worker.batches) < MAX_WINDOW
-        )
 
     # --- fresh messages ---------------------------------------------------------------
 
@@ -119,7 +96,7 @@ class Poller:
     def _room(self) -> int:
         if self._waiting or self.stopping or self.options.rate or self.breakers.open():
             return 0  # the others are claimed, where rate and breakers are looked at message by message
-        room = int(self._room_s() / max(self._message_s.values(), default=FIRST_GUESS_S))
+        room = int(self.crew.room_s() / max(self._message_s.values(), default=FIRST_GUESS_S))
         if self._caught_up:
             return room
         # Past older ones only into room to spare, and not on a guess: then it is not the fresh ones that keep the older
@@ -168,8 +145,8 @@ class Poller:
         """How many messages to claim beside the first one."""
         if (allowance := self.breakers.allowance(workload)) is not None:
             return allowance - 1
-        room = int(self._room_s() / self._message_s.get(workload, FIRST_GUESS_S))
-        most = min(MAX_WINDOW * limits.RECEIVE_MAX * len(self.workers), limits.MAX_CLAIMED)
+        room = int(self.crew.room_s() / self._message_s.get(workload, FIRST_GUESS_S))
+        most = min(MAX_WINDOW * limits.RECEIVE_MAX * len(self.crew.workers), limits.MAX_CLAIMED)
         return self.writer.take_spare(min(room, most))
 
     def _claimed(self, future: asyncio.Future[list[Batch]]) -> None:
@@ -209,7 +186,7 @@ class Poller:
         """The queue's own safety net: what was handed out this often and never settled kills whatever touches it."""
         if delivery.receive_count <= self.options.max_receive_count:
             return False
-        self.table.bury(delivery, blame.received_too_often(delivery, self.policy.now_ms()))
+        self.table.bury(delivery, blame.received_too_often(delivery, self.policy.time_of([delivery])))
         message = delivery.message
         extra = {"message_id": message.id, "workload": message.workload, "receive_count": delivery.receive_count}
         log.error("dead: received too often and never settled", extra=extra)
@@ -217,7 +194,7 @@ class Poller:
 
     # --- decided --------------------------------------------------------------
 
-    def _decided(self, _worker: Worker, batch: Batch, decisions: list[Decision], took_s: float) -> None:
+    def _decided(self, batch: Batch, decisions: list[Decision], took_s: float) -> None:
         mean = self._message_s.get(batch.workload, FIRST_GUESS_S)
         self._message_s[batch.workload] = max(1e-6, mean + 0.2 * (took_s / len(batch.deliveries) - mean))
         self.settler.settle(list(zip(batch.deliveries, decisions, strict=True)))
@@ -225,29 +202,17 @@ class Poller:
 
     # --- lost -----------------------------------------------------------------
 
-    def _lost(self, worker: Worker, left: list[Batch], cause: str) -> None:
-        """A worker died. The batch it worked on goes again one message at a time, so that one poison message does not
-        take nine others with it; the batches behind it were not touched."""
-        self.workers.remove(worker)
-        if self.stopping and not left:
-            return
-        log.error("worker lost", extra={"cause": cause, "batches": len(left)})
-        if left:
-            head, *untouched = left
-            self._waiting.extendleft(reversed(untouched))
+    def _lost(self, head: Batch | None, untouched: list[Batch], cause: str) -> None:
+        """A worker has ended. The batch that it was at work on goes again one message at a time, so that one poison
+        message does not take nine others with it; the batches behind it were not touched."""
+        self._waiting.extendleft(reversed(untouched))
+        if head is not None:
             if (culprit := blame.after_crash(head.deliveries, cause)) is not None:
                 self.settler.settle([(head.deliveries[0], culprit)])
             else:
                 alone = [Batch(head.workload, [delivery], AHEAD_S) for delivery in head.deliveries]
                 self._waiting.extendleft(reversed(alone))
-        if not self.stopping:
-            delay_s = 0 if worker.useful or left else RESTART_S
-            self.loop.call_later(delay_s, lambda: asyncio.ensure_future(self._replace_worker()))
-
-    async def _replace_worker(self) -> None:
-        if not self.stopping:
-            await self._start_worker()
-            self.wake()
+        self.wake()
 
     # --- stop -----------------------------------------------------------------
 
@@ -260,11 +225,8 @@ class Poller:
             self.wake()
             await asyncio.sleep(0.01)
         drained = not self._in_flight()
-        for worker in list(self.workers):
-            worker.kill("the server stops")
+        self.crew.stop()
         return drained
 
     def _in_flight(self) -> bool:
-        return bool(
-            self._waiting or self.settler.pending or self._claiming or any(worker.batches for worker in self.workers)
-        )
+        return bool(self._waiting or self.settler.pending or self._claiming or self.crew.busy())

@@ -67,12 +67,12 @@ class Settler:
         self.writer.run(store).add_done_callback(stored)
 
     def _not_settled(self, decided: Decided, error: BaseException, tries: int) -> None:
-        """A sick store is asked again. What leads to damage, and effects that the table chokes on, show when each
-        message is settled by itself."""
+        """A sick store is asked again, and so is a sick machine. What leads to damage, and effects that the table
+        chokes on, show when each message is settled by itself."""
         (delivery, decision), *others = decided
         extra = {"error": str(error), "messages": len(decided), "first": delivery.message.id}
         log.error("settlement failed; it is tried again", extra=extra)
-        if isinstance(error, Unavailable) and not isinstance(error, StoreDamaged):
+        if isinstance(error, (Unavailable, OSError, MemoryError)) and not isinstance(error, StoreDamaged):
             pause_s = min(STORE_RETRY_S * 2 ** (tries - 1), STORE_RETRY_MOST_S) * (1 - self.policy.spread() / 4)
             self.pending += 1  # a drain waits for it
             self.writer.loop.call_later(pause_s, self._settle_again, decided, tries + 1)

@@ -19,13 +19,14 @@ from decoupled.core.workload import Message, Workloads
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.processor import decide
 from decoupled.server import logs
-from decoupled.server.workers.protocol import HEADER, pack_reply, unpack_messages
+from decoupled.server.workers.lifetime import Lifetime, end_before_others, limit_message
+from decoupled.server.workers.protocol import HEADER, pack_ready, pack_reply, unpack_messages
 
 PR_SET_PDEATHSIG = 1  # Linux: the signal to get when the parent dies
 
 
 def main() -> None:
-    """Arguments: the socket's number, the function timeout in seconds, and as JSON the workloads and more."""
+    """Arguments: the socket's number, the function timeout in seconds, and as JSON what `pool.py` says beyond these."""
     fd, timeout_s, named = int(sys.argv[1]), float(sys.argv[2]), json.loads(sys.argv[3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process drains and closes
     connection = socket.socket(fileno=fd)
@@ -33,12 +34,25 @@ def main() -> None:
     _end_with_parent(fd)
     logs.configure_logs(named["log_level"])
     sys.stdout = logs.Printed()
+    end_before_others()
     workloads = load(named["workloads"], named["root"] and Path(named["root"]))
+    lifetime = Lifetime(named["memory_mb"], named["messages"])
+    limit_message(named["memory_mb"])
+    _send(connection, pack_ready(lifetime.first_mb))
     with connection.makefile("rb", buffering=1 << 16) as frames:
         while header := frames.read(HEADER.size):
             (size,) = HEADER.unpack(header)
-            reply = pack_reply(_decide_all(unpack_messages(frames.read(size)), workloads, timeout_s))
-            connection.sendall(HEADER.pack(len(reply)) + reply)
+            decisions = _decide_all(unpack_messages(frames.read(size)), workloads, timeout_s)
+            leaving = lifetime.over(len(decisions))
+            _send(connection, pack_reply(decisions, leaving))
+            if leaving is not None:
+                break
+        while frames.read(1 << 16):  # what was handed ahead goes to others; until the main process has heard, it comes
+            pass
+
+
+def _send(connection: socket.socket, frame: bytes) -> None:
+    connection.sendall(HEADER.pack(len(frame)) + frame)
 
 
 def _decide_all(messages: list[Message], workloads: Workloads, timeout_s: float) -> list[Decision]:

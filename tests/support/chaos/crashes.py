@@ -61,6 +61,7 @@ def kill_workers(server: Server, seed: int, kills: int) -> int:
 
 def _kill_a_worker(server: Server, choose: random.Random, load: Load) -> None:
     """And see that entries are accepted after that."""
+    wait_for(lambda: server.get("/health").json["workers"])
     workers = wait_for(server.workers)
     before = len(load.accepted)
     with contextlib.suppress(ProcessLookupError):

@@ -3,18 +3,23 @@
 launch.py POINT NTH serve ...        ends itself with SIGKILL when that point is reached for the nth time
 launch.py full_disk FILE serve ...   has no space in its database for as long as FILE exists
 launch.py no_growth BYTES serve ...  cannot write files larger than that
-launch.py small_cache PAGES serve ...  keeps no more of its database in memory than that: it reads the file again
-launch.py events FILE serve ...      writes down every event that a function gets, a JSON line each
-launch.py synchronous HOW serve ...  has another setting of SQLite's for when it syncs: OFF, NORMAL
-launch.py late_commit 0 serve ...    answers first and commits with the next transaction"""
+ launch.py small_cache PAGES serve ...  keeps no more of its database in memory than that: it reads the file again
+ launch.py clock FILE serve ...       takes the system's clock for set by as many seconds as FILE says
+ launch.py no_process FILE serve ...  cannot start a process for as long as FILE exists
+ launch.py bug PLACE=FILE serve ...   has a bug in that place, which shows once FILE exists
+ launch.py events FILE serve ...      writes down every event that a function gets, a JSON line each
+ launch.py synchronous HOW serve ...  has another setting of SQLite's for when it syncs: OFF, NORMAL
+ launch.py late_commit 0 serve ...    answers first and commits with the next transaction"""
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
 import resource
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -29,7 +34,9 @@ from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.wal import WriteAheadLog
 from decoupled.pipeline import receiver, status
-from decoupled.server.scheduling import settling
+from decoupled.server.http.connection import Connection
+from decoupled.server.http.listener import HttpServer
+from decoupled.server.scheduling import claims, settling
 
 Point = Callable[[Callable[[], None]], None]
 
@@ -166,6 +173,13 @@ def main() -> None:
         _set(f"synchronous = {argument}")
     elif point == "late_commit":
         _commit_late()
+    elif point == "clock":
+        _set_clock_by(Path(argument))
+    elif point == "no_process":
+        _no_process_while(Path(argument))
+    elif point == "bug":
+        place, _, file = argument.partition("=")
+        _bug_in(*BUGS[place], Path(file))
     elif point == "no_growth":
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(argument), resource.RLIM_INFINITY))
     else:
@@ -220,6 +234,51 @@ def _writing_down(original: Callable[..., Any], file: Path) -> Callable[..., Any
         return original(event, *args, **kwargs)
 
     return replacement
+
+
+def _set_clock_by(file: Path) -> None:
+    """Only the time of day, in this process: the steady clock cannot be set."""
+    real_time, real_time_ns = time.time, time.time_ns
+
+    def by_s() -> int:
+        return int(file.read_text() or 0)
+
+    time.time = lambda: real_time() + by_s()
+    time.time_ns = lambda: real_time_ns() + by_s() * 1_000_000_000
+
+
+def _no_process_while(file: Path) -> None:
+    """As where the number of processes is limited."""
+    original = subprocess.Popen
+
+    def start(*args: Any, **kwargs: Any) -> Any:
+        if file.exists():
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return original(*args, **kwargs)
+
+    subprocess.Popen = start  # type: ignore[assignment,misc]
+
+
+BUGS = {
+    "poller's clock": (claims.Poller, "wake"),
+    "settlement": (settling.Settler, "_learn"),
+    "listener's clock": (HttpServer, "_look"),
+    "connection": (Connection, "data_received"),
+    "connection's next step": (Connection, "_go_on"),
+    "connection's end": (Connection, "stop"),
+}
+
+
+def _bug_in(owner: Any, name: str, file: Path) -> None:
+    original = getattr(owner, name)
+
+    def replacement(*args: Any, **kwargs: Any) -> Any:
+        if file.exists():
+            file.unlink()
+            raise ZeroDivisionError("a bug")
+        return original(*args, **kwargs)
+
+    setattr(owner, name, replacement)
 
 
 def _die_at(point: Point, nth: int) -> None:

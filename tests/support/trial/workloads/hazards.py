@@ -21,9 +21,12 @@ class Hazard(Struct, frozen=True, forbid_unknown_fields=True):
     once: str | None = None
     touch: str | None = None  # a file to make when processing begins
     spans: str | None = None  # a directory
+    noted: str | None = None  # a directory that gets a file each time that this is processed
 
 
-def process(hazard: Hazard, _message: Message) -> Effects:
+def process(hazard: Hazard, message: Message) -> Effects:
+    if hazard.noted is not None:
+        (Path(hazard.noted) / f"{message.id}-{time.monotonic_ns()}").touch()
     if hazard.touch is not None:
         Path(hazard.touch).touch()
     if hazard.once is None or not Path(hazard.once).exists():
@@ -104,6 +107,24 @@ def _exhaust_memory(_: Hazard) -> None:
     raise MemoryError
 
 
+def _leak(_: Hazard) -> None:
+    """Memory that is written to, and never given back."""
+    _leaked.append(bytearray(os.urandom(1 << 12)) * (8 << 8))
+
+
+_leaked: list[bytearray] = []
+
+
+def _allocate(_: Hazard) -> None:
+    """Without end, but for the sake of the machine: not written to, and no more than 4 GiB."""
+    _leaked.extend(bytearray(64 << 20) for _ in range(64))
+
+
+def _garbage(_: Hazard) -> None:
+    """Into the socket to the main process."""
+    os.write(int(sys.argv[1]), b"\0\0\0\x08nonsense")
+
+
 def _recurse(hazard: Hazard) -> None:
     _recurse(hazard)
 
@@ -128,6 +149,9 @@ ACTS: dict[str, Callable[[Hazard], object]] = {
     "fork_in_c": _fork_in_c,
     "close_everything": _close_everything,
     "memory": _exhaust_memory,
+    "leak": _leak,
+    "allocate": _allocate,
+    "garbage": _garbage,
     "recurse": _recurse,
     "kill_the_server": lambda _: os.kill(os.getppid(), signal.SIGKILL),
 }
