@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -229,9 +230,15 @@ def test_no_file_makes_an_outage_longer_than_the_limit(tmp_path: Path) -> None:
     assert look() is None
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-1", "1e99", "²"])
-def test_a_file_that_says_nothing_sensible_is_no_outage(tmp_path: Path, text: str) -> None:
-    (tmp_path / "outage").write_text(text)
+@pytest.mark.parametrize("text", [b"", b"soon", b"-1", b"1e99", "²".encode(), b"\xff", b"9" * 18 + b"x" * 9])
+def test_a_file_that_says_nothing_sensible_is_no_outage(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "outage").write_bytes(text)
+    assert outage_of(tmp_path, ManualClock(time.time_ns() // 1_000_000))() is None
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_no_outage_and_nobody_waits_for_it(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "outage")
     assert outage_of(tmp_path, ManualClock(time.time_ns() // 1_000_000))() is None
 
 

@@ -3,6 +3,7 @@ not do, to a server under load. Only who may write into the data directory can a
 
 from __future__ import annotations
 
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,12 +39,15 @@ class Outage:
 
     def _read(self) -> int:
         try:
-            text = self._file.read_text()[:20].strip()
+            if not stat.S_ISREG(self._file.stat().st_mode):
+                return 0  # a pipe, say: whoever opens that waits for somebody to write
+            with self._file.open("rb") as file:
+                text = file.read(20).strip()
         except FileNotFoundError:
             return 0
         except OSError:  # no file can be opened, say: that is no fault of the messages that are settled now
             return self._until_ms
-        return int(text) if text.isdecimal() else 0  # being written, or not ours
+        return int(text) if text.isdigit() else 0  # being written, or not ours
 
 
 def begin(data: Path, seconds: float) -> None:
