@@ -175,8 +175,11 @@ class DataDirectory:
             raise DataDirectoryError(f"the data directory {self.path} cannot be used: {error}") from error
 
     def publish(self, url: str) -> None:
-        """Tell the tools where the server of this directory listens."""
-        write_private(self.path / "server", f"{os.getpid()} {url}\n")
+        """Tell the tools where the server of this directory listens. Raises DataDirectoryError."""
+        try:
+            write_private(self.path / "server", f"{os.getpid()} {url}\n")
+        except OSError as error:
+            raise DataDirectoryError(f"the data directory {self.path} cannot be written: {error.strerror}") from error
 
     def withdraw(self) -> None:
         """It listens no more."""

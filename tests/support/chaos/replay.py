@@ -111,8 +111,8 @@ class Replay:
             case Kind.SYNCED:
                 self._sync(event)
             case Kind.REMOVED:
-                del self._seen[event.name]
-                self._changes.append({event.name: None})
+                if self._seen.pop(event.name, None) is not None:  # it may have been a socket, which is no file
+                    self._changes.append({event.name: None})
             case Kind.RENAMED:
                 moved, to = self._seen.pop(event.name), event.data.decode()
                 self._seen[to] = moved
