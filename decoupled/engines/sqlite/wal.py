@@ -19,6 +19,8 @@ from decoupled.engines.sqlite.driver import sqlite3
 
 log = logging.getLogger("decoupled.wal")
 
+LOOK_EVERY = 4  # transactions, at the log's length: after a sync a look costs up to 10 us
+
 # https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 _HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24
@@ -38,6 +40,7 @@ class WriteAheadLog:
         self._waiting_bytes = 0  # in a log that was not folded whole
         self._error: str | None = None  # of the last checkpoint
         self._told = False
+        self._tended = 0
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute(f"PRAGMA journal_size_limit = {limits.WAL_KEPT_BYTES}")
         (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
@@ -48,8 +51,9 @@ class WriteAheadLog:
 
     def tend(self) -> None:
         """Fold the log if that is due. Raises StoreUnavailable when it is so long that nothing may be added."""
+        self._tended += 1
         if self._try_again_at is None:
-            if self._is_long():
+            if self._tended % LOOK_EVERY == 0 and self._is_long():
                 self._fold()
         elif self._monotonic() >= self._try_again_at:
             self._fold()
