@@ -134,8 +134,11 @@ class Poller:
             if not wanted:
                 self._caught_up = False
                 continue
-            deliveries = self.queue.claim(name, wanted, self.visibility_timeout_s)
-            self._rate.give_back(wanted - len(deliveries))
+            deliveries: list[Delivery] = []
+            try:
+                deliveries = self.queue.claim(name, wanted, self.visibility_timeout_s)
+            finally:
+                self._rate.give_back(wanted - len(deliveries))
             self._caught_up = self._caught_up and len(deliveries) < wanted
             fit = [delivery for delivery in deliveries if not self._received_too_often(delivery)]
             batches += self._batches(name, fit)
