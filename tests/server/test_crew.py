@@ -167,7 +167,11 @@ def test_a_worker_with_too_much_memory_makes_way_between_two_batches(server: Ser
     server.wait_until("processed", *[f"/hazards/{message_id}" for message_id in ids], seconds=60)
     assert len(list(noted.iterdir())) == len(ids)  # none was decided twice
     assert server.rows("SELECT max(receive_count), max(attempts) FROM messages") == [(1, 0)]
-    replaced = lambda: server.get("/health").json["workers_replaced"]  # noqa: E731
+
+    def replaced() -> dict[str, int]:
+        counts: dict[str, int] = server.get("/health").json["workers_replaced"]
+        return counts
+
     lines = wait_for(lambda: logged(server, "worker replaced"), lambda lines: len(lines) == replaced()["memory"])
     assert len(lines) >= 3
     assert replaced() == {"memory": len(lines), "messages": 0}
