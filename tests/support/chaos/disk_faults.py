@@ -70,6 +70,7 @@ def run(directory: Path, plan: Plan, seed: int) -> int:
     server.environment = disk.environment
     try:
         server.start()
+        wait_for((server.data / "server").exists)  # the last that a start writes: it accepts before that
         with Load(server.port, seed) as load:
             _accept_some(load)
             disk.arm(*plan.rules, seed=seed)
