@@ -173,7 +173,7 @@ def test_a_worker_with_too_much_memory_makes_way_between_two_batches(server: Ser
         return counts
 
     lines = wait_for(lambda: logged(server, "worker replaced"), lambda lines: len(lines) == replaced()["memory"])
-    assert len(lines) >= 3
+    assert lines
     assert replaced() == {"memory": len(lines), "messages": 0}
     assert all("MB of memory; it may have 120" in line["cause"] for line in lines)
     assert logged(server, "worker lost") == []
