@@ -18,6 +18,7 @@ from msgspec import Struct
 from decoupled.core import limits
 from decoupled.core.outcomes import Commit, NotStored, Record, Reject, Stored
 from decoupled.core.workload import Effects, Message, Unavailable, Workload
+from decoupled.engines.protocols import StoreUnavailable
 from decoupled.engines.sqlite import outage
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.outage import Outage
@@ -189,6 +190,31 @@ def test_a_store_that_comes_and_goes_kills_nothing(seeded: random.Random) -> Non
         assert server.statuses() == {"processed": 2_000}
 
     run(flapping())
+
+
+def test_what_was_decided_before_the_disk_was_full_is_stored_when_it_has_space_half_a_day_later(
+    seeded: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full() -> None:
+        server = EmbeddedInVirtualTime(ORDERS, spread=seeded.random, message_s=1)
+        server.send([order(number) for number in range(10)])
+        begin = server.database.begin
+
+        def begin_if_there_is_space() -> None:
+            if 0.5 < server.loop.time() < DAY_S / 2:
+                raise StoreUnavailable("database or disk is full")
+            begin()
+
+        monkeypatch.setattr(server.database, "begin", begin_if_there_is_space)
+        broken: list[Any] = []
+        server.loop.set_exception_handler(lambda _, context: broken.append(context))
+        server.start()
+        await asyncio.sleep(DAY_S / 2)
+        await server.until_finished(within_s=60)
+        assert server.statuses() == {"processed": 10}
+        assert broken == []  # ten thousand tries later
+
+    run(full())
 
 
 # --- an outage on request -----------------------------------------------------------

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from decoupled.core.backoff import backoff_s
+from decoupled.core.backoff import backoff_s, doubled_s
 from decoupled.core.outcomes import Decision, Delivery, Failure
 from decoupled.core.workload import Unavailable
 from decoupled.engines.protocols import Feed, StoreDamaged, Table
@@ -73,7 +73,7 @@ class Settler:
         extra = {"error": str(error), "messages": len(decided), "first": delivery.message.id}
         log.error("settlement failed; it is tried again", extra=extra)
         if isinstance(error, (Unavailable, OSError, MemoryError)) and not isinstance(error, StoreDamaged):
-            pause_s = min(STORE_RETRY_S * 2 ** (tries - 1), STORE_RETRY_MOST_S) * (1 - self.policy.spread() / 4)
+            pause_s = doubled_s(tries, self.policy.spread(), STORE_RETRY_S, STORE_RETRY_MOST_S)
             self.pending += 1  # a drain waits for it
             self.writer.loop.call_later(pause_s, self._settle_again, decided, tries + 1)
         elif others:
