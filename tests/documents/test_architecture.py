@@ -169,6 +169,14 @@ def test_no_name_says_nothing() -> None:
                 assert not words & FORBIDDEN, f"{path}: {node.name}"
 
 
+@pytest.mark.parametrize("path", PRODUCT, ids=name_of)
+def test_no_pattern_has_a_group_that_gives_nothing_back(path: Path) -> None:
+    """Before 3.11.5, Python takes a possessive group for matched where it is not."""
+    constants = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+    texts = [re.sub(r"\[(?:\\.|[^]\\])+]", "a set", text) for text in constants if isinstance(text, str)]
+    assert [text for text in texts if re.search(r"\)[*+?]\+|\(\?>", text)] == []
+
+
 def test_no_test_imports_a_test() -> None:
     for path in TESTS:
         strangers = [name for name in imports(path) if within(name, "tests") and ".test_" in f".{name}"]
