@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 SHIM := $(if $(filter Linux,$(shell uname)),build/disk.so)
 
-.PHONY: install run test test-fast coverage check soak chaos bench bench-lambda lock aws-tools checkov clean
+.PHONY: install run test test-fast coverage check soak chaos attack bench bench-lambda lock aws-tools checkov clean
 
 install: .venv/dev.stamp ## the tests' and tools' dependencies too
 
@@ -37,6 +37,9 @@ soak: install ## the random tests for longer: HISTORIES of the simulation, and w
 
 chaos: install $(SHIM) ## disks that fail, power cuts, crashes: ten minutes of them, or ARGS='--minutes 60'; Linux only
 	$(BIN)/python -m tests.support.chaos $(ARGS)
+
+attack: install ## clients that want the server for themselves, beside an honest one; ARGS='--only slow_heads --seconds 60'
+	$(BIN)/python -m benchmarks.attack $(ARGS)
 
 bench: install ## BASE=commit: beside that commit, in one run
 	$(BIN)/python -m $(if $(BASE),benchmarks.compare $(BASE),benchmarks.bench) $(ARGS)

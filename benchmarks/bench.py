@@ -25,7 +25,7 @@ from benchmarks import report
 from decoupled.core.workload import Message
 from decoupled.engines.sqlite.database import FILE_NAME, Database
 from decoupled.engines.sqlite.messages import SqliteQueue
-from tests.support.server import ROOT, Server, serving
+from tests.support.server import ROOT, serving
 
 SCRIPT = ROOT / "benchmarks" / "orders.lua"
 CONNECTIONS = (32, 64, 256)
@@ -118,7 +118,7 @@ def _steady(measured: Measured, directory: Path, arguments: argparse.Namespace) 
         measured.minute = wrk(server.url, 64, arguments.minute_s)
         measured.minute_processed_per_s = processed_per_s(data, since_ms)
         wait_until_empty(data)
-        measured.peak_rss_mb = max(measured.peak_rss_mb, _peak_rss_mb(server))
+        measured.peak_rss_mb = max(measured.peak_rss_mb, server.peak_rss_mb())
 
 
 def _backlogs(measured: Measured, directory: Path, arguments: argparse.Namespace) -> None:
@@ -137,7 +137,7 @@ def _backlogs(measured: Measured, directory: Path, arguments: argparse.Namespace
                 since_ms = time.time_ns() // 1_000_000
                 load = wrk(server.url, 64, arguments.seconds)
                 measured.backlog.setdefault(waiting, []).append((load.per_s, processed_per_s(data, since_ms)))
-                measured.peak_rss_mb = max(measured.peak_rss_mb, _peak_rss_mb(server))
+                measured.peak_rss_mb = max(measured.peak_rss_mb, server.peak_rss_mb())
             shutil.rmtree(data)
 
 
@@ -213,12 +213,6 @@ def wait_until_empty(data: Path) -> None:
         if time.monotonic() > deadline:
             sys.exit(f"messages still wait after {EMPTY_WITHIN_S} s")
         time.sleep(0.1)
-
-
-def _peak_rss_mb(server: Server) -> float:
-    """The most memory that the main process ever had, from the kernel."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{server.pid}/status").read_text())
-    return int(found[1]) / 1024 if found else 0.0
 
 
 def _say(what: str) -> None:

@@ -3,11 +3,10 @@ where a client sees it; with a clock of the test's where something must take too
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decoupled.core import limits
-from decoupled.core.problem import Problem, Response, answer
-from decoupled.server.http import listener as http_server
-from decoupled.server.http.connection import Connection
-from decoupled.server.http.listener import HttpServer
-from decoupled.server.http.parser import Budget, Reader, Request
+from decoupled.core.problem import Problem, answer
+from decoupled.server.http.parser import Reader, Request
 from tests.support.server import Client, Server, serving
+from tests.support.wire import Clock
 
 ENTRY = b'{"account": 1, "amount": 1}'
 HEALTH = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -240,82 +237,6 @@ def test_a_server_that_stops_lets_no_client_hang(tmp_path: Path) -> None:
 # --- waits that end -----------------------------------------------------------
 
 
-class Wire(asyncio.Transport):
-    """A transport that keeps what is written to it."""
-
-    def __init__(self) -> None:
-        super().__init__({"peername": ("192.0.2.7", 1)})
-        self.written = b""
-        self.ended = ""
-
-    def write(self, data: Any) -> None:
-        self.written += data
-
-    def write_eof(self) -> None:
-        self.ended = self.ended or "half"
-
-    def close(self) -> None:
-        self.ended = "closed"
-
-    def abort(self) -> None:
-        self.ended = "aborted"
-
-    def is_closing(self) -> bool:
-        return self.ended in ("closed", "aborted")
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-
-class Later:
-    """An event loop's list of what comes next."""
-
-    def __init__(self) -> None:
-        self.calls: list[Callable[[], object]] = []
-
-    def call_soon(self, call: Callable[[], object]) -> None:
-        self.calls.append(call)
-
-
-class Clock:
-    """A server with a clock of the test's, and a handler that answers when the test says so."""
-
-    stopping = False
-    date = "Mon, 23 Nov 2026 10:15:30 GMT"
-
-    def __init__(self) -> None:
-        self.loop = Later()
-        self.now = 1000.0
-        self.budget = Budget()
-        self.replies: list[Callable[[Response], None]] = []
-        self.wire, self.connection = self.connect()
-
-    def connect(self: Any) -> tuple[Wire, Connection]:
-        """A client."""
-        wire, connection = Wire(), Connection(self)
-        connection.connection_made(wire)
-        return wire, connection
-
-    def handle(self, request: Request, reply: Callable[[Response], None]) -> None:
-        assert request.client == "192.0.2.7"
-        self.replies.append(reply)
-
-    def joined(self, connection: Connection) -> None: ...
-
-    def left(self, connection: Connection) -> None: ...
-
-    def wait(self, seconds: float) -> str:
-        """Let time pass; how the connection ended."""
-        self.now += seconds
-        if self.now > self.connection.deadline:
-            self.connection.expire()
-        return self.wire.ended
-
-
 def test_a_client_that_says_nothing_is_let_go() -> None:
     clock = Clock()
     assert clock.wait(limits.KEEP_ALIVE_S - 1) == ""
@@ -330,13 +251,13 @@ def test_a_request_that_does_not_come_to_its_end_is_refused(part: bytes) -> None
     clock.now += 50
     for position in range(len(part)):  # a byte now and then does not buy time
         clock.connection.data_received(part[position : position + 1])
-    assert clock.wait(limits.REQUEST_READ_S - 1) == ""
+    assert clock.wait(limits.REQUEST_PART_S - 1) == ""
     assert clock.wait(2) == "half"
     assert clock.wire.written.startswith(b"HTTP/1.1 408 ")
     clock.connection.data_received(b"more")
     assert clock.wait(limits.LINGER_S + 1) == "aborted"
     clock.connection.connection_lost(None)
-    assert clock.budget.used == 0
+    assert clock.shares.used == 0
 
 
 def test_a_client_that_waits_between_requests_is_let_go() -> None:
@@ -361,12 +282,11 @@ def test_a_request_that_is_never_answered_is_not_waited_for() -> None:
 def test_a_client_that_takes_no_answers_is_let_go() -> None:
     clock = Clock()
     clock.connection.data_received(HEALTH * 3)
+    clock.wire.unsent = 1000
     clock.connection.pause_writing()
     clock.replies[0](answer(200, {}))
-    (go_on,) = clock.loop.calls
-    go_on()
-    assert len(clock.replies) == 1  # the others wait for it to read
-    assert clock.wait(max(limits.KEEP_ALIVE_S, limits.ANSWER_S) + 1) == "aborted"
+    assert (len(clock.replies), len(clock.in_turn)) == (1, 0)  # the others wait for it to read
+    assert clock.wait(limits.UNSENT_S + 1) == "aborted"
 
 
 def test_a_client_that_goes_on_sending_after_its_refusal_is_cut_off() -> None:
@@ -381,70 +301,6 @@ def test_a_client_that_goes_on_sending_after_its_refusal_is_cut_off() -> None:
     assert clock.wire.ended == "aborted"
 
 
-def test_bodies_of_all_clients_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_BUFFERED_BYTES", 1000 + 2 * limits.REQUEST_BYTES)
-    first = Clock()
-    wire, second = first.connect()
-    first.connection.data_received(post(b" " * 900, "content-length: 2000"))
-    second.data_received(post(b" " * 200, "content-length: 2000"))
-    assert wire.written.startswith(b"HTTP/1.1 503 ")
-    assert b"retry-after" in wire.written
-    assert first.budget.used == 900 + limits.REQUEST_BYTES
-    first.connection.connection_lost(None)
-    assert first.budget.used == 0
-
-
-def test_requests_that_wait_their_turn_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_BUFFERED_BYTES", 20 * limits.REQUEST_BYTES)
-    clock = Clock()
-    clock.connection.data_received(HEALTH * 100)
-    assert 15 * limits.REQUEST_BYTES < clock.budget.used <= 20 * limits.REQUEST_BYTES
-    for number in range(20):
-        clock.replies[number](answer(200, {}))
-        clock.loop.calls.pop()()
-    assert clock.wire.written.count(b"HTTP/1.1 200 ") == 20
-    assert clock.wire.written.count(b"HTTP/1.1 503 ") == 1
-    assert (clock.wire.ended, clock.budget.used) == ("half", 0)
-
-
-def test_a_request_counts_until_it_is_answered_whether_or_not_its_client_is_still_there() -> None:
-    clock = Clock()
-    for _ in range(2):
-        clock.connection.data_received(post())
-        assert clock.budget.used == len(ENTRY) + limits.REQUEST_BYTES
-        clock.replies.pop()(answer(202, {}))
-        assert clock.budget.used == 0
-    clock.connection.data_received(post())
-    clock.connection.connection_lost(None)
-    assert clock.budget.used == len(ENTRY) + limits.REQUEST_BYTES
-    clock.replies.pop()(answer(202, {}))
-    assert clock.budget.used == 0
-
-
-def test_when_all_places_are_taken_idle_clients_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_CLIENTS", 2)
-    monkeypatch.setattr(http_server, "SWEEP_S", 0.05)
-
-    async def serve() -> None:
-        server = HttpServer(lambda _, reply: reply(answer(200, {})), asyncio.get_running_loop())
-        with http_server.bind("127.0.0.1", 0) as listener:
-            server.start(listener)
-            address = listener.getsockname()
-            idle = [await asyncio.open_connection(*address) for _ in range(2)]
-            reader, writer = await asyncio.open_connection(*address)  # the kernel takes it
-            writer.write(HEALTH)
-            async with asyncio.timeout(20):
-                assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
-            ended = [stream.at_eof() or not await stream.read(1) for stream, _ in idle[:1]]
-            assert ended == [True]
-            await server.stop()
-            assert not server.connections
-            for _, stream in [*idle, (reader, writer)]:
-                stream.close()
-
-    asyncio.run(serve())
-
-
 # --- another opinion ----------------------------------------------------------
 
 
@@ -454,12 +310,10 @@ class Found:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.problems: list[Problem] = []
-        self.budget = Budget()
-        self.reader = Reader(self, self.budget)
+        self.reader = Reader(self)
 
     def whole(self, request: Request) -> None:
         self.requests.append(request)
-        self.budget.used -= request.bytes_held
 
     def refused(self, problem: Problem) -> None:
         self.problems.append(problem)
@@ -501,7 +355,7 @@ def test_however_requests_are_cut_they_are_read_as_another_library_wrote_them(
         found.reader.feed(wire[position : position + size])
         position += size
     assert found.problems == []
-    assert found.budget.used == 0
+    assert found.reader.kept == 0
     assert len(found.requests) == len(sent)
     for read, (request, body, _) in zip(found.requests, sent, strict=True):
         headers: dict[str, str] = {}
@@ -523,7 +377,7 @@ def test_no_bytes_are_too_odd(noise: bytes, at: int) -> None:
             found.reader.feed(piece)
     assert len(found.problems) <= 1
     found.reader.close()
-    assert found.budget.used == 0
+    assert found.reader.kept == 0
 
 
 @pytest.mark.parametrize("request_", [HEALTH, post(), post(b"{"), b"HEAD /x HTTP/1.1\r\nhost: x\r\n\r\n", b"?\r\n\r\n"])

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import random
+import re
 import signal
 import socket
 import sqlite3
@@ -217,6 +218,11 @@ class Server:
     def workers(self) -> list[int]:
         """The ids of its worker processes."""
         return children(self.pid)
+
+    def peak_rss_mb(self) -> float:
+        """The most memory that the main process ever had, from the kernel."""
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
+        return int(found[1]) / 1024 if found else 0.0
 
     def rows(self, sql: str, *parameters: Any) -> list[Any]:
         """Ask its file, beside it."""

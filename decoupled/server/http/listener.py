@@ -13,12 +13,16 @@ from email.utils import formatdate
 from decoupled.core import limits
 from decoupled.server.health import Trouble
 from decoupled.server.http.connection import Connection, Handler
-from decoupled.server.http.parser import Budget
+from decoupled.server.http.shares import Shares
+from decoupled.server.http.turns import Turns
 
 log = logging.getLogger("decoupled.http_server")
 
 SWEEP_S = 1.0  # between two looks at deadlines
-ACCEPT_AT_ONCE = 64  # connections, before those that are there get their turn
+BUSY_S = 0.05  # before somebody is asked for a place again, where nobody could give one
+TOLD_S = 10.0  # for which health says that clients had to give way, and between two lines of the log about it
+ACCEPT_AT_ONCE = 256  # connections, before those that are there get their turn
+PLACES_FREE = 16  # one in so many is kept free
 _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # of what every client needs
 OTHER_FILES = 192  # that the process has open or may open: the database, two for each worker, logs
 FEWEST_CLIENTS = 32  # at once, that are worth serving
@@ -43,20 +47,25 @@ def _taken(host: str, port: int, error: OSError) -> ValueError:
 
 
 class HttpServer:
-    """Serves a handler on a bound socket. When all places are taken, new connections wait in the kernel, and those
-    that are idle make room."""
+    """Serves a handler on a bound socket. When all places are taken, those that have waited longest make room; new
+    connections wait in the kernel for the moment that this takes."""
 
     def __init__(self, handle: Handler, loop: asyncio.AbstractEventLoop) -> None:
         self.handle = handle
         self.loop = loop
-        self.budget = Budget()
         self.stopping = False
         self.connections: set[Connection] = set()
+        self.shares = Shares(self.connections, loop.call_later)
         self._places = _places()
         self._arriving: set[asyncio.Task[object]] = set()
         self._accepting = False
+        self._turns = Turns(loop)
+        self._due: list[Connection] = []  # to expire
+        self._expiries = Turns(loop)
         self._refused: str | None = None  # why a client could not be let in
         self._refused_at = 0.0
+        self._crowded = ""  # who had to give way lately, and what
+        self._crowded_until = 0.0
         self._look()
 
     def start(self, listener: socket.socket) -> None:
@@ -81,10 +90,11 @@ class HttpServer:
             self.loop.remove_reader(self.listener)
 
     def _accept(self) -> None:
-        for _ in range(ACCEPT_AT_ONCE):
-            if len(self.connections) + len(self._arriving) >= self._places:
-                self._accept_no_more()
-                return
+        self.now = self.loop.time()  # so that who comes in a crowd and who was there before can be told apart
+        free = self._places - len(self.connections) - len(self._arriving)
+        if free <= self._places // PLACES_FREE:
+            self._make_places(free)
+        for _ in range(min(free, ACCEPT_AT_ONCE)):
             try:
                 client, _ = self.listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -97,6 +107,14 @@ class HttpServer:
             task = self.loop.create_task(self._arrive(client))
             self._arriving.add(task)
             task.add_done_callback(self._arriving.discard)
+
+    def _make_places(self, free: int) -> None:
+        """Before the last one is taken, so that a crowd at the door need not wait for those who leave."""
+        asked = self.shares.make_places(1 + self._places // PLACES_FREE)
+        if free <= 0:
+            self._accept_no_more()  # until one has left
+            if not asked:
+                self.loop.call_later(BUSY_S, self._accept_more)
 
     async def _arrive(self, client: socket.socket) -> None:
         try:
@@ -114,10 +132,6 @@ class HttpServer:
             log.error("no client can be let in; it is tried again", extra={"error": str(error)})
         self._refused, self._refused_at = error.strerror or str(error), self.now
 
-    def trouble(self) -> Trouble | None:
-        """Why no further client is let in. Those that are there are served."""
-        return None if self._refused is None else Trouble(f"no further client can be let in: {self._refused}")
-
     def joined(self, connection: Connection) -> None:
         """A connection is there."""
         self.connections.add(connection)
@@ -129,23 +143,55 @@ class HttpServer:
         self.connections.discard(connection)
         self._accept_more()
 
+    def go_on_soon(self, connection: Connection) -> None:
+        """Give the connection its turn, after those that came before it."""
+
+        def go_on() -> bool:
+            connection.alone(connection.go_on)
+            return False
+
+        self._turns.take(go_on)
+
     def _look(self) -> None:
         self.now = self.loop.time()
         self.date = formatdate(time.time(), usegmt=True)
 
     def _sweep(self) -> None:
         self._look()
-        full = len(self.connections) >= self._places
-        enough = self.now + limits.KEEP_ALIVE_S - SWEEP_S  # what began to be idle before the last look
-        for connection in list(self.connections):
-            if self.now > connection.deadline or (full and connection.is_idle and connection.deadline < enough):
-                connection.alone(connection.expire)
+        if not self.stopping or self.connections:
+            self.loop.call_later(SWEEP_S, self._sweep)
+        if not self._due:
+            self._due = [connection for connection in self.connections if self.now > connection.deadline]
+            self._expiries.take(self._expire_one)
+        self._tell()
         self._accept_more()
+
+    def _expire_one(self) -> bool:
+        """Thousands may be due at once. Whether there is another one."""
+        if self._due:
+            connection = self._due.pop()
+            if self.now > connection.deadline:  # it may have gone on since the sweep
+                connection.alone(connection.expire)
+        return bool(self._due)
+
+    def _tell(self) -> None:
+        """That clients had to give way, or can come in again, is no secret."""
         if self._refused is not None and self.now - self._refused_at > 2 * SWEEP_S:
             log.info("clients are let in again")
             self._refused = None
-        if not self.stopping or self.connections:
-            self.loop.call_later(SWEEP_S, self._sweep)
+        gave_way = self.shares.gave_way
+        if gave_way and self.now >= self._crowded_until:
+            told = ", ".join(f"{clients:,} gave up {what}" for what, clients in sorted(gave_way.items()))
+            self._crowded = f"there is not room for all clients: {told}"
+            self._crowded_until = self.now + TOLD_S
+            log.warning(self._crowded, extra={"connections": len(self.connections), "bytes_kept": self.shares.used})
+            gave_way.clear()
+
+    def trouble(self) -> Trouble | None:
+        """Why no further client is let in, or that some had to give way lately. Those that are there are served."""
+        if self._refused is not None:
+            return Trouble(f"no further client can be let in: {self._refused}")
+        return Trouble(self._crowded) if self.now < self._crowded_until else None
 
     async def stop(self) -> None:
         """Accept no more; requests that are whole get their answers, within a bounded time."""

@@ -19,7 +19,18 @@ _UPGRADE = ("connection", "upgrade", "http2-settings")
 class Request:
     """One request."""
 
-    __slots__ = ("body", "client", "cookies", "has_head", "headers", "keep_alive", "method", "target", "version")
+    __slots__ = (
+        "body",
+        "client",
+        "cookies",
+        "has_head",
+        "headers",
+        "keep_alive",
+        "kept",
+        "method",
+        "target",
+        "version",
+    )
 
     def __init__(self) -> None:
         self.client = ""  # its address
@@ -31,11 +42,7 @@ class Request:
         self.has_head = False
         self.body: bytes | bytearray = b""
         self.keep_alive = True
-
-    @property
-    def bytes_held(self) -> int:
-        """What it counts for in the budget."""
-        return limits.REQUEST_BYTES + len(self.body)
+        self.kept = 0  # bytes that it takes in memory, once it is whole
 
     def path_and_query(self) -> tuple[str, str]:
         """The path with its percent-encoding undone, and the query string as it came."""
@@ -43,20 +50,11 @@ class Request:
         return (unquote(path) if "%" in path else path), query
 
 
-class Budget:
-    """Bytes that all connections hold of requests not yet begun."""
-
-    __slots__ = ("used",)
-
-    def __init__(self) -> None:
-        self.used = 0
-
-
 class Owner(Protocol):
     """Who is told what was read."""
 
     def whole(self, request: Request) -> None:
-        """A request was read to its end. It counts against the budget until the owner takes it off."""
+        """A request was read to its end."""
         ...
 
     def refused(self, problem: Problem) -> None:
@@ -69,17 +67,21 @@ class Owner(Protocol):
 
 
 class Reader:
-    """Of one connection. `reading` is the request that has begun and is not whole."""
+    """Of one connection. `reading` is the request that has begun and is not whole, `kept` the bytes that it takes in
+    memory. What a piece brings is there before it is found to be too much: pieces must be small."""
 
-    def __init__(self, owner: Owner, budget: Budget) -> None:
+    def __init__(self, owner: Owner) -> None:
         self.reading: Request | None = None
+        self.kept = 0
         self.refusing = False
         self._owner = owner
-        self._budget = budget
         self._parser = httptools.HttpRequestParser(self)
         self._bytes = 0  # since the last whole request
+        self._bodiless = 0  # since the last piece with bytes of a body
+        self._body = 0  # bytes of it by then
+        self._repeated = 0  # headers that were there already
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Parse what came; the owner is told in the meantime."""
         self._bytes += len(data)
         pieces: list[bytes | memoryview] = [data]  # the next one last
@@ -91,9 +93,25 @@ class Reader:
                 pieces += [memoryview(piece)[upgrade.args[0] :], self._without_offer()]
             except httptools.HttpParserError as error:
                 self.refuse(rules.unreadable(error))
-        request = self.reading
-        if request is not None and not request.has_head and self._bytes > limits.MAX_HEAD_BYTES:
+        if self.reading is None:
+            self.kept = 0
+        else:
+            self._limit(self.reading, len(data))
+
+    def _limit(self, request: Request, size: int) -> None:
+        """What is not whole has its limits too, those parts of it included that the parser keeps to itself."""
+        body = len(request.body)
+        around = self._bytes - body  # the head, and what is between and behind chunks
+        self._bodiless = self._bodiless + size if request.has_head and body == self._body else size
+        self._body = body
+        if not request.has_head and around > limits.MAX_HEAD_BYTES:
             self.refuse(_head_too_large())
+        elif self._bodiless > limits.MAX_HEAD_BYTES or around > 2 * limits.MAX_HEAD_BYTES + body * limits.CHUNK_BYTES:
+            self.refuse(_too_much_around())
+        else:
+            kept = min(around, limits.MAX_HEAD_BYTES + self._bodiless) + body + (body >> 3)  # a body has room to grow
+            fields = len(request.headers) + len(request.cookies)
+            self.kept = limits.REQUEST_BYTES + fields * limits.FIELD_BYTES + kept
 
     def refuse(self, problem: Problem) -> None:
         """Read no further."""
@@ -104,14 +122,13 @@ class Reader:
 
     def drop(self) -> None:
         """Forget the request that is not whole."""
-        if self.reading is not None:
-            self._budget.used -= self.reading.bytes_held
-            self.reading = None
+        self.reading = None
+        self.kept = 0
 
     def close(self) -> None:
-        """The parser holds methods of this object; both would only go with the garbage."""
+        """It reads no more. Parser and owner refer to it as it does to them: all would only go with the garbage."""
         self.drop()
-        del self._parser
+        del self._parser, self._owner
 
     # --- what the parser finds; it calls these by their names -----------------
 
@@ -119,7 +136,7 @@ class Reader:
         """The first byte of a request."""
         if not self.refusing:
             self.reading = Request()
-            self._count(limits.REQUEST_BYTES)
+            self._bodiless = self._body = self._repeated = 0
 
     def on_url(self, part: bytes) -> None:
         """The request's target, or a part of it."""
@@ -133,13 +150,22 @@ class Reader:
             return
         key, text = _lower(name), value.rstrip(b" \t").decode("latin-1")
         if key == "cookie":
-            request.cookies += [cookie.strip() for cookie in text.split(";")]
+            if len(request.cookies) + text.count(";") >= limits.MAX_FIELDS:
+                self.refuse(_too_many_fields())
+            else:
+                request.cookies += [cookie.strip() for cookie in text.split(";")]
         elif key in request.headers:
+            self._repeated += 1
             if key == "host":
                 self.refuse(Problem(400, "There is more than one Host."))
-            request.headers[key] += f",{text}"
-        else:
+            elif self._repeated >= limits.MAX_FIELDS:
+                self.refuse(_too_many_fields())
+            else:
+                request.headers[key] += f",{text}"
+        elif len(request.headers) < limits.MAX_FIELDS:
             request.headers[key] = text
+        else:
+            self.refuse(_too_many_fields())
 
     def on_headers_complete(self) -> None:
         """Refuse before the body is read what will be refused."""
@@ -176,7 +202,6 @@ class Reader:
             if isinstance(request.body, bytes):
                 request.body = bytearray(request.body)  # grows without being copied each time
             request.body += part
-        self._count(len(part))
         if len(request.body) > limits.MAX_REQUEST_BYTES:
             self.refuse(_body_too_large())
 
@@ -185,16 +210,13 @@ class Reader:
         request = self.reading
         if request is not None and request.has_head:
             self.reading = None
+            objects = limits.REQUEST_BYTES + (len(request.headers) + len(request.cookies)) * limits.FIELD_BYTES
+            request.kept = objects + self._bytes
             self._bytes = 0
             request.keep_alive = self._parser.should_keep_alive()
             if request.version == "1.0" and rules.asks_to_close(request):
                 request.keep_alive = False
             self._owner.whole(request)
-
-    def _count(self, size: int) -> None:
-        self._budget.used += size
-        if self._budget.used > limits.MAX_BUFFERED_BYTES:
-            self.refuse(Problem(503, "Too much is being sent at once.", resend="safe", retry_after_s=1))
 
     def _without_offer(self) -> bytes:
         """The head of a request that offers another protocol, as if it did not, for a new parser. Clients that offer
@@ -229,6 +251,14 @@ def _head_bytes(request: Request) -> int:
 
 def _head_too_large() -> Problem:
     return Problem(431, f"The request line and headers are over {limits.MAX_HEAD_BYTES} bytes.")
+
+
+def _too_many_fields() -> Problem:
+    return Problem(431, f"There are more than {limits.MAX_FIELDS} headers, or cookies.")
+
+
+def _too_much_around() -> Problem:
+    return Problem(431, f"Around the chunks of the body, or behind it, are over {limits.MAX_HEAD_BYTES} bytes.")
 
 
 def _body_too_large() -> Problem:

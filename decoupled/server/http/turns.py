@@ -16,7 +16,7 @@ Step = Callable[[], bool]
 
 class Turns:
     """First come, first served, so that only one piece of work is half done, and holds the memory that this takes.
-    Those who wait are as many as have connections, and count in the budget of what is buffered."""
+    Those who wait are as many as have connections, and what is kept for them has its limit."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.perf_counter) -> None:
         self._loop = loop

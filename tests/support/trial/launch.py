@@ -264,7 +264,7 @@ BUGS = {
     "settlement": (settling.Settler, "_learn"),
     "listener's clock": (HttpServer, "_look"),
     "connection": (Connection, "data_received"),
-    "connection's next step": (Connection, "_go_on"),
+    "connection's next step": (Connection, "go_on"),
     "connection's end": (Connection, "stop"),
 }
 
