@@ -28,9 +28,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=20, help="of each attack")
     parser.add_argument("--source", default="127.0.0.1", help="the attackers' address")
     parser.add_argument("--only", nargs="*", choices=ATTACKS, help="these alone, one after the other")
+    parser.add_argument("--together", action="store_true", help="all at once, and none by itself")
     parser.add_argument("--program", default=None, help="another `decoupled` command, of an earlier commit")
     arguments = parser.parse_args()
-    runs = [[name] for name in arguments.only or ATTACKS] + ([] if arguments.only else [list(ATTACKS)])
+    alone = [] if arguments.together else [[name] for name in arguments.only or ATTACKS]
+    runs = alone + ([] if arguments.only else [list(ATTACKS)])
     (ROOT / "build").mkdir(exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="attack-", dir=ROOT / "build"))  # beside the sources: on a real disk
     try:

@@ -82,7 +82,7 @@ PARTS = (
 COMMANDS = (
     Command("clock-steps", ("-m", "pytest", "tests/server/test_clock_steps.py"), most_s=60),
     Command("fuzz", ("-m", "benchmarks.fuzz", "--requests", "15000"), most_s=90),
-    Command("attacks", ("-m", "benchmarks.attack", "--seconds", "5"), most_s=150),
+    Command("attacks", ("-m", "benchmarks.attack", "--together"), most_s=60),
 )
 REST = Part("crashes", 1.0, _crashes)  # takes the time that is left
 
