@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -55,6 +57,10 @@ def _follow(source: Stats, every_s: float, watch: bool, as_json: bool) -> None:
             live.update(_table(before), refresh=True)
 
 
+def _why(breaker: Mapping[str, Any]) -> str:
+    return f"{breaker['why']}; probes again in {breaker['probe_in_s']} s" if breaker["state"] != "closed" else ""
+
+
 def _json(overview: Overview) -> str:
     values = msgspec.structs.asdict(overview) | {"taken_at": rfc3339(overview.taken_at), "accepted": overview.accepted}
     return msgspec.json.encode({name: value for name, value in values.items() if value is not None}).decode()
@@ -82,9 +88,12 @@ def _table(overview: Overview) -> Table:
     for workload, count in (overview.queued_by_workload or {}).items():
         table.add_row("unfinished", f"{count:,}", escape(f"of {workload}"))
     for workload, breaker in (overview.breakers or {}).items():
-        state = breaker["state"]
-        why = f"{breaker['why']}; probes again in {breaker['probe_in_s']} s" if state == "open" else ""
-        table.add_row("breaker", state, escape(f"{workload} {why}"))
+        groups = breaker.get("groups", [])
+        table.add_row("breaker", breaker["state"], escape(f"{workload} {_why(breaker)}"))
+        for group in groups:
+            table.add_row("group", group["state"], escape(f"{workload} {group['group'][:80]}: {_why(group)}"))
+        if (more := breaker.get("sick_groups", 0) - len(groups)) > 0:
+            table.add_row("groups", f"{more:,}", escape(f"of {workload} more are not closed"))
     for alarm in overview.alarms or []:
         table.add_row("alarm", "", escape(alarm))
     if overview.alarms is None:

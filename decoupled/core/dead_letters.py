@@ -29,6 +29,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     caller: str
     accepted_at: int
     dead_at: int
+    group: str = ""
     attempts: int
     buried_by: Literal["processor", "queue"]
     error_type: str
@@ -83,6 +84,7 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     id: Annotated[str, msgspec.Meta(pattern=rf"^{identifiers.PATTERN}\Z")]
     workload: Annotated[str, msgspec.Meta(max_length=200)]
     caller: Annotated[str, msgspec.Meta(max_length=2_000)]
+    group: Annotated[str, msgspec.Meta(max_length=limits.MAX_GROUP_CHARS)] = ""
     accepted_at: _Time
     dead_at: _Time
     attempts: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]

@@ -68,15 +68,16 @@ def _messages(emits: Sequence[Emit], message: Message, workloads: Workloads) -> 
     for index, emit in enumerate(emits):
         if emit.workload not in workloads:
             raise EffectsError(f"emits to {emit.workload!r}, which is not served here")
-        body = _encode(emit.entry)
+        body, workload = _encode(emit.entry), workloads[emit.workload]
         try:
-            decoder(workloads[emit.workload].schema).decode(body)
+            entry = decoder(workload.schema).decode(body)
         except msgspec.ValidationError as error:
             raise EffectsError(f"emits what {emit.workload!r} would refuse: {error}") from error
         if len(body) > limits.MAX_ENTRY_BYTES:
             raise EffectsError(f"emits {len(body)} bytes to {emit.workload!r}; {limits.MAX_ENTRY_BYTES} is the limit")
         text = body.decode().translate(_ESCAPED)
-        messages.append(Message(message.emitted_id(index), emit.workload, text, message.caller, message.accepted_at))
+        emitted_id, group = message.emitted_id(index), workload.group_of(entry, message.caller)
+        messages.append(Message(emitted_id, emit.workload, text, message.caller, message.accepted_at, group))
     return messages
 
 

@@ -39,6 +39,7 @@ MAX_FAULT_DEPTH = 8  # objects and arrays within each other that a bad field is 
 MAX_FAULT_CHARS = 200  # of a bad value or an unknown name that a 422 repeats
 MAX_IDEMPOTENCY_KEY_CHARS = 255
 MAX_ID_CHARS = 64
+MAX_GROUP_CHARS = 255  # of a group's name; a longer one is told by its digest
 
 # --- a message ----------------------------------------------------------------
 RECEIVE_MAX = 10  # AWS: SQS hands out at most ten messages a receive, and takes ten entries a batch call
@@ -98,6 +99,10 @@ MEMORY_LOOK_S = 0.05  # between two looks of a worker at its own memory: not at 
 MESSAGE_MEMORY_FACTOR = 4  # times a worker's memory limit is what one message may allocate, on Linux
 MAX_REPLY_BYTES = 2 * RECEIVE_MAX * MAX_ITEMS * MAX_ITEM_BYTES  # of a worker about a batch; more is no reply
 
+MAX_GROUPS_LOOKED = 10_000  # by one claim, for one that has a visible message: 15 ms of the loop
+MAX_GROUP_RATES = 10_000  # groups of a workload whose rates are known; one that is forgotten may have a message more
+MAX_FAILED_KNOWN = 10_000  # messages of a workload that a server knows to have failed before
+MAX_SICK_GROUPS = 1_000  # of a workload, that a server knows of; beyond, it asks one of them again
 MAX_CLAIMED = 640  # messages of one workload in one claim; to try each by itself takes the loop 30 ms
 LOCK_WAIT_S = 2.0  # of a request for the lock of the database, while another process holds it
 MAX_SET_ASIDE = 10_000  # messages that are known to be damaged; a server passes them by, and claims nothing with more

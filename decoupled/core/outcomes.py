@@ -48,12 +48,13 @@ class Reject(msgspec.Struct, frozen=True, tag=True, array_like=True):
     reason: str
 
 
-FailureKind = Literal["unavailable", "failed", "undecodable", "not_ours", "not_started"]
+FailureKind = Literal["unavailable", "failed", "undecodable", "not_ours", "not_started", "held"]
 
 
 class Failure(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Processing came to nothing. `unavailable` and `not_started` are not the message's fault; `failed` is, and counts
-    as an attempt; `undecodable` is one that only another version can understand, and `not_ours` one that none can."""
+    as an attempt; `undecodable` is one that only another version can understand, and `not_ours` one that none can.
+    `held`: all messages of its kind fail like this, so that it is not the message's fault after all."""
 
     kind: FailureKind
     error_type: str

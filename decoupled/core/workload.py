@@ -12,7 +12,11 @@ from typing import Any
 
 import msgspec
 
+from decoupled.core import limits
 from decoupled.core.identifiers import derived_id
+
+ANONYMOUS = "anonymous"
+"""The caller of those who did not say who they are."""
 
 Number = int | Decimal
 Item = Mapping[str, Any]
@@ -25,8 +29,9 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     id: str  # opaque, URL-safe, at most 64 characters
     workload: str
     body: str  # the entry's JSON text, as the client sent it
-    caller: str  # who sent it: scopes idempotency keys and fair queueing
+    caller: str  # who sent it: scopes idempotency keys
     accepted_at: int  # milliseconds since the epoch
+    group: str = ""  # what it shares a fate with (see `Workload.group`), at most MAX_GROUP_CHARS
 
     def emitted_id(self, index: int) -> str:
         """The id of the message that this one's `emits[index]` becomes: the same at every redelivery."""
@@ -110,6 +115,10 @@ Schema = type[msgspec.Struct] | UnionType
 class Workload:
     """A use case: `POST /{name}` takes entries of `schema`, and `process` turns each into effects.
 
+    `group` names what an entry shares a fate with: the receiver's host, an account, a device; without it, that is the
+    caller. Groups do not wait for each other. `rate` is how many messages a second are processed at most on one
+    machine, `group_rate` how many of each group: a receiver that allows 20 gets 20.
+
     `natural_key` names what makes an entry the same entry when it is sent again (device and timestamp, say); entries
     without one are told apart by Idempotency-Key or not at all. `readable` lists the collections of items that
     `GET /{name}/{collection}/{key}` shows. `emits_to` lists the workloads it emits to, which must be served too.
@@ -118,9 +127,20 @@ class Workload:
     name: str
     schema: Schema
     process: Callable[[Any, Message], Effects]
+    group: Callable[[Any], str] | None = None
+    rate: float | None = None
+    group_rate: float | None = None
     natural_key: Callable[[Any], str] | None = None
     readable: tuple[str, ...] = ()
     emits_to: tuple[str, ...] = ()
+
+    def group_of(self, entry: Any, caller: str) -> str:
+        """The group of an entry: what `group` says, or the caller; "" for callers that nobody can tell apart. A name
+        that is too long is told by its digest."""
+        name = caller if self.group is None else self.group(entry)
+        if name == ANONYMOUS and self.group is None:
+            return ""
+        return name if len(name) <= limits.MAX_GROUP_CHARS else derived_id("group", name)
 
 
 Workloads = Mapping[str, Workload]

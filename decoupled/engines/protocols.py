@@ -10,7 +10,8 @@ Every method is durable when it returns, and may raise `Unavailable` when the en
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -18,6 +19,14 @@ from decoupled.core.dead_letters import DeadLetter, Outcome, Wanted
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Record, Reject, Stored
 from decoupled.core.overview import Overview
 from decoupled.core.workload import Message, Unavailable
+
+Share = Callable[[str], int]
+"""How many more messages of a group may be handed out; 0 to pass it by."""
+
+
+def whole(_group: str) -> int:
+    """The share of a group that may have everything."""
+    return sys.maxsize
 
 
 class Producer(Protocol):
@@ -46,7 +55,8 @@ class Feed(Queue, Protocol):
     """A queue that hands messages out, where the server drives the processor. On AWS the event source mapping does."""
 
     def ready(self) -> list[str]:
-        """Returns the workloads that have a visible message, the longest-waiting first."""
+        """Returns the workloads that have a visible message, the longest-waiting first; and those with groups, of which
+        only a claim tells."""
         ...
 
     def queued(self, limit: int) -> dict[str, int]:
@@ -54,14 +64,16 @@ class Feed(Queue, Protocol):
         `limit`."""
         ...
 
-    def claim(self, workload: str, maximum: int, visibility_timeout_s: float) -> list[Delivery]:
-        """Hand out up to `maximum` visible messages of a workload, the longest-waiting first, each hidden from then on
-        for `visibility_timeout_s`. Two claims never hand out one message."""
+    def claim(self, workload: str, maximum: int, visibility_timeout_s: float, share: Share = whole) -> list[Delivery]:
+        """Hand out up to `maximum` visible messages of a workload, each hidden from then on for `visibility_timeout_s`:
+        group after group from where the last claim left off, of each the longest-waiting first and as many as `share`
+        says. Fewer than `maximum`: there are no more, or `share` leaves the others; or they stand behind
+        MAX_GROUPS_LOOKED groups that have none, and a later claim finds them. Two claims never hand out one message."""
         ...
 
-    def set_aside_damaged(self, workload: str, maximum: int) -> int:
-        """Outside of a transaction, after a claim raised StoreDamaged: see which of the `maximum` longest-waiting
-        messages cannot be handed out, and pass these by from now on. Returns how many they are."""
+    def set_aside_damaged(self) -> int:
+        """Outside of a transaction, after a claim raised StoreDamaged: see which of the messages that it chose cannot
+        be handed out, and pass these by from now on. Returns how many they are."""
         ...
 
     def send_claimed(self, messages: Sequence[Message], visibility_timeout_s: float) -> list[Delivery]:

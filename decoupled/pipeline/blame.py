@@ -7,6 +7,7 @@ becomes a Failure. Pure.
 | not_started | nobody's: the batch's time was used up before it, or nearly | no | soon |
 | failed | the message's: its workload raised, killed its process, or took all the time | yes | later, or dead |
 | undecodable | the message's, or its receiver is newer | no | later, for VERSION_SKEW_S; then dead |
+| held | a bug's, or an unknown outage's: many fail like this, and none does not | no | later, as often as it takes |
 | not_ours | its sender's: it is no message of the receiver's | yes | dead |
 """
 
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
+
+import msgspec
 
 from decoupled.core import limits
 from decoupled.core.outcomes import Delivery, Failure, FailureKind, Record
@@ -57,6 +60,20 @@ def out_of_time(limit_s: float, whole_s: float | None, waiting: bool = False) ->
         return Failure("unavailable", "TimeLimitExceeded", f"{text}, waiting for the network")
     blameless = whole_s is not None and limit_s < FAIR_SHARE * whole_s
     return Failure("not_started" if blameless else "failed", "TimeLimitExceeded", text)
+
+
+# --- a run of the same failure
+
+
+def alike(failure: Failure) -> str:
+    """What two failures of one bug have in common: the error's type, and the line that raised it."""
+    lines = [line.strip() for line in (failure.traceback or "").splitlines() if line.startswith("  File ")]
+    return " ".join([failure.error_type, *lines[-1:]])
+
+
+def held(failure: Failure) -> Failure:
+    """Of a message that fails as all others do."""
+    return msgspec.structs.replace(failure, kind="held")
 
 
 # --- crashes: nothing was raised, the process is gone

@@ -21,7 +21,7 @@ from decoupled.core.outcomes import NotSent
 from decoupled.core.problem import Event, Problem, Response, answer
 from decoupled.core.times import now_ms
 from decoupled.core.validation import Fault, fault, faults
-from decoupled.core.workload import Message, Workload, Workloads, decoder
+from decoupled.core.workload import ANONYMOUS, Message, Workload, Workloads, decoder
 from decoupled.engines.protocols import Producer
 
 
@@ -74,7 +74,8 @@ def begin(event: Event, workloads: Workloads, now_ms: int, random_hex: Callable[
 
     if body.lstrip()[:1] != b"[":
         text, entry = _entry(body, workload)
-        message = Message(identify(entry, 0), workload.name, text, caller, now_ms)
+        group = workload.group_of(entry, caller)
+        message = Message(identify(entry, 0), workload.name, text, caller, now_ms, group)
         return Admission([message], None, {}, resend)
 
     entries, indexes = _entries(body), list[int]()
@@ -90,7 +91,8 @@ def begin(event: Event, workloads: Workloads, now_ms: int, random_hex: Callable[
                 admission.refused[index] = problem
                 may_be_named = max(0, may_be_named - len(problem.errors))
             else:
-                admission.messages.append(Message(identify(entry, index), workload.name, text, caller, now_ms))
+                message_id, group = identify(entry, index), workload.group_of(entry, caller)
+                admission.messages.append(Message(message_id, workload.name, text, caller, now_ms, group))
                 indexes.append(index)
 
     admission.rest = admit_entries()
@@ -256,7 +258,7 @@ def _caller(event: Event) -> str:
         return f"jwt:{jwt['claims'].get('iss', '')}#{jwt['claims'].get('sub', '')}"
     if iam := authorizer.get("iam"):
         return f"iam:{iam.get('accountId', '')}:{str(iam.get('userId', '')).partition(':')[0]}"
-    return "anonymous"
+    return ANONYMOUS
 
 
 def _identifier(

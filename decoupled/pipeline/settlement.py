@@ -111,11 +111,12 @@ def _give_back(
             if begun:
                 table.undo_attempt(message)
             return _put_off(delivery, failure, policy)
-        case "undecodable":
+        case "undecodable" | "held":
             record = table.record_failure(message, failure, now, begun=True)  # which is no attempt
             if begun:
                 table.undo_attempt(message)
-            if record.status not in FINAL and now - (record.first_failed_at or now) < limits.VERSION_SKEW_S * 1000:
+            waits = now - (record.first_failed_at or now) < limits.VERSION_SKEW_S * 1000 or failure.kind == "held"
+            if record.status not in FINAL and waits:
                 return _put_off(delivery, failure, policy)
             dead = True
         case "failed" | "not_ours":

@@ -98,7 +98,7 @@ async def _serve(
         return None if what is None else Trouble(what)
 
     looks: list[Look] = [writer.trouble, poller.crew.trouble]
-    looks += [files.taken, files.long, damage, standard_error.trouble]
+    looks += [files.taken, files.long, damage, standard_error.trouble, poller.groups.trouble]
 
     def health() -> Mapping[str, Any]:
         return {

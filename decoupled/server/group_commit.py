@@ -76,8 +76,8 @@ class Taker(Protocol):
 
     visibility_timeout_s: float
 
-    def take(self, fresh: int) -> int:
-        """How many of the fresh messages it takes at once."""
+    def take(self, fresh: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Message]]:
+        """Which of the fresh messages it takes at once, and which it leaves on the queue."""
         ...
 
     def sent(self, claimed: list[Delivery]) -> None:
@@ -193,12 +193,12 @@ class Writer:
 
     def _insert(self, messages: Sequence[Message]) -> list[Delivery]:
         claimed: list[Delivery] = []
-        at_once = self.taker.take(len(messages))
+        at_once, later = self.taker.take(messages)
         if at_once:
-            claimed = self.queue.send_claimed(messages[:at_once], self.taker.visibility_timeout_s)
-        if len(messages) > at_once:
-            self.queue.send(messages[at_once:])
-        earned = at_once * CREDIT_AT_ONCE + (len(messages) - at_once) * CREDIT
+            claimed = self.queue.send_claimed(at_once, self.taker.visibility_timeout_s)
+        if later:
+            self.queue.send(later)
+        earned = len(at_once) * CREDIT_AT_ONCE + len(later) * CREDIT
         self._credit = min(self._credit + earned, MAX_CREDIT)
         return claimed
 

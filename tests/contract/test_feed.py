@@ -4,14 +4,16 @@ them, and on the model. A new engine joins by a line in `new_feed`."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from decoupled.core import limits
-from decoupled.core.outcomes import Reject
+from decoupled.core.outcomes import Delivery, Reject
 from decoupled.core.workload import Message
 from decoupled.engines.protocols import Feed, StoreBusy
 from decoupled.engines.sqlite.database import Database
@@ -60,10 +62,85 @@ def test_a_claim_hands_out_one_workload_the_longest_waiting_first(clocked: Clock
     assert feed.ready() == ["readings"]
 
 
+def grouped(feed: Feed, groups: Iterable[str], workload: str = "orders") -> list[Message]:
+    """One message after the other, each of the next group."""
+    sent = [message(workload=workload, group=group) for group in groups]
+    assert feed.send(sent) == [None] * len(sent)
+    return sent
+
+
+def names(deliveries: Iterable[Delivery]) -> list[str]:
+    return [delivery.message.group for delivery in deliveries]
+
+
+@given(
+    groups=st.lists(st.sampled_from(["", "a", "b", "b\0", "bb", "ü", "\U0001f600", "z"]), max_size=60),
+    shares=st.dictionaries(st.sampled_from(["", "a", "b", "bb", "z"]), st.integers(0, 5)),
+    maxima=st.lists(st.integers(1, 20), min_size=1, max_size=6),
+)
+def test_claims_share_what_is_visible_between_the_groups(
+    groups: list[str], shares: dict[str, int], maxima: list[int]
+) -> None:
+    with contextlib.closing(Database(":memory:")) as database:
+        clock = ManualClock()
+        for feed in (SqliteQueue(database, clock), ModelFeed(clock)):
+            sent = grouped(feed, groups)
+            left = {group: [it.id for it in sent if it.group == group] for group in groups}
+            for maximum in maxima:
+                may = {group: min(len(ids), shares.get(group, 100)) for group, ids in left.items()}
+                claimed = feed.claim("orders", maximum, 30, lambda group: shares.get(group, 100))
+                assert len(claimed) == min(maximum, sum(may.values()))
+                for group, ids in left.items():
+                    mine = [delivery.message.id for delivery in claimed if delivery.message.group == group]
+                    assert len(mine) <= may[group]
+                    assert set(mine) == set(ids[: len(mine)])  # the longest-waiting ones
+                    fair = maximum // max(1, sum(n > 0 for n in may.values()))
+                    assert len(mine) >= min(may[group], fair)
+                    del ids[: len(mine)]
+
+
+def test_claims_of_one_message_go_round_all_groups_before_one_has_its_second(clocked: Clocked) -> None:
+    feed, _ = clocked
+    grouped(feed, ["busy"] * 50 + ["a", "b", "", "zz"])
+    rounds = [names(feed.claim("orders", 1, 30))[0] for _ in range(10)]
+    assert sorted(rounds[:5]) == ["", "a", "b", "busy", "zz"]
+    assert rounds[5:] == ["busy"] * 5
+
+
+def test_a_group_that_comes_while_another_has_a_long_queue_waits_for_one_claim(clocked: Clocked) -> None:
+    feed, _ = clocked
+    grouped(feed, ["busy"] * 100)
+    feed.claim("orders", 10, 30)
+    grouped(feed, ["late"])
+    assert "late" in names(feed.claim("orders", 10, 30))
+
+
+def test_what_is_claimed_of_a_group_is_no_more_visible_than_any_other(clocked: Clocked) -> None:
+    feed, clock = clocked
+    grouped(feed, ["a", "b"])
+    assert len(feed.claim("orders", 10, 30)) == 2
+    assert feed.claim("orders", 10, 30) == []
+    clock.advance(30)
+    assert sorted(names(feed.claim("orders", 10, 30))) == ["a", "b"]
+
+
+def test_behind_very_many_groups_that_wait_a_message_is_found_by_a_later_claim(
+    clocked: Clocked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_GROUPS_LOOKED", 10)
+    feed, _ = clocked
+    grouped(feed, [f"group-{number:03}" for number in range(100)])
+    while feed.claim("orders", 100, 300):
+        pass
+    grouped(feed, ["group-055x"])
+    found = [names(feed.claim("orders", 1, 30)) for _ in range(12)]
+    assert ["group-055x"] in found
+
+
 def test_a_look_for_damage_finds_none_and_changes_nothing(clocked: Clocked) -> None:
     waiting = send(clocked, "orders", "orders", "orders", "readings")
     feed, _ = clocked
-    assert feed.set_aside_damaged("orders", 100) == 0
+    assert feed.set_aside_damaged() == 0
     assert [(d.message, d.receive_count) for d in feed.claim("orders", 100, 30)] == [(m, 1) for m in waiting[:3]]
 
 

@@ -106,6 +106,27 @@ def test_a_server_is_seen_with_its_breakers(tmp_path: Path) -> None:
     assert "not running" in status(server.data, "--every", "100ms")
 
 
+def test_a_workload_that_fails_all_alike_is_held_and_everybody_is_told(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", "--workloads", "hazards") as server:
+        server.accept("/hazards", *[{"act": "raise"}] * 100)
+        health = wait_for(lambda: server.get("/health").json, lambda it: it["breakers"]["hazards"]["state"] == "held")
+        assert health["status"] == "degraded"
+        assert "hazards is held" in health["detail"]
+        assert "RuntimeError: the workload says no" in health["detail"]
+        shown = status(server.data, "--every", "100ms")
+        assert "held" in shown
+        assert "its messages fail all alike" in server.log.read_text()
+
+
+def test_the_groups_that_are_sick_are_shown_and_the_others_go_on(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", "--workloads", "hosts") as server:
+        server.accept("/hosts", *[{"host": "gone.example", "sick": True}] * 30)
+        wait_for(lambda: server.get("/health").json["breakers"]["hosts"].get("sick_groups"), lambda it: it == 1)
+        assert "gone.example does not answer" in status(server.data, "--every", "100ms")
+        (one,) = server.accept("/hosts", {"host": "well.example"})
+        server.wait_until("processed", f"/hosts/{one}")
+
+
 def test_a_server_that_was_killed_is_not_called_running(tmp_path: Path) -> None:
     server = Server(tmp_path / "data")
     try:

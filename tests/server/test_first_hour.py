@@ -96,8 +96,8 @@ def test_what_a_workload_logs_and_prints_tells_of_its_message(tmp_path: Path, pa
 def test_a_pipe_that_has_seen_enough_ends_a_list_quietly(tmp_path: Path, parcels: Path) -> None:
     data = tmp_path / "data"
     with serving(data, "--workloads", str(parcels), "--max-attempts", "1") as server:
-        ids = server.accept("/parcels", *[{"act": "fail"}] * 300)
-        server.wait_until("dead", *[f"/parcels/{message_id}" for message_id in ids])
+        ids = server.accept("/parcels", *[{"act": "fail"}, {"act": "ana"}] * 300)
+        server.wait_until("dead", *[f"/parcels/{message_id}" for message_id in ids[::2]])
     command = f"'{DECOUPLED}' dead list --json --data '{data}' | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert len(done.stdout.splitlines()) == 1

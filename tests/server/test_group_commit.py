@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -70,8 +70,8 @@ class Workers:
         self.room = 0
         self.taken: list[Delivery] = []
 
-    def take(self, fresh: int) -> int:
-        return min(fresh, self.room)
+    def take(self, fresh: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Message]]:
+        return fresh[: self.room], fresh[self.room :]
 
     def sent(self, claimed: list[Delivery]) -> None:
         self.taken += claimed

@@ -31,7 +31,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     """One with dead letters."""
     server = Server(tmp_path / "data", "--workloads", "hazards", "--max-attempts", "1")
     server.start()
-    server.accept("/hazards", *[{"act": "raise"}] * DEAD)
+    server.accept("/hazards", *[{"act": "raise"}, {"act": "memory"}] * (DEAD // 2))  # all alike, they would be held
     wait_for(server.statuses, lambda it: it.get("dead") == DEAD)
     yield server
     server.end()
@@ -142,7 +142,7 @@ def test_a_change_that_the_server_cannot_store_is_an_error(tmp_path: Path) -> No
     server.program = (*LAUNCH, "full_disk", str(full))
     try:
         server.start()
-        server.accept("/hazards", *[{"act": "raise"}] * DEAD)
+        server.accept("/hazards", *[{"act": "raise"}, {"act": "memory"}] * (DEAD // 2))  # all alike, they would be held
         wait_for(server.statuses, lambda it: it == {"dead": DEAD})
         line = json.loads(run(server, "dead", "list", "--json").splitlines()[0])
         large = {**line, "body": json.dumps({"touch": "x" * 100_000})}

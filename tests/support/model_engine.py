@@ -15,6 +15,7 @@ from decoupled.core import limits
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Record, Reject, Stored
 from decoupled.core.status import OPEN
 from decoupled.core.workload import Add, Message, Put, Write
+from decoupled.engines.protocols import Share, whole
 
 
 class ManualClock:
@@ -84,6 +85,7 @@ class ModelFeed(ModelQueue):
     def __init__(self, clock_ms: Callable[[], int]) -> None:
         super().__init__(clock_ms)
         self.accepted: set[str] = set()
+        self.left_off: dict[str, str] = {}
 
     def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
         for message in messages:
@@ -100,12 +102,24 @@ class ModelFeed(ModelQueue):
         counted = Counter(row.message.workload for row in self.rows)
         return {workload: min(count, limit) for workload, count in counted.items()}
 
-    def claim(self, workload: str, maximum: int, visibility_timeout_s: float) -> list[Delivery]:
-        waiting = [row for row in self._visible() if row.message.workload == workload]
-        claimed = sorted(waiting, key=lambda row: row.visible_at)[:maximum]
-        return [self._hand_out(row, visibility_timeout_s) for row in claimed]
+    def claim(self, workload: str, maximum: int, visibility_timeout_s: float, share: Share = whole) -> list[Delivery]:
+        """One message of each group in turn, from the group after the last one that was served."""
+        waiting: dict[str, list[_Row]] = {}
+        for row in sorted(self._visible(), key=lambda row: row.visible_at):
+            if row.message.workload == workload:
+                waiting.setdefault(row.message.group, []).append(row)
+        begun = self.left_off.get(workload, "")
+        names = sorted(waiting, key=lambda name: (name <= begun, name))
+        rest = {name: waiting[name][: share(name)] for name in names}
+        chosen: list[_Row] = []
+        while any(rest.values()) and len(chosen) < maximum:
+            for name in names:
+                if rest[name] and len(chosen) < maximum:
+                    chosen.append(rest[name].pop(0))
+                    self.left_off[workload] = name
+        return [self._hand_out(row, visibility_timeout_s) for row in chosen]
 
-    def set_aside_damaged(self, workload: str, maximum: int) -> int:
+    def set_aside_damaged(self) -> int:
         return 0
 
     def send_claimed(self, messages: Sequence[Message], visibility_timeout_s: float) -> list[Delivery]:

@@ -88,7 +88,7 @@ class InlineWriter:
 
 
 class _InProcessWorker:
-    """Decides here what a worker process would, one batch after the other, each message taking `message_s`."""
+    """Decides here what a worker process would, one batch after the other; `slow` tells how long a message takes."""
 
     def __init__(self, poller: EmbeddedInVirtualTime) -> None:
         self.poller = poller
@@ -110,7 +110,7 @@ class _InProcessWorker:
         pass
 
     def _begin(self) -> None:
-        took_s = self.poller.message_s * len(self.batches[0].deliveries)
+        took_s = sum(self.poller.slow(delivery.message) for delivery in self.batches[0].deliveries)
         self.poller.loop.call_later(took_s, self._decided, took_s)
 
     def _decided(self, took_s: float) -> None:
@@ -151,7 +151,7 @@ class EmbeddedInVirtualTime(Poller):
         loop = asyncio.get_running_loop()
         self.database = Database(file)
         self.workloads = workloads
-        self.message_s = message_s
+        self.slow: Callable[[Message], float] = lambda _: message_s
         clock_ms = lambda: EPOCH_MS + int(loop.time() * 1000)  # noqa: E731
         writer = InlineWriter(self.database, commit_s)
         options = Options(workloads=tuple(workloads))
@@ -172,6 +172,13 @@ class EmbeddedInVirtualTime(Poller):
     def statuses(self) -> dict[str, int]:
         """How many messages have each status."""
         return dict(self.database.execute("SELECT status, count(*) FROM messages GROUP BY status").fetchall())
+
+    def finished_after_s(self, group: str) -> float:
+        """How long a group's messages took, from when the first of them was visible: the longest."""
+        (longest,) = self.database.execute(
+            "SELECT max(finished_at) FROM messages WHERE message_group = ?", (group,)
+        ).fetchone()
+        return float(longest - EPOCH_MS) / 1000
 
     def receive_counts(self) -> list[int]:
         """Of each message."""

@@ -45,9 +45,13 @@ CREATE TABLE messages (
     error TEXT,
     first_failed_at INTEGER,
     last_failed_at INTEGER,
-    traceback TEXT
+    traceback TEXT,
+    message_group TEXT NOT NULL DEFAULT '',
+    ordered INTEGER NOT NULL DEFAULT 0,
+    due_at INTEGER
 );
-CREATE INDEX messages_queued ON messages (workload, visible_at) WHERE status = 'queued';
+CREATE INDEX messages_queued ON messages (workload, message_group, visible_at) WHERE status = 'queued';
+CREATE INDEX messages_ordered ON messages (workload, message_group, seq) WHERE status = 'queued' AND ordered = 1;
 CREATE INDEX messages_dead ON messages (finished_at) WHERE status = 'dead';
 CREATE INDEX messages_rejected ON messages (finished_at) WHERE status = 'rejected';
 CREATE TABLE items (key TEXT PRIMARY KEY, item TEXT NOT NULL);
@@ -57,6 +61,15 @@ CREATE TABLE items (key TEXT PRIMARY KEY, item TEXT NOT NULL);
 # transaction; the last version is the one that SCHEMA makes.
 MIGRATIONS = {
     1: "ALTER TABLE messages ADD COLUMN traceback TEXT;",  # 0.2.0: a dead letter keeps where its error was raised
+    # 0.3.0: groups, their order, and messages that are due later
+    2: """
+    ALTER TABLE messages ADD COLUMN message_group TEXT NOT NULL DEFAULT '';
+    ALTER TABLE messages ADD COLUMN ordered INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE messages ADD COLUMN due_at INTEGER;
+    DROP INDEX messages_queued;
+    CREATE INDEX messages_queued ON messages (workload, message_group, visible_at) WHERE status = 'queued';
+    CREATE INDEX messages_ordered ON messages (workload, message_group, seq) WHERE status = 'queued' AND ordered = 1;
+    """,
 }
 SCHEMA_VERSION = max(MIGRATIONS) + 1
 

@@ -15,7 +15,7 @@ QUEUE_BURIED = "MaxReceiveCountExceeded"  # the error type of what the queue's o
 
 _COLUMNS = (
     "seq, id, workload, caller, accepted_at, finished_at, attempts, error_type, error, first_failed_at, last_failed_at,"
-    " traceback"
+    " traceback, message_group"
 )
 
 
@@ -89,6 +89,7 @@ class SqliteDeadLetters:
         story: dict[str, Any] = {
             "workload": letter.workload,
             "caller": letter.caller,
+            "message_group": letter.group,
             "accepted_at": letter.accepted_at,
             "finished_at": letter.dead_at,
             "attempts": letter.attempts,
@@ -153,12 +154,14 @@ def _letter(row: Sequence[Any]) -> DeadLetter:
         first,
         last,
         traceback,
+        group,
         *body,
     ) = row
     return DeadLetter(
         id=message_id,
         workload=workload,
         caller=caller,
+        group=group,
         accepted_at=accepted_at,
         dead_at=dead_at,
         attempts=attempts,

@@ -3,25 +3,26 @@ message and its record are one row (see `database.SCHEMA`): storing the record t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from decoupled.core import limits
 from decoupled.core.outcomes import Delivery, NotSent
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message
-from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
+from decoupled.engines.protocols import Share, StoreDamaged, StoreUnavailable, whole
 from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.groups import Rounds
 
 
 def insert(database: Database, messages: Sequence[Message], visible_at: int) -> None:
     """Add messages, inside a transaction. One that was accepted before, under the same id, stays as it is."""
     database.executemany(
         """
-        INSERT INTO messages (status, visible_at, id, workload, accepted_at, caller, body)
-        VALUES ('queued', ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
+        INSERT INTO messages (status, visible_at, id, workload, accepted_at, caller, body, message_group)
+        VALUES ('queued', ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
         """,
-        [(visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body) for m in messages],
+        [(visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group) for m in messages],
     )
 
 
@@ -51,16 +52,6 @@ def queued(database: Database, limit: int) -> dict[str, int]:
         return dict(rows.fetchall())
 
 
-def _waiting(database: Database) -> str:
-    """The visible messages of a workload, the longest-waiting first, but for those that are known to be damaged."""
-    aside = ",".join(map(str, database.damage.set_aside))
-    return f"""
-        SELECT seq FROM messages INDEXED BY messages_queued
-        WHERE status = 'queued' AND workload = ? AND visible_at <= ?{aside and f" AND seq NOT IN ({aside})"}
-        ORDER BY visible_at LIMIT ?
-        """  # noqa: S608  what is added are numbers
-
-
 class SqliteQueue:
     """Implements Producer, Consumer and Feed. Inside a transaction of the database, changes are part of that one.
 
@@ -69,6 +60,7 @@ class SqliteQueue:
     def __init__(self, database: Database, clock_ms: Callable[[], int] = now_ms) -> None:
         self.database = database
         self.clock_ms = clock_ms
+        self._rounds = Rounds(database)
 
     def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
         """All or none, as one transaction. Inside an outer one, that one fails: StoreUnavailable is raised."""
@@ -92,25 +84,30 @@ class SqliteQueue:
             for m in messages:
                 cursor.execute(
                     """
-                    INSERT INTO messages
-                        (status, visible_at, receive_count, in_flight, id, workload, accepted_at, caller, body)
-                    VALUES ('queued', ?, 1, 1, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
+                    INSERT INTO messages (status, visible_at, receive_count, in_flight,
+                        id, workload, accepted_at, caller, body, message_group)
+                    VALUES ('queued', ?, 1, 1, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
                     """,
-                    (visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body),
+                    (visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group),
                 )
                 if cursor.rowcount == 1:
                     deliveries.append(Delivery(m, _receipt(m.id, 1), 1))
         return deliveries
 
     def ready(self) -> list[str]:
-        """The workloads that have a visible message, the longest-waiting first."""
+        """The workloads that have a visible message, the longest-waiting first. Where there are groups, only a claim
+        looks through them: one of them may have waited since for ever."""
         now = self.clock_ms()
         with self.database.refusals:
             rows = self.database.execute(
                 _NAMES  # noqa: S608  what is added is constant
                 + """
-                SELECT name, (SELECT min(visible_at) FROM messages WHERE status = 'queued' AND workload = name) AS since
-                FROM names WHERE name IS NOT NULL AND since <= ? ORDER BY since
+                SELECT name, CASE WHEN EXISTS (
+                    SELECT 1 FROM messages WHERE status = 'queued' AND workload = name AND message_group > ''
+                ) THEN 0 ELSE (
+                    SELECT min(visible_at) FROM messages
+                    WHERE status = 'queued' AND workload = name AND message_group = ''
+                ) END AS since FROM names WHERE name IS NOT NULL AND since <= ? ORDER BY since
                 """,
                 (now,),
             )
@@ -119,39 +116,40 @@ class SqliteQueue:
     def queued(self, limit: int) -> dict[str, int]:
         return queued(self.database, limit)
 
-    def claim(self, workload: str, maximum: int, visibility_timeout_s: float) -> list[Delivery]:
-        """Hand out visible messages of one workload, the longest-waiting first. One statement: claims never overlap."""
+    def claim(self, workload: str, maximum: int, visibility_timeout_s: float, share: Share = whole) -> list[Delivery]:
+        """Inside a transaction, or as one: claims never overlap."""
         now = self.clock_ms()
-        return self._hand_out(_waiting(self.database), (workload, now, maximum), workload, now, visibility_timeout_s)
+        with self.database.transaction():
+            return self._hand_out(self._rounds.next(workload, maximum, now, share), workload, now, visibility_timeout_s)
 
-    def _hand_out(
-        self, which: str, values: Sequence[Any], workload: str, now: int, visibility_timeout_s: float
-    ) -> list[Delivery]:
+    def _hand_out(self, which: Sequence[int], workload: str, now: int, visibility_timeout_s: float) -> list[Delivery]:
+        if not which:
+            return []
         with self.database.refusals:
             rows = self.database.execute(
-                f"""
+                """
                 UPDATE messages SET visible_at = ?, receive_count = receive_count + 1, in_flight = 1
-                WHERE seq IN ({which}) RETURNING receive_count, id, body, caller, accepted_at
-                """,  # noqa: S608  one of two constants
-                (now + int(visibility_timeout_s * 1000), *values),
+                WHERE seq IN (SELECT value FROM json_each(?))
+                RETURNING receive_count, id, body, caller, accepted_at, message_group
+                """,
+                (now + int(visibility_timeout_s * 1000), json.dumps(which)),
             ).fetchall()
         return [
-            Delivery(Message(message_id, workload, body, caller, accepted_at), _receipt(message_id, count), count)
-            for count, message_id, body, caller, accepted_at in rows
+            Delivery(
+                Message(message_id, workload, body, caller, accepted_at, group), _receipt(message_id, count), count
+            )
+            for count, message_id, body, caller, accepted_at, group in rows
         ]
 
-    def set_aside_damaged(self, workload: str, maximum: int) -> int:
-        """Hands each of the longest-waiting out by itself, and takes that back: so it shows which of them cannot be."""
-        now = self.clock_ms()
-        with self.database.refusals:
-            candidates = self.database.execute(_waiting(self.database), (workload, now, maximum)).fetchall()
+    def set_aside_damaged(self) -> int:
+        """Hands each of them out by itself, and takes that back: so it shows which of them cannot be."""
         before = len(self.database.damage.set_aside)
-        for seq in candidates:
+        for seq in self._rounds.chosen:
             self.database.begin()
             try:
-                self._hand_out("?", seq, workload, now, 0)
+                self._hand_out([seq], "", 0, 0)
             except StoreDamaged:
-                self.database.damage.set_aside_message(*seq)
+                self.database.damage.set_aside_message(seq)
             finally:
                 self.database.roll_back()
         return len(self.database.damage.set_aside) - before

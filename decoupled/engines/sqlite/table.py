@@ -98,10 +98,10 @@ class SqliteTable:
         """A row for a message that did not come from this queue. Never visible: it is in flight elsewhere."""
         self.database.execute(
             """
-            INSERT INTO messages (status, id, workload, accepted_at, caller, body) VALUES ('queued', ?, ?, ?, ?, ?)
-            ON CONFLICT (id) DO NOTHING
+            INSERT INTO messages (status, id, workload, accepted_at, caller, body, message_group)
+            VALUES ('queued', ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
             """,
-            (message.id, message.workload, message.accepted_at, message.caller, message.body),
+            (message.id, message.workload, message.accepted_at, message.caller, message.body, message.group),
         )
 
     def _stored(self, message_id: str) -> Stored | None:

@@ -1,110 +1,139 @@
-"""Stops asking a sick backend, one breaker a workload: after a run of `unavailable` answers nothing of that workload is
-claimed, so that waiting spends no receive counts; then single messages probe whether it is well again. Pure but for the
-clock, which is passed in.
+"""Stops asking what is sick, and holds what fails all alike. One breaker a group, and one for the workload as a whole:
+while one is not closed nothing of its messages is claimed, so that waiting spends no receive counts and a bug no
+attempts; then single messages probe whether all is well again. Pure but for the clock, which is passed in.
 
-    closed ── SICK_AFTER in a row ──▶ open ── wait over ──▶ one probe ── well ──▶ closed
-                                      ▲  ▲                   │    │ sick: wait twice as long
-                                      │  └───────────────────┼────┘
-                                      └── no evidence: probe again at once
+    closed ── SICK_AFTER unavailable in a row ──────▶ open ─┬─ wait over ──▶ one probe ── well ──▶ closed
+       └───── HOLD_AFTER messages that fail alike ──▶ held ─┘ ▲                 │  │ again: wait twice as long
+                                                            └─┼─────────────────┼──┘
+                                                              └── no evidence: probe again at once
 
-What a message fails of by itself is no evidence, of sickness or of health: it may never have come as far as asking.
+What a message fails of by itself is no evidence of sickness or of health: it may never have come as far as asking. Of a
+run of messages that fail alike, with none among them that does not, the messages are not to blame: it is a bug, or an
+outage that nobody recognises. Who is to blame when many groups are sick, or fail alike, and none is well, is what they
+share: then the whole workload is open, but for a trickle of groups that nothing is known of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-SICK_AFTER = 10  # unavailable answers in a row: one recipient's trouble among others does not stop a workload
+SICK_AFTER = 10  # unavailable answers in a row: one message's trouble among others does not stop a group
+SICK_GROUPS = 10  # groups with such an answer, and none that is well
+HOLD_AFTER = 20  # messages that fail alike in a row: a group's,
+HOLD_GROUPS = 3  # or the workload's, if they are of so many groups
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
+TRICKLE = 10  # messages that may be claimed of a workload whose groups are all in trouble, of others than these,
+TRICKLE_S = 1.0  # in so many seconds
 
-Answer = Literal["well", "sick", "no evidence"]
+State = Literal["closed", "open", "held"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a message came to, as evidence. `why` and `retry_after_s` are what a sick backend said; `alike` is how a
+    message fails of its own fault: two that fail alike have the same."""
+
+    kind: Literal["well", "sick", "failing", "no evidence"]
+    why: str = ""
+    retry_after_s: float | None = None
+    message_id: str = ""
+    alike: str = ""
+
+
+WELL = Answer("well")
+NO_EVIDENCE = Answer("no evidence")
 
 
 @dataclass(slots=True)
-class _Breaker:
-    sick_in_a_row: int = 0
-    wait_s: float = 0.0  # 0: closed
+class Breaker:
+    state: State = "closed"
+    why: str = ""
+    wait_s: float = 0.0
     opened_at: float = 0.0
     probe_at: float = 0.0
     probing_until: float = 0.0
-    why: str = ""
+    of_groups: bool = False  # a workload's: it is not closed for the sake of its groups
+    sick_in_a_row: int = 0
+    sick_groups: set[str] = field(default_factory=set)  # of a workload's
+    alike: str = ""
+    failed: dict[str, str] = field(default_factory=dict)  # of those that fail alike: message ids with their groups
 
+    def due(self, now: float) -> bool:
+        """Is it time to probe?"""
+        return now >= self.probe_at and now >= self.probing_until
 
-class Breakers:
-    """The state of every workload's backend."""
+    def probed(self, now: float, answer: Answer) -> None:
+        """An answer came while it was not closed."""
+        as_before = self.state == "held" and answer.kind == "failing" and answer.alike == self.alike
+        if not (as_before or answer.kind == "sick"):
+            self.probing_until = 0.0
+        elif now >= self.probe_at:  # else it is one of those that were in flight when it opened
+            self.wait(now, answer, min(self.wait_s * 2, LONGEST_WAIT_S))
 
-    def __init__(self, workloads: Iterable[str], clock: Callable[[], float]) -> None:
-        self.clock = clock
-        self._breakers = {name: _Breaker() for name in workloads}
+    def stop(self, state: State, now: float, answer: Answer) -> None:
+        """No longer closed."""
+        self.state = state
+        self.opened_at = now
+        self.wait(now, answer, FIRST_WAIT_S)
 
-    def allowance(self, workload: str) -> int | None:
-        """How many messages may be claimed: None for no limit, 0 while open, 1 when it is time to probe. A workload
-        that is not served here gets 0: its messages wait for a server that does."""
-        breaker = self._breakers.get(workload)
-        if breaker is None:
-            return 0
-        if not breaker.wait_s:
-            return None
-        now = self.clock()
-        return 1 if now >= breaker.probe_at and now >= breaker.probing_until else 0
+    def wait(self, now: float, answer: Answer, wait_s: float) -> None:
+        """Until the next probe."""
+        self.why = answer.why
+        self.wait_s = wait_s
+        self.probe_at = now + min(max(wait_s, answer.retry_after_s or 0), LONGEST_WAIT_S)
+        self.probing_until = 0.0
 
-    def all_shut(self) -> bool:
-        """Nothing may be claimed of any workload: there is no point in asking the queue."""
-        return all(self.allowance(name) == 0 for name in self._breakers)
+    def failing(self, answer: Answer, group: str) -> None:
+        """One more, alike or not. Of a long run the last ones tell."""
+        if answer.alike != self.alike:
+            self.alike = answer.alike
+            self.failed.clear()
+        self.failed[answer.message_id] = group
+        if len(self.failed) > HOLD_AFTER:
+            del self.failed[next(iter(self.failed))]
 
-    def probing(self, workload: str) -> None:
-        """The probe is out: no second one before its answer, or before it is surely lost."""
-        self._breakers[workload].probing_until = self.clock() + LONGEST_WAIT_S
-
-    def observe(self, workload: str, answer: Answer, why: str = "", retry_after_s: float | None = None) -> None:
-        """An answer came. `why` and `retry_after_s` are what a sick backend said."""
-        breaker = self._breakers.get(workload)
-        if breaker is None:
-            return
-        if answer == "well":
-            if breaker.sick_in_a_row:
-                self._breakers[workload] = _Breaker()
-            return
-        if answer == "no evidence":
-            breaker.probing_until = 0.0
-            return
-        breaker.sick_in_a_row += 1
-        breaker.why = why
-        now = self.clock()
-        if breaker.wait_s and now >= breaker.probe_at:  # the probe's answer
-            breaker.wait_s = min(breaker.wait_s * 2, LONGEST_WAIT_S)
-        elif not breaker.wait_s and breaker.sick_in_a_row >= SICK_AFTER:
-            breaker.wait_s = FIRST_WAIT_S
-            breaker.opened_at = now
-        else:
-            return  # one of those that were in flight when it opened
-        breaker.probe_at = now + min(max(breaker.wait_s, retry_after_s or 0), LONGEST_WAIT_S)
-        breaker.probing_until = 0.0
-
-    def open_at_once(self, workload: str, why: str) -> None:
-        """One answer that leaves no doubt is enough."""
-        breaker = self._breakers[workload]
-        breaker.sick_in_a_row = max(breaker.sick_in_a_row, SICK_AFTER)
-        self.observe(workload, "sick", why)
-
-    def open(self) -> bool:
-        """Is any workload's backend taken for sick?"""
-        return any(breaker.wait_s for breaker in self._breakers.values())
-
-    def states(self) -> dict[str, dict[str, Any]]:
-        """For each workload: `closed`, or `open` with why, for how long, and the time until it probes."""
-        now = self.clock()
+    def told(self, now: float) -> dict[str, Any]:
+        """For people."""
         return {
-            name: {
-                "state": "open",
-                "why": breaker.why,
-                "open_for_s": round(now - breaker.opened_at, 1),
-                "probe_in_s": round(max(0.0, breaker.probe_at - now, breaker.probing_until - now), 1),
-            }
-            if breaker.wait_s
-            else {"state": "closed"}
-            for name, breaker in self._breakers.items()
+            "state": self.state,
+            "why": self.why,
+            "open_for_s": round(now - self.opened_at, 1),
+            "probe_in_s": round(max(0.0, self.probe_at - now, self.probing_until - now), 1),
         }
+
+
+def take(breaker: Breaker, answer: Answer, group: str, now: float, new: bool, at_once: bool = False) -> None:
+    """What an answer says of the group that it came from, or of the workload if that has none."""
+    match answer.kind:
+        case "sick":
+            breaker.sick_in_a_row += 1
+        case "failing" if breaker.state == "closed" and new:
+            breaker.failing(answer, group)
+    if breaker.state != "closed":
+        breaker.probed(now, answer)
+    elif answer.kind == "sick" and (at_once or breaker.sick_in_a_row >= SICK_AFTER):
+        breaker.stop("open", now, answer)
+    elif answer.kind == "failing" and (at_once or len(breaker.failed) >= HOLD_AFTER):
+        breaker.stop("held", now, answer)
+
+
+def take_of_groups(whole: Breaker, answer: Answer, group: str, now: float, new: bool) -> None:
+    """What an answer of one of its groups says of a workload."""
+    if whole.state != "closed":
+        whole.probed(now, answer)
+        return
+    match answer.kind:
+        case "sick":
+            whole.sick_groups.add(group)
+            stop: State = "open" if len(whole.sick_groups) >= SICK_GROUPS else "closed"
+        case "failing" if new:
+            whole.failing(answer, group)
+            alike = len(whole.failed) >= HOLD_AFTER and len(set(whole.failed.values())) >= HOLD_GROUPS
+            stop = "held" if alike else "closed"
+        case _:
+            return
+    if stop != "closed":
+        whole.of_groups = True
+        whole.stop(stop, now, answer)

@@ -13,17 +13,17 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from decoupled.core import limits
 from decoupled.core.outcomes import Decision, Delivery
+from decoupled.core.workload import Message, Workloads
 from decoupled.engines.protocols import Feed, StoreDamaged, StoreUnavailable, Table
 from decoupled.pipeline import blame
 from decoupled.pipeline.settlement import Policy
 from decoupled.server.group_commit import Writer
 from decoupled.server.options import Options
-from decoupled.server.scheduling.breaker import Breakers
-from decoupled.server.scheduling.rate import Rate
+from decoupled.server.scheduling.groups import Groups
 from decoupled.server.scheduling.settling import Settler
 from decoupled.server.workers.crew import AHEAD_S, Crew
 from decoupled.server.workers.pool import MAX_WINDOW, Batch
@@ -38,7 +38,7 @@ class Poller:
     """Owns every message in flight."""
 
     def __init__(
-        self, writer: Writer, queue: Feed, table: Table, policy: Policy, options: Options, workloads: Iterable[str]
+        self, writer: Writer, queue: Feed, table: Table, policy: Policy, options: Options, workloads: Workloads
     ) -> None:
         self.writer = writer
         self.queue = queue
@@ -47,15 +47,15 @@ class Poller:
         self.options = options
         self.loop = writer.loop
         self.visibility_timeout_s = options.visibility_timeout_s
-        self.breakers = Breakers(workloads, self.loop.time)
-        self.settler = Settler(writer, queue, table, policy, self.breakers, self.wake)
+        self.groups = Groups(workloads, options.rate, self.loop.time, max(1, options.concurrency // 2))
+        self.breakers = self.groups.breakers
+        self.settler = Settler(writer, queue, table, policy, self.groups, self.wake)
         self.crew = Crew(options, self.loop, self._decided, self._lost, self.wake)
         self.stopping = False
         self._waiting: deque[Batch] = deque()  # claimed, and not yet with a worker
         self._message_s: dict[str, float] = {}  # how long a message of each workload takes, a running mean
         self._claiming = False
         self._caught_up = False  # nothing visible was left behind at the last claim
-        self._rate = Rate(options.rate, self.loop.time)
         self._names = tuple(workloads)
         self._blind = False  # damage keeps us from seeing which workloads have messages: each is asked for some
         self._claiming_of: str | None = None
@@ -85,17 +85,21 @@ class Poller:
 
     # --- fresh messages ---------------------------------------------------------------
 
-    def take(self, fresh: int) -> int:
-        """How many of the fresh messages go to the workers in the transaction that accepts them. The others are left to
-        a claim, which may be in the same transaction."""
-        taken = min(fresh, self._room(), MAX_WINDOW * limits.RECEIVE_MAX)
-        if taken < fresh:
-            self._caught_up = False
-        return taken
+    def take(self, fresh: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Message]]:
+        """Which of the fresh messages go to the workers in the transaction that accepts them, and which do not. These
+        are left to a claim, which may be in the same transaction."""
+        room = min(self._room(), MAX_WINDOW * limits.RECEIVE_MAX)
+        taken = [message for message in fresh if self.groups.direct(message)] if room else []
+        if len(taken) == len(fresh) <= room:
+            return fresh, ()
+        self._caught_up = False
+        del taken[room:]
+        ids = {message.id for message in taken}
+        return taken, [message for message in fresh if message.id not in ids]
 
     def _room(self) -> int:
-        if self._waiting or self.stopping or self.options.rate or self.breakers.open():
-            return 0  # the others are claimed, where rate and breakers are looked at message by message
+        if self._waiting or self.stopping:
+            return 0
         room = int(self.crew.room_s() / max(self._message_s.values(), default=FIRST_GUESS_S))
         if self._caught_up:
             return room
@@ -113,11 +117,17 @@ class Poller:
         self.wake()
 
     def _batches(self, workload: str, deliveries: Sequence[Delivery]) -> list[Batch]:
-        """Up to ten messages each, fewer where a message takes long."""
+        """Up to ten messages each, fewer where a message takes long. One whose group may hang goes alone, and nothing
+        is handed to its worker behind it."""
         message_s = self._message_s.get(workload, FIRST_GUESS_S)
+        alone: list[Batch] = []
+        if not self.breakers.free(workload):
+            suspects = [it for it in deliveries if self.breakers.suspect(workload, it.message.group)]
+            alone = [Batch(workload, [delivery], AHEAD_S) for delivery in suspects]
+            deliveries = [it for it in deliveries if it not in suspects] if suspects else deliveries
         size = max(1, min(limits.RECEIVE_MAX, int(AHEAD_S / message_s)))
         parts = [deliveries[start : start + size] for start in range(0, len(deliveries), size)]
-        return [Batch(workload, part, message_s * len(part)) for part in parts]
+        return [Batch(workload, part, message_s * len(part)) for part in parts] + alone
 
     # --- claim ----------------------------------------------------------------
 
@@ -130,24 +140,21 @@ class Poller:
         ready = [name for name in names if self.breakers.allowance(name) != 0]
         for name in ready:
             self._claiming_of = name
-            wanted = self._rate.take(self._wanted(name) // len(ready) + 1)
+            room = self._room_for(name) // len(ready) + 1
+            wanted = self.groups.wanted(name, room)
             if not wanted:
                 self._caught_up = False
                 continue
-            deliveries: list[Delivery] = []
-            try:
-                deliveries = self.queue.claim(name, wanted, self.visibility_timeout_s)
-            finally:
-                self._rate.give_back(wanted - len(deliveries))
+            share = self.groups.share(name, room)
+            deliveries = self.queue.claim(name, wanted, self.visibility_timeout_s, share)
+            self.groups.went(name, deliveries)
             self._caught_up = self._caught_up and len(deliveries) < wanted
             fit = [delivery for delivery in deliveries if not self._received_too_often(delivery)]
             batches += self._batches(name, fit)
         return batches
 
-    def _wanted(self, workload: str) -> int:
+    def _room_for(self, workload: str) -> int:
         """How many messages to claim beside the first one."""
-        if (allowance := self.breakers.allowance(workload)) is not None:
-            return allowance - 1
         room = int(self.crew.room_s() / self._message_s.get(workload, FIRST_GUESS_S))
         most = min(MAX_WINDOW * limits.RECEIVE_MAX * len(self.crew.workers), limits.MAX_CLAIMED)
         return self.writer.take_spare(min(room, most))
@@ -162,8 +169,7 @@ class Poller:
             return
         batches = future.result()
         for batch in batches:
-            if (allowance := self.breakers.allowance(batch.workload)) is not None and allowance:
-                self.breakers.probing(batch.workload)
+            self.groups.took(batch.workload, batch.deliveries)
         self._waiting.extend(batches)
         if batches:
             self.wake()
@@ -174,14 +180,14 @@ class Poller:
         name = self._claiming_of
         if name is None:
             self._blind = True
-        elif not self._some_set_aside(name):
+        elif not self._some_set_aside():
             self.breakers.open_at_once(name, str(error))
         self._caught_up = False
         self.wake()
 
-    def _some_set_aside(self, workload: str) -> bool:
+    def _some_set_aside(self) -> bool:
         try:
-            return self.queue.set_aside_damaged(workload, limits.MAX_CLAIMED) > 0
+            return self.queue.set_aside_damaged() > 0
         except StoreUnavailable:  # the damage is in the index of all of them, say
             return False
 
@@ -198,8 +204,11 @@ class Poller:
     # --- decided --------------------------------------------------------------
 
     def _decided(self, batch: Batch, decisions: list[Decision], took_s: float) -> None:
-        mean = self._message_s.get(batch.workload, FIRST_GUESS_S)
-        self._message_s[batch.workload] = max(1e-6, mean + 0.2 * (took_s / len(batch.deliveries) - mean))
+        if self.groups.decided(batch.workload, batch.deliveries):
+            self._caught_up = False
+        if self.groups.telling(batch.workload, decisions):
+            mean = self._message_s.get(batch.workload, FIRST_GUESS_S)
+            self._message_s[batch.workload] = max(1e-6, mean + 0.2 * (took_s / len(batch.deliveries) - mean))
         self.settler.settle(list(zip(batch.deliveries, decisions, strict=True)))
         self.wake()
 
@@ -211,6 +220,7 @@ class Poller:
         self._waiting.extendleft(reversed(untouched))
         if head is not None:
             if (culprit := blame.after_crash(head.deliveries, cause)) is not None:
+                self.groups.decided(head.workload, head.deliveries)
                 self.settler.settle([(head.deliveries[0], culprit)])
             else:
                 alone = [Batch(head.workload, [delivery], AHEAD_S) for delivery in head.deliveries]

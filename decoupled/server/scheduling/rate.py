@@ -7,25 +7,24 @@ from collections.abc import Callable
 
 
 class Rate:
-    """`rate`: messages a second at most, or None for no ceiling."""
+    """`rate`: messages a second at most, or None for no ceiling. `tokens`: how many may go at the very first."""
 
-    def __init__(self, rate: float | None, clock: Callable[[], float]) -> None:
+    def __init__(self, rate: float | None, clock: Callable[[], float], tokens: float = 0.0) -> None:
         self.rate = rate
         self._clock = clock
-        self._tokens = 0.0
+        self._tokens = tokens
         self._since = clock()
 
-    def take(self, wanted: int) -> int:
+    def may(self, wanted: int) -> int:
         """How many of the wanted messages may go now."""
         if self.rate is None:
             return wanted
         now = self._clock()
         self._tokens = min(max(self.rate, 1.0), self._tokens + (now - self._since) * self.rate)
         self._since = now
-        taken = min(wanted, int(self._tokens))
-        self._tokens -= taken
-        return taken
+        return min(wanted, int(self._tokens))
 
-    def give_back(self, unused: int) -> None:
-        """These were taken and not needed."""
-        self._tokens += unused
+    def went(self, messages: int) -> None:
+        """They did."""
+        if self.rate is not None:
+            self._tokens -= messages

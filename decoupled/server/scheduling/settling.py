@@ -11,14 +11,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import assert_never
 
 from decoupled.core.backoff import backoff_s, doubled_s
 from decoupled.core.outcomes import Decision, Delivery, Failure
 from decoupled.core.workload import Unavailable
 from decoupled.engines.protocols import Feed, StoreDamaged, Table
+from decoupled.pipeline import blame
 from decoupled.pipeline.settlement import Policy, settle
 from decoupled.server.group_commit import Writer
-from decoupled.server.scheduling.breaker import Answer, Breakers
+from decoupled.server.scheduling.breaker import NO_EVIDENCE, WELL, Answer
+from decoupled.server.scheduling.groups import Groups
 
 log = logging.getLogger("decoupled.poller")
 
@@ -37,20 +40,21 @@ class Settler:
         queue: Feed,
         table: Table,
         policy: Policy,
-        breakers: Breakers,
+        groups: Groups,
         on_settled: Callable[[], None],
     ) -> None:
         self.writer = writer
         self.queue = queue
         self.table = table
         self.policy = policy
-        self.breakers = breakers
+        self.groups = groups
         self.on_settled = on_settled
         self.pending = 0
 
     def settle(self, decided: Decided, tries: int = 1) -> None:
         """Store what was decided of messages of one workload."""
         self.pending += 1
+        decided = [(delivery, self.groups.judge(delivery, decision)) for delivery, decision in decided]
 
         def store() -> list[Delivery]:
             # What is not given back has a final or dead record now, and with that has left the queue.
@@ -102,7 +106,7 @@ class Settler:
                 log.error("not stored, since the database is damaged; it is put off", extra=extra)
             else:
                 log.error("it comes back when its visibility timeout ends", extra=extra | {"error": str(error)})
-            self.breakers.observe(message.workload, "no evidence")
+            self.groups.observe(message, NO_EVIDENCE)
             self.on_settled()
 
         self.writer.run(lambda: self.queue.retry_later([(delivery, delay_s)])).add_done_callback(stored)
@@ -110,14 +114,28 @@ class Settler:
     def _learn(self, decided: Decided, given_back: set[str]) -> None:
         """Tell the breakers who is sick. What was decided and still came back, the table refused."""
         if not given_back and not any(isinstance(decision, Failure) for _, decision in decided):
-            self.breakers.observe(decided[0][0].message.workload, "well")
+            for message in {delivery.message.group: delivery.message for delivery, _ in decided}.values():
+                self.groups.observe(message, WELL)
             return
         for delivery, decision in decided:
-            name = delivery.message.workload
-            if isinstance(decision, Failure):
-                answer: Answer = "sick" if decision.kind == "unavailable" else "no evidence"
-                self.breakers.observe(name, answer, decision.error, decision.retry_after_s)
-            elif delivery.receipt in given_back:
-                self.breakers.observe(name, "sick", "the table does not answer")
-            else:
-                self.breakers.observe(name, "well")
+            refused = delivery.receipt in given_back and not isinstance(decision, Failure)
+            self.groups.observe(delivery.message, REFUSED if refused else _answer(delivery, decision))
+
+
+REFUSED = Answer("sick", "the table does not answer")
+
+
+def _answer(delivery: Delivery, decision: Decision) -> Answer:
+    """What a decision says of the backend and of the workload's code."""
+    if not isinstance(decision, Failure):
+        return WELL
+    match decision.kind:
+        case "unavailable":
+            return Answer("sick", decision.error, decision.retry_after_s)
+        case "failed" | "held":
+            why = f"{decision.error_type}: {decision.error}"
+            return Answer("failing", why, message_id=delivery.message.id, alike=blame.alike(decision))
+        case "undecodable" | "not_ours" | "not_started":
+            return NO_EVIDENCE
+        case never:
+            assert_never(never)

@@ -1,0 +1,180 @@
+"""Who may have how much: of each workload and each group, how many messages may be claimed now. That is what the
+breakers allow, what the rates leave, and a group's share of what is in flight, so that no group has all of the workers,
+or keeps others waiting, whatever becomes of its own messages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import assert_never
+
+from decoupled.core import limits
+from decoupled.core.outcomes import Decision, Delivery, Failure
+from decoupled.core.workload import Message, Workloads
+from decoupled.engines.protocols import Share
+from decoupled.pipeline import blame
+from decoupled.server.health import Trouble
+from decoupled.server.scheduling.breaker import Answer, State
+from decoupled.server.scheduling.breakers import Breakers
+from decoupled.server.scheduling.rate import Rate
+
+log = logging.getLogger("decoupled.poller")
+
+ALONE = 0.75  # of what may be in flight, for a group without others: there is room for the next one that comes
+
+
+class Groups:
+    """What is in flight of each group, and what more may be."""
+
+    def __init__(
+        self, workloads: Workloads, rate: float | None, clock: Callable[[], float], suspects_at_once: int
+    ) -> None:
+        """`rate`: messages a second of all workloads together, or None. `suspects_at_once`: of groups whose last answer
+        was that they are sick, so many messages may be with the workers; they may hang."""
+        self.breakers = Breakers({name: it.group is not None for name, it in workloads.items()}, clock, _tell)
+        self.limited = False  # something was left waiting that a message in flight makes way for
+        self._workloads = workloads
+        self._clock = clock
+        self._rate = Rate(rate, clock)
+        self._rates = {name: Rate(workload.rate, clock) for name, workload in workloads.items()}
+        self._group_rates: dict[str, dict[str, Rate]] = {name: {} for name in workloads}
+        self._in_flight: dict[str, dict[str, int]] = {name: {} for name in workloads}
+        self._suspects_at_once = suspects_at_once
+        self._suspects: set[str] = set()  # ids of messages that are in flight
+        self._chosen = 0
+
+    # --- what may be claimed
+
+    def direct(self, message: Message) -> bool:
+        """Whether a fresh message may go to a worker past the claims: nothing that they look at concerns it."""
+        workload = self._workloads.get(message.workload)
+        if workload is None or message.group or workload.group is not None or self._rate.rate is not None:
+            return False
+        return workload.rate is None and workload.group_rate is None and self.breakers.free(message.workload)
+
+    def wanted(self, workload: str, room: int) -> int:
+        """How many messages of a workload may be claimed, of the room that there is."""
+        allowance = self.breakers.allowance(workload)
+        return self._rate.may(self._rates[workload].may(room if allowance is None else min(room, allowance)))
+
+    def share(self, workload: str, room: int) -> Share:
+        """How many messages of each of its groups may be claimed, where there is room for so many in all."""
+        self._chosen = 0  # of suspects, by the claim that is being made
+        in_flight = self._in_flight[workload]
+        total = room + sum(in_flight.values())
+        group_rate = self._workloads[workload].group_rate
+
+        def share(group: str) -> int:
+            allowance = self.breakers.share(workload, group)
+            may = room if allowance is None else min(room, allowance)
+            if group_rate is not None and may:
+                may = self._group_rate(workload, group, group_rate).may(may)
+            if may and self.breakers.in_group(workload, group):
+                may = self._within_share(in_flight, group, total, may)
+            if may and self.breakers.suspect(workload, group):
+                may = self._of_suspects(may)
+            return may
+
+        return share
+
+    def _within_share(self, in_flight: Mapping[str, int], group: str, total: int, may: int) -> int:
+        has = in_flight.get(group, 0)
+        others = len(in_flight) - (has > 0)
+        most = max(1, total // (others + 1) if others else int(total * ALONE))
+        self.limited = self.limited or may > most - has
+        return max(0, min(may, most - has))
+
+    def _of_suspects(self, may: int) -> int:
+        left = max(0, self._suspects_at_once - len(self._suspects) - self._chosen)
+        self.limited = self.limited or left < may
+        self._chosen += min(left, may)
+        return min(left, may)
+
+    def _group_rate(self, workload: str, group: str, rate: float) -> Rate:
+        rates = self._group_rates[workload]
+        if group not in rates:
+            if len(rates) >= limits.MAX_GROUP_RATES:
+                del rates[next(iter(rates))]  # it may have one message too many
+            rates[group] = Rate(rate, self._clock, tokens=1.0)
+        return rates[group]
+
+    # --- what is in flight
+
+    def went(self, workload: str, deliveries: Sequence[Delivery]) -> None:
+        """They are claimed by the transaction now being made: others get what is left of the rates."""
+        self._rate.went(len(deliveries))
+        self._rates[workload].went(len(deliveries))
+        if rates := self._group_rates[workload]:
+            for delivery in deliveries:
+                rates[delivery.message.group].went(1)
+
+    def took(self, workload: str, deliveries: Sequence[Delivery]) -> None:
+        """They were claimed."""
+        in_flight = self._in_flight[workload]
+        for group in self._groups(workload, deliveries):
+            in_flight[group] = in_flight.get(group, 0) + 1
+        if not self.breakers.free(workload):
+            for delivery in deliveries:
+                group = delivery.message.group
+                self.breakers.probing(workload, group)
+                if self.breakers.suspect(workload, group):
+                    self._suspects.add(delivery.message.id)
+
+    def decided(self, workload: str, deliveries: Sequence[Delivery]) -> bool:
+        """They are not in flight any more, as far as workers are concerned. Returns whether that makes way for others,
+        which were left waiting."""
+        in_flight = self._in_flight[workload]
+        for group in self._groups(workload, deliveries):
+            if in_flight.get(group, 0) > 1:
+                in_flight[group] -= 1
+            else:
+                in_flight.pop(group, None)
+        if self._suspects:
+            self._suspects.difference_update(delivery.message.id for delivery in deliveries)
+        made_way, self.limited = self.limited, False
+        return made_way
+
+    def telling(self, workload: str, decisions: Sequence[Decision]) -> bool:
+        """Whether these tell how long a message of the workload takes: one that hangs says nothing of the others."""
+        if not self.breakers.in_group(workload, ""):
+            return True
+        return not any(isinstance(decision, Failure) and decision.kind == "unavailable" for decision in decisions)
+
+    def _groups(self, workload: str, deliveries: Sequence[Delivery]) -> Iterator[str]:
+        """The groups of these messages, each as often as it has one."""
+        named = self.breakers.in_group(workload, "")
+        for delivery in deliveries:
+            if named or delivery.message.group:
+                yield delivery.message.group
+
+    # --- what came of it
+
+    def observe(self, message: Message, answer: Answer) -> None:
+        """An answer came."""
+        self.breakers.observe(message.workload, answer, message.group)
+
+    def judge(self, delivery: Delivery, decision: Decision) -> Decision:
+        """A message that fails as all others do is not to blame."""
+        if isinstance(decision, Failure) and decision.kind == "failed":
+            message = delivery.message
+            if self.breakers.blameless(message.workload, message.group, blame.alike(decision)):
+                return blame.held(decision)
+        return decision
+
+    def trouble(self) -> Trouble | None:
+        """What is held: for whoever is on call."""
+        held = list(self.breakers.held())
+        return Trouble("; ".join(held)) if held else None
+
+
+def _tell(workload: str, group: str, state: State, why: str) -> None:
+    extra = {"workload": workload, "error": why} | ({"group": group} if group else {})
+    match state:
+        case "held":
+            log.error("held: its messages fail all alike, and none does not; single ones probe", extra=extra)
+        case "open":
+            log.warning("unavailable: nothing is claimed but single messages that probe", extra=extra)
+        case "closed":
+            log.info("well again", extra=extra)
+        case never:
+            assert_never(never)
