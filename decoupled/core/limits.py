@@ -100,6 +100,7 @@ MESSAGE_MEMORY_FACTOR = 4  # times a worker's memory limit is what one message m
 MAX_REPLY_BYTES = 2 * RECEIVE_MAX * MAX_ITEMS * MAX_ITEM_BYTES  # of a worker about a batch; more is no reply
 
 MAX_GROUPS_LOOKED = 10_000  # by one claim, for one that has a visible message: 15 ms of the loop
+MAX_HEADS_LOOKED = 1_000  # groups of an ordered workload, likewise: 5 ms of the loop
 MAX_GROUP_RATES = 10_000  # groups of a workload whose rates are known; one that is forgotten may have a message more
 MAX_FAILED_KNOWN = 10_000  # messages of a workload that a server knows to have failed before
 MAX_SICK_GROUPS = 1_000  # of a workload, that a server knows of; beyond, it asks one of them again

@@ -71,9 +71,10 @@ Decision = Commit | Reject | Failure
 class Stored(msgspec.Struct, frozen=True):
     """The message has a final record now: `processed`, or `rejected` with a reason (a condition of a write that did
     not hold counts as a rejection). `duplicate`: it had one before, and nothing was applied. `emits` are still to be
-    sent, also after a duplicate: the first delivery may have died in between, and their ids are always the same."""
+    sent, also after a duplicate: the first delivery may have died in between, and their ids are always the same.
+    `dead`, always a duplicate: it is ordered and was dead before, so that nothing was applied either."""
 
-    status: Literal["processed", "rejected"]
+    status: Literal["processed", "rejected", "dead"]
     reason: str | None = None
     duplicate: bool = False
     emits: Sequence[Message] = ()

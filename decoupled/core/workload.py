@@ -117,7 +117,9 @@ class Workload:
 
     `group` names what an entry shares a fate with: the receiver's host, an account, a device; without it, that is the
     caller. Groups do not wait for each other. `rate` is how many messages a second are processed at most on one
-    machine, `group_rate` how many of each group: a receiver that allows 20 gets 20.
+    machine, `group_rate` how many of each group: a receiver that allows 20 gets 20. With `ordered`, the messages of a
+    group are processed one at a time, in the order in which they were accepted: one that fails holds its group back
+    until it has succeeded, or is rejected or dead.
 
     `natural_key` names what makes an entry the same entry when it is sent again (device and timestamp, say); entries
     without one are told apart by Idempotency-Key or not at all. `readable` lists the collections of items that
@@ -130,6 +132,7 @@ class Workload:
     group: Callable[[Any], str] | None = None
     rate: float | None = None
     group_rate: float | None = None
+    ordered: bool = False
     natural_key: Callable[[Any], str] | None = None
     readable: tuple[str, ...] = ()
     emits_to: tuple[str, ...] = ()

@@ -67,7 +67,8 @@ class Feed(Queue, Protocol):
     def claim(self, workload: str, maximum: int, visibility_timeout_s: float, share: Share = whole) -> list[Delivery]:
         """Hand out up to `maximum` visible messages of a workload, each hidden from then on for `visibility_timeout_s`:
         group after group from where the last claim left off, of each the longest-waiting first and as many as `share`
-        says. Fewer than `maximum`: there are no more, or `share` leaves the others; or they stand behind
+        says; of an ordered workload one of each, the first that has not ended, if it is visible and no other one of its
+        group is in flight. Fewer than `maximum`: there are no more, or `share` leaves the others; or they stand behind
         MAX_GROUPS_LOOKED groups that have none, and a later claim finds them. Two claims never hand out one message."""
         ...
 
@@ -77,7 +78,8 @@ class Feed(Queue, Protocol):
         ...
 
     def send_claimed(self, messages: Sequence[Message], visibility_timeout_s: float) -> list[Delivery]:
-        """Send messages and claim them, in one step. Returns no delivery for a message that was accepted before."""
+        """Send messages and claim them, in one step. Returns no delivery for a message that was accepted before,
+        and for one of an ordered workload that follows another of its group."""
         ...
 
     def release_in_flight(self) -> int:

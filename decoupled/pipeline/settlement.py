@@ -95,6 +95,8 @@ def _finish(delivery: Delivery, outcome: Stored | NotStored, queue: Queue) -> Fa
         return Failure("unavailable", "TableUnavailable", outcome.detail, outcome.retry_after_s)
     if outcome.reason is not None and not outcome.duplicate:
         log.info("rejected", extra=_fields(delivery) | {"reason": outcome.reason})
+    if outcome.status == "dead":
+        log.warning("too late: it is dead, and those behind it have gone on", extra=_fields(delivery))
     if outcome.emits:
         for unsent in filter(None, queue.send(outcome.emits)):
             return Failure("unavailable", "NotSent", f"an emitted message: {unsent.detail}", unsent.retry_after_s)

@@ -20,7 +20,7 @@ from decoupled.core import limits
 from decoupled.core.times import Clock
 from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
-from decoupled.engines.sqlite import admin_socket
+from decoupled.engines.sqlite import admin_socket, ordered
 from decoupled.engines.sqlite.data_directory import DataDirectory, Watch
 from decoupled.engines.sqlite.database import Database, DataDirectoryError
 from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
@@ -82,6 +82,7 @@ async def _serve(
     queue = SqliteQueue(database, queue_clock)
     try:
         released = queue.release_in_flight()
+        ordered.adopt(database, workloads)
     except StoreDamaged as error:
         raise DataDirectoryError(error.advice) from error
     except StoreUnavailable as error:

@@ -51,7 +51,10 @@ CREATE TABLE messages (
     due_at INTEGER
 );
 CREATE INDEX messages_queued ON messages (workload, message_group, visible_at) WHERE status = 'queued';
-CREATE INDEX messages_ordered ON messages (workload, message_group, seq) WHERE status = 'queued' AND ordered = 1;
+CREATE INDEX messages_ordered ON messages (workload, message_group, seq, visible_at)
+    WHERE status = 'queued' AND ordered = 1;
+CREATE INDEX messages_in_flight ON messages (workload, message_group, visible_at)
+    WHERE in_flight = 1 AND ordered = 1;
 CREATE INDEX messages_dead ON messages (finished_at) WHERE status = 'dead';
 CREATE INDEX messages_rejected ON messages (finished_at) WHERE status = 'rejected';
 CREATE TABLE items (key TEXT PRIMARY KEY, item TEXT NOT NULL);
@@ -68,7 +71,10 @@ MIGRATIONS = {
     ALTER TABLE messages ADD COLUMN due_at INTEGER;
     DROP INDEX messages_queued;
     CREATE INDEX messages_queued ON messages (workload, message_group, visible_at) WHERE status = 'queued';
-    CREATE INDEX messages_ordered ON messages (workload, message_group, seq) WHERE status = 'queued' AND ordered = 1;
+    CREATE INDEX messages_ordered ON messages (workload, message_group, seq, visible_at)
+    WHERE status = 'queued' AND ordered = 1;
+    CREATE INDEX messages_in_flight ON messages (workload, message_group, visible_at)
+    WHERE in_flight = 1 AND ordered = 1;
     """,
 }
 SCHEMA_VERSION = max(MIGRATIONS) + 1
@@ -91,6 +97,7 @@ class Database:
         directory. With `read_only`, for those that look beside the owner: writes nothing, and never folds the log."""
         self.wal: WriteAheadLog | None = None  # where it is looked after by hand: a server's
         self.lost: Callable[[], str | None] = lambda: None  # why a commit is not to be believed, if so
+        self.ordered: frozenset[str] = frozenset()  # workloads whose messages get in line: see ordered.adopt
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise DataDirectoryError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 is needed")
         if read_only and not Path(path).exists():

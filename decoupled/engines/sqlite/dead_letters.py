@@ -74,10 +74,10 @@ class SqliteDeadLetters:
             f"""
             UPDATE messages SET status = 'queued', visible_at = ?, receive_count = 0, in_flight = 0, attempts = 0,
                 finished_at = NULL, error_type = NULL, error = NULL, first_failed_at = NULL, last_failed_at = NULL,
-                traceback = NULL
+                traceback = NULL, ordered = ?
             WHERE id = ? AND {may("redrive")}
             """,  # noqa: S608  the condition is a constant
-            (now, letter.id),
+            (now, letter.workload in self.database.ordered, letter.id),
         ).rowcount
         return Outcome("redriven") if changed else self._not_dead(letter.id)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from decoupled.core import limits
 from decoupled.engines.protocols import Share
+from decoupled.engines.sqlite import ordered
 from decoupled.engines.sqlite.database import Database
 
 SEVERAL = 256  # groups that are asked for at once
@@ -22,9 +23,9 @@ WITH RECURSIVE groups (name, looked) AS (
             AND message_group > name ORDER BY message_group LIMIT 1), looked + 1
     FROM groups WHERE name IS NOT NULL AND looked < :most
 )
-SELECT name, looked FROM groups WHERE name IS NULL OR looked = :most OR :now >= (
-    SELECT visible_at FROM messages WHERE status = 'queued' AND workload = :workload AND message_group = name
-    ORDER BY visible_at LIMIT 1
+SELECT name, looked FROM groups WHERE name IS NULL OR looked = :most OR EXISTS (
+    SELECT 1 FROM messages
+    WHERE status = 'queued' AND workload = :workload AND message_group = name AND visible_at <= :now
 ) LIMIT :several
 """
 
@@ -42,7 +43,9 @@ class Rounds:
         """The rows of up to `maximum` visible messages: each group's longest-waiting ones. What one group does not
         need, the others get."""
         self.chosen = []
-        if self._grouped(workload):
+        if workload in self._database.ordered:
+            self.chosen = self._in_order(workload, maximum, now, share)
+        elif self._grouped(workload):
             self.chosen = self._shared(workload, maximum, now, share)
         else:
             self.chosen = self._waiting(workload, "", now, min(maximum, share("")))
@@ -62,6 +65,19 @@ class Rounds:
                     del hungry[name]
         return [row for rows in found.values() for row in rows]
 
+    def _in_order(self, workload: str, maximum: int, now: int, share: Share) -> list[int]:
+        """Of each group the one message whose turn it is, if it may go now."""
+        found: dict[str, int] = {}
+
+        def one(group: str) -> int:
+            head = ordered.head(self._database, workload, group, now)
+            if head is None or share(group) <= 0:
+                return 0
+            found[group] = head
+            return 1
+
+        return [found[group] for group in self._visible(workload, maximum, now, one)]
+
     def _grouped(self, workload: str) -> bool:
         statement = "SELECT 1 FROM messages WHERE status = 'queued' AND workload = ? AND message_group > '' LIMIT 1"
         return self._database.execute(statement, (workload,)).fetchone() is not None
@@ -71,7 +87,8 @@ class Rounds:
         Where very many have none it ends early, and the next one goes on from there."""
         groups: dict[str, int] = {}
         begun = self._left_off.get(workload)
-        self._looks = limits.MAX_GROUPS_LOOKED
+        is_ordered = workload in self._database.ordered
+        self._looks = limits.MAX_HEADS_LOOKED if is_ordered else limits.MAX_GROUPS_LOOKED
         stretches = [("", None)] if begun is None else [(begun + _NEXT, None), ("", begun)]
         for start, last in stretches:
             for name in self._stretch(workload, start, last, now, min(SEVERAL, maximum + 1)):

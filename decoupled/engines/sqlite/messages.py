@@ -11,6 +11,7 @@ from decoupled.core.outcomes import Delivery, NotSent
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message
 from decoupled.engines.protocols import Share, StoreDamaged, StoreUnavailable, whole
+from decoupled.engines.sqlite import ordered
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.groups import Rounds
 
@@ -19,10 +20,13 @@ def insert(database: Database, messages: Sequence[Message], visible_at: int) -> 
     """Add messages, inside a transaction. One that was accepted before, under the same id, stays as it is."""
     database.executemany(
         """
-        INSERT INTO messages (status, visible_at, id, workload, accepted_at, caller, body, message_group)
-        VALUES ('queued', ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
+        INSERT INTO messages (status, visible_at, id, workload, accepted_at, caller, body, message_group, ordered)
+        VALUES ('queued', ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
         """,
-        [(visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group) for m in messages],
+        [
+            (visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group, m.workload in database.ordered)
+            for m in messages
+        ],
     )
 
 
@@ -75,20 +79,25 @@ class SqliteQueue:
         return [None] * len(messages)
 
     def send_claimed(self, messages: Sequence[Message], visibility_timeout_s: float) -> list[Delivery]:
-        """What `send` and `claim` would do, in one statement a message."""
+        """What `send` and `claim` would do, in one statement a message. Of an ordered workload, a message that follows
+        another of its group is only sent."""
         now = self.clock_ms()
         visible_at = now + int(visibility_timeout_s * 1000)
         cursor = self.database.connection.cursor()
         deliveries = []
         with self.database.transaction():
             for m in messages:
+                is_ordered = m.workload in self.database.ordered
+                if is_ordered and ordered.follows(self.database, m):
+                    insert(self.database, [m], now)
+                    continue
                 cursor.execute(
                     """
                     INSERT INTO messages (status, visible_at, receive_count, in_flight,
-                        id, workload, accepted_at, caller, body, message_group)
-                    VALUES ('queued', ?, 1, 1, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
+                        id, workload, accepted_at, caller, body, message_group, ordered)
+                    VALUES ('queued', ?, 1, 1, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
                     """,
-                    (visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group),
+                    (visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group, is_ordered),
                 )
                 if cursor.rowcount == 1:
                     deliveries.append(Delivery(m, _receipt(m.id, 1), 1))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotStored, Record, Reject, Stored
-from decoupled.core.status import FINAL, Status
+from decoupled.core.status import ENDED, FINAL, Status
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message, Unavailable
 from decoupled.engines.sqlite import items
@@ -23,6 +23,8 @@ _FINISH = f"""
 UPDATE messages SET status = ?, result = ?, reason = ?, finished_at = ?, body = NULL, in_flight = 0
 WHERE id = ? AND {may("process")}
 """  # noqa: S608  the condition is a constant
+# An ordered dead letter stays one until it is redriven, whatever a late delivery of it says: those behind it go on.
+_FINISH_IN_ORDER = f"{_FINISH} AND status <> 'dead'"
 _BURY = f"""
 UPDATE messages SET status = 'dead', finished_at = ?, attempts = ?, error_type = ?, error = ?,
     first_failed_at = ?, last_failed_at = ?, traceback = ?, body = ?, in_flight = 0
@@ -70,7 +72,7 @@ class SqliteTable:
         if isinstance(decision, Commit):
             changed: list[tuple[str, str]] = []
             if decision.writes:
-                if (before := self._stored(message.id)) is not None:
+                if (before := self._ended(message)) is not None:
                     return before
                 reason, changed = items.after(self.database, decision.writes)
                 if reason is not None:
@@ -87,11 +89,12 @@ class SqliteTable:
 
     def _finish(self, message: Message, status: Status, result: str | None, reason: str | None, now_ms: int) -> Stored:
         values = (status, result, reason, now_ms, message.id)
-        if self.database.execute(_FINISH, values).rowcount == 0:
-            if (before := self._stored(message.id)) is not None:
+        finish = _FINISH_IN_ORDER if message.workload in self.database.ordered else _FINISH
+        if self.database.execute(finish, values).rowcount == 0:
+            if (before := self._ended(message)) is not None:
                 return before
             self._ensure_row(message)
-            self.database.execute(_FINISH, values)
+            self.database.execute(finish, values)
         return _PROCESSED if reason is None else Stored("rejected", reason)
 
     def _ensure_row(self, message: Message) -> None:
@@ -104,10 +107,14 @@ class SqliteTable:
             (message.id, message.workload, message.accepted_at, message.caller, message.body, message.group),
         )
 
-    def _stored(self, message_id: str) -> Stored | None:
+    def _ended(self, message: Message) -> Stored | None:
+        """What a message has come to, if no delivery changes that any more."""
+        return self._stored(message.id, ENDED if message.workload in self.database.ordered else FINAL)
+
+    def _stored(self, message_id: str, statuses: Sequence[Status]) -> Stored | None:
         with self.database.refusals:
             row = self.database.execute("SELECT status, reason FROM messages WHERE id = ?", (message_id,)).fetchone()
-        return None if row is None or row[0] not in FINAL else Stored(row[0], row[1], duplicate=True)
+        return None if row is None or row[0] not in statuses else Stored(row[0], row[1], duplicate=True)
 
     def item(self, key: str) -> Mapping[str, Any] | None:
         self._refuse_in_outage()
@@ -125,7 +132,7 @@ class SqliteTable:
     def stored(self, message_id: str) -> Stored | None:
         """What was emitted went out in the transaction of the record: nothing is left to send."""
         self._refuse_in_outage()
-        return self._stored(message_id)
+        return self._stored(message_id, FINAL)
 
     def begin_attempt(self, message: Message) -> Record:
         return self._change_attempts(message, 1, None, None)
