@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from decoupled.core.outcomes import Decision
 from decoupled.core.workload import Message, Workloads
+from decoupled.engines.sqlite import ordered
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.table import SqliteTable
@@ -150,6 +151,7 @@ class EmbeddedInVirtualTime(Poller):
     ) -> None:
         loop = asyncio.get_running_loop()
         self.database = Database(file)
+        ordered.adopt(self.database, workloads)
         self.workloads = workloads
         self.slow: Callable[[Message], float] = lambda _: message_s
         clock_ms = lambda: EPOCH_MS + int(loop.time() * 1000)  # noqa: E731

@@ -49,7 +49,7 @@ class Poller:
         self.visibility_timeout_s = options.visibility_timeout_s
         self.groups = Groups(workloads, options.rate, self.loop.time, max(1, options.concurrency // 2))
         self.breakers = self.groups.breakers
-        self.settler = Settler(writer, queue, table, policy, self.groups, self.wake)
+        self.settler = Settler(writer, queue, table, policy, self.groups, self._settled)
         self.crew = Crew(options, self.loop, self._decided, self._lost, self.wake)
         self.stopping = False
         self._waiting: deque[Batch] = deque()  # claimed, and not yet with a worker
@@ -57,6 +57,7 @@ class Poller:
         self._claiming = False
         self._caught_up = False  # nothing visible was left behind at the last claim
         self._names = tuple(workloads)
+        self._ordered = frozenset(name for name, workload in workloads.items() if workload.ordered)
         self._blind = False  # damage keeps us from seeing which workloads have messages: each is asked for some
         self._claiming_of: str | None = None
 
@@ -210,6 +211,11 @@ class Poller:
             mean = self._message_s.get(batch.workload, FIRST_GUESS_S)
             self._message_s[batch.workload] = max(1e-6, mean + 0.2 * (took_s / len(batch.deliveries) - mean))
         self.settler.settle(list(zip(batch.deliveries, decisions, strict=True)))
+        self.wake()
+
+    def _settled(self, workload: str) -> None:
+        if workload in self._ordered:
+            self._caught_up = False  # whoever was next in the group may go now
         self.wake()
 
     # --- lost -----------------------------------------------------------------

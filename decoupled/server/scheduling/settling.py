@@ -32,7 +32,7 @@ Decided = Sequence[tuple[Delivery, Decision]]
 
 
 class Settler:
-    """`on_settled` is called after each settlement; `pending` says how many there are to wait for."""
+    """`on_settled` hears of each settlement, by its workload; `pending` says how many there are to wait for."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Settler:
         table: Table,
         policy: Policy,
         groups: Groups,
-        on_settled: Callable[[], None],
+        on_settled: Callable[[str], None],
     ) -> None:
         self.writer = writer
         self.queue = queue
@@ -66,7 +66,7 @@ class Settler:
                 self._not_settled(decided, error, tries)
                 return
             self._learn(decided, {delivery.receipt for delivery in future.result()})
-            self.on_settled()
+            self.on_settled(decided[0][0].message.workload)
 
         self.writer.run(store).add_done_callback(stored)
 
@@ -107,7 +107,7 @@ class Settler:
             else:
                 log.error("it comes back when its visibility timeout ends", extra=extra | {"error": str(error)})
             self.groups.observe(message, NO_EVIDENCE)
-            self.on_settled()
+            self.on_settled(message.workload)
 
         self.writer.run(lambda: self.queue.retry_later([(delivery, delay_s)])).add_done_callback(stored)
 
