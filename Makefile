@@ -33,7 +33,8 @@ check: install
 	$(BIN)/shellcheck scripts/*.sh .ci/run
 
 soak: install ## the random tests for longer: HISTORIES of the simulation, and what is marked soak
-	DECOUPLED_HISTORIES=$(or $(HISTORIES),200000) $(BIN)/pytest -m '' tests/simulation/test_simulation.py $(ARGS)
+	DECOUPLED_HISTORIES=$(or $(HISTORIES),200000) $(BIN)/pytest -m '' tests/simulation/test_simulation.py \
+		tests/simulation/test_order.py tests/server/test_order.py $(ARGS)
 
 chaos: install $(SHIM) ## disks that fail, power cuts, crashes: ten minutes of them, or ARGS='--minutes 60'; Linux only
 	$(BIN)/python -m tests.support.chaos $(ARGS)
