@@ -150,16 +150,21 @@ class Table(Protocol):
         None if there is no final record."""
         ...
 
-    def begin_attempt(self, message: Message) -> Record:
+    # A delivery is counted as one attempt at most, by its receive count: each of the next three may be asked for again
+    # when its answer was lost. What comes too late, after a later delivery was counted, counts nothing.
+
+    def begin_attempt(self, delivery: Delivery) -> Record:
         """Count an attempt before it begins, so that the mark outlives a crash. Returns the record after that: open,
-        with its attempts, or the final one, unchanged."""
+        with its attempts, or the final one, unchanged. Where it raises Unavailable it may have counted all the same:
+        `undo_attempt` takes that back."""
         ...
 
-    def undo_attempt(self, message: Message) -> None:
-        """Take an attempt back that began and was not the message's fault. A final record stays as it is."""
+    def undo_attempt(self, delivery: Delivery) -> None:
+        """Take an attempt back that began and was not the message's fault. Changes nothing if it does not count, or if
+        the record is final."""
         ...
 
-    def record_failure(self, message: Message, failure: Failure, now_ms: int, begun: bool = False) -> Record:
+    def record_failure(self, delivery: Delivery, failure: Failure, now_ms: int, begun: bool = False) -> Record:
         """Note a failure that is the message's fault, and count the attempt unless it was counted when it had `begun`.
         Returns the record after that, as `begin_attempt` does."""
         ...

@@ -62,14 +62,16 @@ def _process_again(
     failed: list[Delivery] = []
     sick: Failure | None = None  # the table's last answer; once it is sick, the rest need not wait for its time-outs
     for delivery in suspects:
-        if sick is None:
-            try:
-                record = table.begin_attempt(delivery.message)
-            except Unavailable as error:
-                sick = blame.unavailable(error)
         if sick is not None:
             failed += settle([(delivery, sick)], queue, table, policy)
-        elif record.status in FINAL:
+            continue
+        try:
+            record = table.begin_attempt(delivery)
+        except Unavailable as error:
+            sick = blame.unavailable(error)
+            failed += settle([(delivery, sick)], queue, table, policy, begun=True)  # it may have been counted
+            continue
+        if record.status in FINAL:
             failed += settle_duplicate(delivery, queue, table, policy)
         else:
             culprit = blame.never_returned(record, delivery.receive_count, policy.max_attempts)

@@ -107,22 +107,22 @@ def _give_back(
     delivery: Delivery, failure: Failure, queue: Queue, table: Table, policy: Policy, begun: bool
 ) -> float | None:
     """Seconds until the message is tried again; None if it is finished or buried."""
-    message, now = delivery.message, policy.time_of([delivery])
+    now = policy.time_of([delivery])
     match failure.kind:
         case "unavailable" | "not_started":
             if begun:
-                table.undo_attempt(message)
+                table.undo_attempt(delivery)
             return _put_off(delivery, failure, policy)
         case "undecodable" | "held":
-            record = table.record_failure(message, failure, now, begun=True)  # which is no attempt
+            record = table.record_failure(delivery, failure, now, begun=True)  # which is no attempt
             if begun:
-                table.undo_attempt(message)
+                table.undo_attempt(delivery)
             waits = now - (record.first_failed_at or now) < limits.VERSION_SKEW_S * 1000 or failure.kind == "held"
             if record.status not in FINAL and waits:
                 return _put_off(delivery, failure, policy)
             dead = True
         case "failed" | "not_ours":
-            record = table.record_failure(message, failure, now, begun)
+            record = table.record_failure(delivery, failure, now, begun)
             dead = failure.kind == "not_ours" or record.attempts >= policy.max_attempts
         case never:
             assert_never(never)

@@ -23,6 +23,7 @@ from tests.support.contract import (
     bury,
     commit_one,
     dead_record,
+    delivered,
     emitted,
     message,
     receive_one,
@@ -240,7 +241,7 @@ def test_final_records_expire_and_others_do_not(moto_engine: AwsEngine) -> None:
     table = DynamoTable(moto_engine.dynamodb, moto_engine.table_name, record_ttl_days=30)
     kept, processed, rejected, dead = message(), message(), message(), message()
     table.commit([(processed, Commit("{}", [Put("a/b", {})])), (rejected, Reject("no"))], NOW)
-    table.begin_attempt(kept)
+    table.begin_attempt(delivered(kept))
     table.bury(Delivery(dead, "receipt", 1), dead_record(dead))
     expires_at = {"N": str(NOW // 1000 + 30 * 86_400)}
     keys = (processed.id, rejected.id, kept.id, dead.id, "a/b")
@@ -277,7 +278,7 @@ def test_a_sick_table_is_not_the_messages_fault(moto_engine: AwsEngine, fault: F
     calls: list[Callable[[DynamoTable], object]] = [
         lambda table: table.get(sent.id),
         lambda table: table.item("a/b"),
-        lambda table: table.begin_attempt(sent),
+        lambda table: table.begin_attempt(delivered(sent)),
         lambda table: table.bury(Delivery(sent, "receipt", 1), dead_record(sent)),
     ]
     for call in calls:
@@ -324,7 +325,7 @@ def test_a_record_that_a_transaction_holds_is_tried_again(moto_engine: AwsEngine
     (outcome,) = table.commit([(message(), Commit("{}"))], NOW)
     assert isinstance(outcome, NotStored)
     with pytest.raises(Unavailable):
-        with_faults(moto_engine, *[refuses("TransactionConflictException")] * 99)[0].begin_attempt(sent)
+        with_faults(moto_engine, *[refuses("TransactionConflictException")] * 99)[0].begin_attempt(delivered(sent))
 
 
 def test_a_collision_hides_whether_an_earlier_write_would_fail(moto_engine: AwsEngine) -> None:
@@ -474,7 +475,7 @@ def test_a_foreign_message_is_delivered_without_a_workload(moto_engine: AwsEngin
 
 def test_a_time_to_the_millisecond_survives(moto_engine: AwsEngine) -> None:
     for ms in (0, 1, 999, 1_000, 1_795_430_130_001, 253_402_300_799_999):
-        record = moto_engine.table.record_failure(message(), Failure("failed", "E", "e"), ms)
+        record = moto_engine.table.record_failure(delivered(message()), Failure("failed", "E", "e"), ms)
         assert record.first_failed_at == ms
 
 

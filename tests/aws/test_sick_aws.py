@@ -3,6 +3,7 @@ over real HTTP."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
 from botocore.stub import Stubber
 
 from decoupled.core.outcomes import Delivery
@@ -58,7 +60,7 @@ def test_a_throttled_table_sends_messages_back_and_none_to_the_dead(
         rounds = 8  # more than the attempts that a message of its own fault would have
         for _ in range(10):
             stub.add_client_error("put_item", error, "slow down", 400)
-        for _ in range(rounds - 1):  # delivered again, one call is refused, and the rest of the batch need not ask
+        for _ in range(2 * (rounds - 1)):  # delivered again, one message asks and takes that back; the others need not
             stub.add_client_error("update_item", error, "slow down", 400)
         for count in range(1, rounds + 1):
             deliveries = queue.receive(10, 180)
@@ -68,6 +70,43 @@ def test_a_throttled_table_sends_messages_back_and_none_to_the_dead(
             clock.advance(900)
         stub.assert_no_pending_responses()
     assert len(queue) == 10
+
+
+def test_a_slow_table_whose_answers_are_lost_blames_nobody(moto_engine: engines.AwsEngine) -> None:
+    """Its answer comes too late twice, as botocore tries twice, and all that it was asked for is done all the same."""
+    clock, dynamodb = ManualClock(), _Slow(moto_engine.dynamodb)
+    queue = ModelQueue(clock)
+    (sent,) = orders(1)
+    queue.send([sent])
+    table = DynamoTable(dynamodb, moto_engine.table_name, pause=lambda _: None)
+    for _ in range(12):  # deliveries, far more than attempts
+        assert process(queue.receive(1, 180), queue, table) == 1
+        clock.advance(900)
+    dynamodb.slow = False
+    assert process(queue.receive(1, 180), queue, table) == 0
+    assert (record := table.get(sent.id)) is not None
+    assert (record.status, record.error_type) == ("processed", None)
+
+
+class _Slow:
+    """DynamoDB, which refuses to put, and updates without telling."""
+
+    def __init__(self, real: Any) -> None:
+        self.real, self.slow = real, True
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self.real, name)
+
+        def slow(**parameters: Any) -> Any:
+            if name == "put_item":
+                metadata = {"HTTPStatusCode": 400, "RetryAttempts": 1}
+                raise ClientError({"Error": {"Code": "ThrottlingException"}, "ResponseMetadata": metadata}, "PutItem")
+            for _ in range(2):
+                with contextlib.suppress(ClientError):
+                    call(**parameters)
+            raise ReadTimeoutError(endpoint_url="http://dynamodb")
+
+        return slow if self.slow else call
 
 
 @pytest.mark.usefixtures("_no_logs")

@@ -7,7 +7,7 @@ from decoupled.core.outcomes import Commit, Failure
 from decoupled.core.workload import Add, Put, Write
 from tests.support import engines, template
 from tests.support.batches import come_back, entry, event
-from tests.support.contract import NOW, commit_one, emitted, message
+from tests.support.contract import NOW, commit_one, delivered, emitted, message
 
 # What IAM asks for, call by call. Batch calls and transactions are authorized as the calls that they bundle.
 ACTIONS = {
@@ -84,7 +84,7 @@ def test_the_processor_may_do_what_it_does_and_nothing_else(moto_engine: engines
         Add("a/c", {}, if_present="absent"),
     ]
     commit_one(moto_engine, message(), Commit("{}", every_write))
-    moto_engine.table.record_failure(message(), Failure("failed", "E", "e"), NOW)
+    moto_engine.table.record_failure(delivered(message()), Failure("failed", "E", "e"), NOW)
     moto_engine.queue.send([emitted(sent[0], 0)])
     needs = needed(moto_engine)
     needs["Queue"] |= POLLING

@@ -17,11 +17,11 @@ from decoupled.cli.dead_letters import apply
 from decoupled.core import dead_letters as dead
 from decoupled.core import limits
 from decoupled.core.dead_letters import PURGED, DeadLetter, Wanted
-from decoupled.core.outcomes import Commit, Failure, NotSent, Stored
+from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, Stored
 from decoupled.engines.protocols import DeadLetters
 from decoupled.pipeline.settlement import Policy, settle
 from tests.support import engines
-from tests.support.dead_letters import bury, let_sqs_move, letters_of, message, receive_one
+from tests.support.dead_letters import POISON, bury, let_sqs_move, letters_of, message, receive_one
 from tests.support.server import DECOUPLED, Server, serving
 
 
@@ -53,6 +53,27 @@ def found(letters: DeadLetters, **wanted: Any) -> list[str]:
 
 
 # --- on every engine ----------------------------------------------------------------
+
+
+def test_a_redriven_message_has_all_its_attempts_though_its_receive_count_begins_anew(
+    engine: engines.Engine, letters: DeadLetters
+) -> None:
+    sent = bury(engine)
+    engine.table.begin_attempt(Delivery(sent, "of a copy that came late", 7))
+    letters.redrive(list(letters.find(Wanted())))
+    delivery = receive_one(engine)
+    for count in (1, 2):
+        again = msgspec.structs.replace(delivery, receive_count=count)
+        assert engine.table.record_failure(again, POISON, 0).attempts == count
+
+
+def test_what_sqs_moved_has_all_its_attempts_when_it_is_redriven(moto_engine: engines.AwsEngine) -> None:
+    sent = message()
+    moto_engine.table.begin_attempt(Delivery(sent, "the last one", 1_000))
+    let_sqs_move(moto_engine, sent)
+    letters = letters_of(moto_engine)
+    assert [outcome.done for outcome in letters.redrive(list(letters.find(Wanted())))] == ["redriven"]
+    assert moto_engine.table.record_failure(receive_one(moto_engine), POISON, 0).attempts == 1
 
 
 def test_a_dead_letter_tells_its_whole_story(engine: engines.Engine, letters: DeadLetters) -> None:

@@ -17,6 +17,7 @@ from tests.support.contract import (
     bury,
     commit_one,
     dead_record,
+    delivered,
     emitted,
     message,
     receive_one,
@@ -263,8 +264,8 @@ def test_what_is_emitted_arrives_as_it_was_emitted(engine: Engine) -> None:
 
 def test_attempts_are_counted_with_the_first_and_the_last_failure(engine: Engine) -> None:
     sent = message()
-    first = engine.table.record_failure(sent, FAILURE, NOW)
-    second = engine.table.record_failure(sent, Failure("failed", "OSError", "Zoë's disk"), NOW + 60_000)
+    first = engine.table.record_failure(delivered(sent), FAILURE, NOW)
+    second = engine.table.record_failure(delivered(sent, 2), Failure("failed", "OSError", "Zoë's disk"), NOW + 60_000)
     assert (first.attempts, first.error_type, first.first_failed_at, first.last_failed_at) == (1, "KeyError", NOW, NOW)
     assert second == record_of(engine, sent)
     assert second == Record(
@@ -283,19 +284,51 @@ def test_attempts_are_counted_with_the_first_and_the_last_failure(engine: Engine
 
 def test_an_attempt_counted_at_its_start_is_noted_or_taken_back(engine: Engine) -> None:
     sent = message()
-    begun = engine.table.begin_attempt(sent)
+    begun = engine.table.begin_attempt(delivered(sent))
     assert (begun.attempts, begun.status, begun.error_type, begun.first_failed_at) == (1, "queued", None, None)
-    noted = engine.table.record_failure(sent, FAILURE, NOW + 1, begun=True)
+    noted = engine.table.record_failure(delivered(sent), FAILURE, NOW + 1, begun=True)
     assert (noted.attempts, noted.error, noted.first_failed_at) == (1, "'sku'", NOW + 1)
-    assert engine.table.begin_attempt(sent).attempts == 2
-    engine.table.undo_attempt(sent)
+    assert engine.table.begin_attempt(delivered(sent, 2)).attempts == 2
+    engine.table.undo_attempt(delivered(sent, 2))
     taken_back = record_of(engine, sent)
     assert (taken_back.attempts, taken_back.error_type, taken_back.last_failed_at) == (1, "KeyError", NOW + 1)
 
 
+def test_what_is_asked_for_again_because_its_answer_was_lost_counts_once(engine: Engine) -> None:
+    sent = message()
+    for _ in range(3):
+        assert engine.table.begin_attempt(delivered(sent, 2)).attempts == 1
+    for _ in range(3):
+        assert engine.table.record_failure(delivered(sent, 2), FAILURE, NOW, begun=True).attempts == 1
+    for _ in range(3):
+        assert engine.table.record_failure(delivered(sent, 3), FAILURE, NOW).attempts == 2
+    assert engine.table.begin_attempt(delivered(sent, 4)).attempts == 3
+    for _ in range(3):
+        engine.table.undo_attempt(delivered(sent, 4))
+        assert record_of(engine, sent).attempts == 2
+
+
+def test_what_arrives_after_its_delivery_was_taken_back_counts_nothing(engine: Engine) -> None:
+    sent = message()
+    engine.table.begin_attempt(delivered(sent, 2))
+    engine.table.undo_attempt(delivered(sent, 2))
+    assert engine.table.begin_attempt(delivered(sent, 2)).attempts == 0
+    assert engine.table.begin_attempt(delivered(sent, 5)).attempts == 1
+    assert engine.table.begin_attempt(delivered(sent, 4)).attempts == 1  # a processor that lost its message
+    assert engine.table.record_failure(delivered(sent, 4), FAILURE, NOW).attempts == 1
+    engine.table.undo_attempt(delivered(sent, 4))
+    assert record_of(engine, sent).attempts == 1
+
+
+def test_taking_back_what_never_began_changes_nothing(engine: Engine) -> None:
+    sent = message()
+    engine.table.undo_attempt(delivered(sent, 2))
+    assert engine.table.begin_attempt(delivered(sent, 2)).attempts == 1
+
+
 def test_a_message_that_failed_before_can_still_be_processed(engine: Engine) -> None:
     sent = message()
-    engine.table.record_failure(sent, FAILURE, NOW)
+    engine.table.record_failure(delivered(sent), FAILURE, NOW)
     assert commit_one(engine, sent, Commit('{"n": 1}')) == Stored("processed")
     assert (record_of(engine, sent).status, record_of(engine, sent).result) == ("processed", {"n": 1})
 
@@ -305,7 +338,7 @@ def test_counting_an_attempt_leaves_a_final_record_alone(engine: Engine, decisio
     sent = message()
     commit_one(engine, sent, decision)
     before = record_of(engine, sent)
-    assert engine.table.record_failure(sent, FAILURE, NOW + 1) == before
+    assert engine.table.record_failure(delivered(sent), FAILURE, NOW + 1) == before
     assert record_of(engine, sent) == before
 
 
@@ -313,13 +346,13 @@ def test_an_error_that_is_not_valid_unicode_is_recorded_all_the_same(engine: Eng
     if engine.name == "embedded":
         pytest.skip("the embedded engine takes such a text as it is")
     sent = message()
-    counted = engine.table.record_failure(sent, Failure("failed", "ValueError", "half a pair: \ud800"), NOW)
+    counted = engine.table.record_failure(delivered(sent), Failure("failed", "ValueError", "half a pair: \ud800"), NOW)
     assert counted.error == "half a pair: ?"
 
 
 def test_a_dead_record_keeps_the_whole_story_and_the_body(engine: Engine) -> None:
     sent = message('{"large": "' + "x" * (limits.MAX_ENTRY_BYTES - 100) + '"}')
-    engine.table.record_failure(sent, FAILURE, NOW)
+    engine.table.record_failure(delivered(sent), FAILURE, NOW)
     dead = dead_record(sent, error="e" * limits.MAX_ERROR_CHARS)
     assert bury(engine, dead)
     assert bury(engine, dead)
@@ -342,7 +375,7 @@ def test_a_final_record_cannot_be_marked_dead(engine: Engine) -> None:
 def test_a_dead_message_that_is_redriven_has_its_effect_once(engine: Engine) -> None:
     sent = message()
     bury(engine, dead_record(sent))
-    assert engine.table.begin_attempt(sent).status == "dead"
+    assert engine.table.begin_attempt(delivered(sent)).status == "dead"
     assert commit_one(engine, sent, Commit('{"n": 1}')) == Stored("processed")
     record = record_of(engine, sent)
     assert (record.status, record.result, record.body) == ("processed", {"n": 1}, None)

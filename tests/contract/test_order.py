@@ -18,7 +18,7 @@ from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline.settlement import Policy, settle
-from tests.support.contract import dead_record, message
+from tests.support.contract import dead_record, delivered, message
 from tests.support.damage import Pages
 from tests.support.model_engine import ManualClock
 
@@ -213,7 +213,7 @@ def test_what_a_tool_redrove_while_no_server_ran_is_in_its_place(line: Line) -> 
 
 def test_what_is_in_flight_elsewhere_holds_nobody_back(line: Line) -> None:
     ordered.adopt(line.database, UNORDERED)
-    line.table.begin_attempt(message(workload="transfers", group="a"))
+    line.table.begin_attempt(delivered(message(workload="transfers", group="a")))
     (sent,) = line.send("a")
     ordered.adopt(line.database, ORDERED)
     assert line.claimed() == [sent]

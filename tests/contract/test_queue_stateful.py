@@ -43,6 +43,8 @@ class Known:
     receive_count: int = 0
     in_flight: bool = False
     attempts: int = 0
+    counted: int = 0  # the receive count that was counted last,
+    taken_back: bool = False  # and whether that was taken back
     failed: bool = False
     first_failed_at: int | None = None
     last_failed_at: int | None = None
@@ -215,19 +217,23 @@ class Engine(RuleBasedStateMachine):
         """A message that this queue never had, or no more, is known from its first attempt, and never visible here."""
         return self.model.messages.setdefault(message.id, Known(message, visible_at=1 << 62))
 
-    @rule(message=sent, step=st.sampled_from(["begin", "undo", "record", "record begun"]))
-    def count_attempts(self, message: Message, step: str) -> None:
-        known, now = self.known(message), self.model.now
+    @rule(message=sent, step=st.sampled_from(["begin", "undo", "record", "record begun"]), count=st.integers(1, 4))
+    def count_attempts(self, message: Message, step: str, count: int) -> None:
+        known, now, delivery = self.known(message), self.model.now, Delivery(message, "a receipt", count)
         match step:
             case "begin":
-                self.table.begin_attempt(message)
+                self.table.begin_attempt(delivery)
             case "undo":
-                self.table.undo_attempt(message)
+                self.table.undo_attempt(delivery)
             case _:
-                self.table.record_failure(message, FAILURE, now, begun=step == "record begun")
+                self.table.record_failure(delivery, FAILURE, now, begun=step == "record begun")
         if known.status in ("queued", "dead"):
-            known.attempts = max(0, known.attempts + {"begin": 1, "undo": -1, "record": 1, "record begun": 0}[step])
-            if step.startswith("record"):
+            counts = step in ("begin", "record") and count > known.counted
+            if counts:
+                known.attempts, known.counted, known.taken_back = known.attempts + 1, count, False
+            elif step == "undo" and count == known.counted and not known.taken_back:
+                known.attempts, known.taken_back = known.attempts - 1, True
+            if step == "record begun" or (step == "record" and counts):
                 known.failed = True
                 known.first_failed_at = known.first_failed_at or now
                 known.last_failed_at = now

@@ -13,7 +13,7 @@ from decoupled.core.outcomes import Commit, Reject
 from decoupled.core.status import STATUSES, TRANSITIONS, Change, Status
 from decoupled.core.workload import Message
 from tests.support import engines
-from tests.support.contract import NOW, bury, commit_one, dead_record, message
+from tests.support.contract import NOW, bury, commit_one, dead_record, delivered, message
 from tests.support.dead_letters import letters_of
 
 Do = Callable[[engines.Engine, Message], object]
@@ -48,7 +48,7 @@ CHANGES: Mapping[Change, Do] = {
 
 # How a message gets a status, from nothing. On AWS a message without a record is queued, too.
 BECOMES: Mapping[Status, Do] = {
-    "queued": lambda engine, sent: engine.table.begin_attempt(sent),
+    "queued": lambda engine, sent: engine.table.begin_attempt(delivered(sent)),
     "processed": CHANGES["process"],
     "rejected": CHANGES["reject"],
     "dead": CHANGES["bury"],

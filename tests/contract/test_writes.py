@@ -14,7 +14,7 @@ import pytest
 from decoupled.core import limits
 from decoupled.core.outcomes import Commit, Stored
 from decoupled.core.workload import Add, Item, Put, Write
-from tests.support.contract import NOW, commit_one, message, record_of, stored
+from tests.support.contract import NOW, commit_one, delivered, message, record_of, stored
 from tests.support.engines import Engine
 
 ACCOUNT = "transactions/accounts/alice"
@@ -250,7 +250,7 @@ def test_a_second_delivery_applies_no_write_again(engine: Engine) -> None:
 
 def test_a_queued_or_dead_message_can_still_write(engine: Engine) -> None:
     sent = message()
-    engine.table.begin_attempt(sent)
+    engine.table.begin_attempt(delivered(sent))
     assert commit_one(engine, sent, Commit("{}", [Add(ACCOUNT, {"n": 1})])) == Stored("processed")
     assert item(engine) == {"n": 1}
 

@@ -71,6 +71,11 @@ def emitted(sent: Message, index: int) -> Message:
 FAILURE = Failure("failed", "KeyError", "'sku'")
 
 
+def delivered(sent: Message, receive_count: int = 1) -> Delivery:
+    """A message that is with a processor for so many a time."""
+    return Delivery(sent, f"receipt {receive_count}", receive_count)
+
+
 def dead_record(sent: Message, **changes: object) -> Record:
     record = Record(
         id=sent.id,

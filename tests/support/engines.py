@@ -19,7 +19,7 @@ import moto
 from decoupled.core.outcomes import Delivery
 from decoupled.core.workload import Message
 from decoupled.engines.aws import client as aws
-from decoupled.engines.aws.dead_letter_queue import unavailable
+from decoupled.engines.aws.client import unavailable
 from decoupled.engines.aws.messages import SqsQueue
 from decoupled.engines.aws.sqs_format import message_of, received_attributes
 from decoupled.engines.aws.table import DynamoTable

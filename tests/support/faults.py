@@ -143,14 +143,14 @@ class FaultyTable:
         self._may_fail("not read")
         return self.table.stored(message_id)
 
-    def begin_attempt(self, message: Message) -> Record:
-        return self._attempt("begin_attempt", lambda: self.table.begin_attempt(message))
+    def begin_attempt(self, delivery: Delivery) -> Record:
+        return self._attempt("begin_attempt", lambda: self.table.begin_attempt(delivery))
 
-    def undo_attempt(self, message: Message) -> None:
-        self._attempt("undo_attempt", lambda: self.table.undo_attempt(message))
+    def undo_attempt(self, delivery: Delivery) -> None:
+        self._attempt("undo_attempt", lambda: self.table.undo_attempt(delivery))
 
-    def record_failure(self, message: Message, failure: Failure, now_ms: int, begun: bool = False) -> Record:
-        return self._attempt("record_failure", lambda: self.table.record_failure(message, failure, now_ms, begun))
+    def record_failure(self, delivery: Delivery, failure: Failure, now_ms: int, begun: bool = False) -> Record:
+        return self._attempt("record_failure", lambda: self.table.record_failure(delivery, failure, now_ms, begun))
 
     def bury(self, delivery: Delivery, dead: Record) -> bool:
         return self._attempt("bury", lambda: self.table.bury(delivery, dead))

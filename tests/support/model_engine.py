@@ -161,6 +161,7 @@ class ModelTable:
         self.items: dict[str, dict[str, Any]] = {}
         self.emits: dict[str, Sequence[Message]] = {}
         self.dead_letters: dict[str, Record] = {}
+        self.marks: dict[str, tuple[int, str]] = {}  # which delivery of a message was counted last
         self.half_buried: Callable[[], None] = lambda: None  # between the record and the dead letter
 
     def commit(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> list[Stored | NotStored]:
@@ -215,24 +216,37 @@ class ModelTable:
         assert final.status in ("processed", "rejected")
         return Stored(final.status, final.reason, duplicate=True, emits=self.emits.get(final.id, ()))
 
-    def begin_attempt(self, message: Message) -> Record:
-        return self._change(message, 1)
+    def begin_attempt(self, delivery: Delivery) -> Record:
+        return self._change(delivery.message, self._count(delivery))
 
-    def undo_attempt(self, message: Message) -> None:
-        self._change(message, -1)
+    def undo_attempt(self, delivery: Delivery) -> None:
+        if self.marks.get(delivery.message.id) == (delivery.receive_count, "counted"):
+            self.marks[delivery.message.id] = (delivery.receive_count, "taken back")
+            self._change(delivery.message, -1)
 
-    def record_failure(self, message: Message, failure: Failure, now_ms: int, begun: bool = False) -> Record:
+    def record_failure(self, delivery: Delivery, failure: Failure, now_ms: int, begun: bool = False) -> Record:
+        message, by = delivery.message, 0 if begun else self._count(delivery)
         before = self.records.get(message.id)
+        if not (begun or by) and before is not None:
+            return before
         first = before.first_failed_at if before is not None else None
         return self._change(
             message,
-            0 if begun else 1,
+            by,
             error_type=failure.error_type,
             error=failure.error,
             traceback=failure.traceback or (before.traceback if before is not None else None),
             first_failed_at=first or now_ms,
             last_failed_at=now_ms,
         )
+
+    def _count(self, delivery: Delivery) -> int:
+        """1 if neither this delivery nor a later one was counted before."""
+        last, _ = self.marks.get(delivery.message.id, (0, ""))
+        if delivery.receive_count <= last:
+            return 0
+        self.marks[delivery.message.id] = (delivery.receive_count, "counted")
+        return 1
 
     def _change(self, message: Message, by: int, **story: Any) -> Record:
         record = self.records.get(message.id) or Record(

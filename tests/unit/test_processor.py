@@ -78,17 +78,17 @@ class SickTable(ModelTable):
             self.lost.discard(message.id)
         return outcomes
 
-    def begin_attempt(self, message: Message) -> Record:
-        self._refuse("begin_attempt", message.id)
-        return super().begin_attempt(message)
+    def begin_attempt(self, delivery: Delivery) -> Record:
+        self._refuse("begin_attempt", delivery.message.id)
+        return super().begin_attempt(delivery)
 
-    def undo_attempt(self, message: Message) -> None:
-        self._refuse("undo_attempt", message.id)
-        super().undo_attempt(message)
+    def undo_attempt(self, delivery: Delivery) -> None:
+        self._refuse("undo_attempt", delivery.message.id)
+        super().undo_attempt(delivery)
 
-    def record_failure(self, message: Message, failure: Failure, now_ms: int, begun: bool = False) -> Record:
-        self._refuse("record_failure", message.id)
-        return super().record_failure(message, failure, now_ms, begun)
+    def record_failure(self, delivery: Delivery, failure: Failure, now_ms: int, begun: bool = False) -> Record:
+        self._refuse("record_failure", delivery.message.id)
+        return super().record_failure(delivery, failure, now_ms, begun)
 
     def bury(self, delivery: Delivery, dead: Record) -> bool:
         self._refuse("bury", dead.id)
@@ -461,7 +461,7 @@ def test_once_the_table_is_sick_the_other_suspects_do_not_wait_for_it() -> None:
 
     source.table.sick = sick
     assert len(source.invoke()) == 5
-    assert len(asked) == 1
+    assert asked == ["m0", "m0"]  # its start, and to take that back, for all that is known
 
 
 def test_a_lost_answer_is_asked_again_and_applied_once() -> None:
@@ -742,7 +742,8 @@ def test_a_table_that_is_sick_on_and_off_makes_no_dead_letter_of_a_good_message(
     (message_id,) = source.send("")
     stuck_mark = [None, "throttled", "throttled"]  # the start is counted; neither commit nor taking back gets through
     rounds = MAX_ATTEMPTS + 3
-    answers = iter(["throttled", *[*stuck_mark, "throttled", "throttled", "throttled"] * rounds])
+    no_start = ["throttled"] * 2  # nor is it known whether it was counted, and taking back is refused, too
+    answers = iter(["throttled", *[*stuck_mark, *no_start * 3] * rounds])
     source.table.sick = lambda _method, _message_id: next(answers, None)
     for _ in range(1 + 4 * rounds):
         source.invoke()

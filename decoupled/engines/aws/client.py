@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from botocore.config import Config
@@ -15,6 +17,7 @@ from botocore.loaders import Loader
 from botocore.session import Session
 
 from decoupled.core import limits
+from decoupled.core.workload import Unavailable
 
 AwsError = (ClientError, BotoCoreError)
 
@@ -63,6 +66,15 @@ def code(error: Exception) -> str:
         name: str = error.response.get("Error", {}).get("Code", "Unknown")
         return name
     return type(error).__name__
+
+
+@contextmanager
+def unavailable() -> Iterator[None]:
+    """AWS's errors as the protocols'."""
+    try:
+        yield
+    except AwsError as error:
+        raise Unavailable(detail(error)) from error
 
 
 def never_left(error: Exception) -> bool:

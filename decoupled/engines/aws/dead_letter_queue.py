@@ -3,14 +3,13 @@ hides it from others for a moment, and gives it back afterwards."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from decoupled.core import limits
-from decoupled.core.workload import Message, Unavailable
-from decoupled.engines.aws.client import AwsError, detail
+from decoupled.core.workload import Message
+from decoupled.engines.aws.client import unavailable
 from decoupled.engines.aws.sqs_format import message_of, received_attributes
 
 HIDDEN_S = 300  # from others, by a look; a tool that dies leaves it so for this long
@@ -87,15 +86,6 @@ class DeadLetterQueue:
             ]
             with unavailable():
                 self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
-
-
-@contextmanager
-def unavailable() -> Iterator[None]:
-    """AWS's errors as ours."""
-    try:
-        yield
-    except AwsError as error:
-        raise Unavailable(detail(error)) from error
 
 
 def _tens(copies: list[Copy]) -> Iterable[list[Copy]]:

@@ -21,8 +21,8 @@ from decoupled.core.workload import Message
 from decoupled.engines.aws import dead_letter_records as letters
 from decoupled.engines.aws import records
 from decoupled.engines.aws.attributes import Attribute, Attributes, encode, encode_time
-from decoupled.engines.aws.client import AwsError, code
-from decoupled.engines.aws.dead_letter_queue import Copy, DeadLetterQueue, unavailable
+from decoupled.engines.aws.client import AwsError, code, unavailable
+from decoupled.engines.aws.dead_letter_queue import Copy, DeadLetterQueue
 from decoupled.engines.aws.messages import SqsQueue
 from decoupled.engines.aws.stack import outputs, tool_client
 
@@ -163,7 +163,7 @@ class AwsDeadLetters:
         # Not that it is dead: one that was redriven half is queued, and still in the index.
         began = self._change(
             letter.id,
-            "SET #status = :queued, attempts = :none",
+            "SET #status = :queued, attempts = :none REMOVE mark",
             "dead_at = :seen",
             {**seen, **_NO_ATTEMPTS, ":queued": records.after("redrive")},
             "status",
@@ -183,7 +183,8 @@ class AwsDeadLetters:
         if not copies:
             return Outcome(None, "SQS's dead-letter queue does not have it any more")
         queued = {":queued": records.after("accept")}
-        self._change(letter.id, "SET attempts = :none", "#status = :queued", {**queued, **_NO_ATTEMPTS}, "status")
+        none = "SET attempts = :none REMOVE mark"  # its receive count begins anew
+        self._change(letter.id, none, "#status = :queued", {**queued, **_NO_ATTEMPTS}, "status")
         if (outcome := self._send(copies[0].message)) is not None:
             return outcome
         self._dead_letter_queue.delete(letter.id)

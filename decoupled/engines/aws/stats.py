@@ -10,8 +10,7 @@ from typing import Any
 
 from decoupled.core.overview import Overview
 from decoupled.engines.aws import records
-from decoupled.engines.aws.client import AwsError, detail
-from decoupled.engines.aws.dead_letter_queue import unavailable
+from decoupled.engines.aws.client import AwsError, detail, unavailable
 from decoupled.engines.aws.stack import outputs, tool_client
 
 _SUMS = ("sent", "deleted")

@@ -12,24 +12,22 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 from decoupled.core import limits
 from decoupled.core.identifiers import is_id
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotStored, Record, Reject, Stored
 from decoupled.core.status import FINAL
-from decoupled.core.workload import Message, Unavailable, Write
+from decoupled.core.workload import Message, Write
 from decoupled.engines.aws import records, writes
-from decoupled.engines.aws.attributes import Attribute, Attributes, decode_item, encode, encode_time
-from decoupled.engines.aws.client import AwsError, client, code, detail
+from decoupled.engines.aws.attributes import Attributes, decode_item, encode, encode_time
+from decoupled.engines.aws.client import AwsError, client, code, detail, unavailable
+from decoupled.engines.aws.open_records import OpenRecords
 
 # Cancellation reasons that are the message's fault, and would be the same for ever.
 _REFUSALS = ("ValidationError", "ItemCollectionSizeLimitExceeded")
-_NONE: Mapping[str, Attribute] = {}
-_OPEN, _OPEN_VALUES = records.may("process")
 
 
 class DynamoTable:
@@ -49,8 +47,7 @@ class DynamoTable:
         self._table = table_name
         self._record_ttl_s = record_ttl_days * 86_400
         self._send_dead_letter = send_dead_letter
-        self._pause = pause
-        self._spread = spread
+        self._open = OpenRecords(table_name, pause, spread)
         self._threads = ThreadPoolExecutor(limits.AWS_CONCURRENCY, "commit")  # starts none before the first batch
 
     @classmethod
@@ -96,15 +93,15 @@ class DynamoTable:
 
     def _put(self, message: Message, decision: Commit | Reject, now_ms: int) -> Stored | NotStored:
         record = self._record(message, decision, now_ms)
-        _, existing = self._unless_final(self._dynamodb.put_item, Item=record)
+        _, existing = self._open.unless_final(self._dynamodb.put_item, Item=record)
         return _stored(decision) if existing is None else records.duplicate(existing)
 
     def _transact(self, message: Message, commit: Commit, now_ms: int) -> Stored | NotStored | Reject:
         """Store a record with its writes, all or nothing. Answers Reject if a condition of a write did not hold."""
-        put = {"Put": {"Item": self._record(message, commit, now_ms), **self._condition()}}
+        put = {"Put": {"Item": self._record(message, commit, now_ms), **self._open.condition()}}
         stored = {write.key: self._read(write.key) for write in commit.writes if writes.reads(write)}
         collision = "none"
-        for _ in self._tries():
+        for _ in self._open.tries():
             built = [(write, writes.action(write, self._table, stored.get(write.key))) for write in commit.writes]
             actions = [(write, action) for write, action in built if action is not None]
             try:
@@ -124,19 +121,33 @@ class DynamoTable:
 
     def stored(self, message_id: str) -> Stored | None:
         """In one GetItem."""
-        with _unavailable():
+        with unavailable():
             item = self._read(message_id)
         return None if item is None or item["status"]["S"] not in FINAL else records.duplicate(item)
 
-    def begin_attempt(self, message: Message) -> Record:
-        """In one UpdateItem."""
-        return self._change_attempts(message, 1, {}, {})
+    # A record's `mark` tells which delivery was counted last: twice its receive count, and one more once that was taken
+    # back. Number and mark change in one step, so that whatever is sent twice, by botocore say, counts once:
+    #
+    #     begin(2) ─▶ 4 ── its answer is lost ── begin(2): 4 already ── undo(2) ─▶ 5 ── begin(2), late: 5 already
 
-    def undo_attempt(self, message: Message) -> None:
+    def begin_attempt(self, delivery: Delivery) -> Record:
         """In one UpdateItem."""
-        self._change_attempts(message, -1, {}, {})
+        return records.record(self._count(delivery, {}))
 
-    def record_failure(self, message: Message, failure: Failure, now_ms: int, begun: bool = False) -> Record:
+    def undo_attempt(self, delivery: Delivery) -> None:
+        """In one UpdateItem."""
+        counted = 2 * delivery.receive_count
+        with unavailable():
+            self._open.unless_final(
+                self._dynamodb.update_item,
+                names=("attempts", "mark"),
+                values={"by": encode(-1), "counted": encode(counted), "mark": encode(counted + 1)},
+                only_if="#mark = :counted",
+                Key={"pk": {"S": delivery.message.id}},
+                UpdateExpression="SET #mark = :mark ADD #attempts :by",
+            )
+
+    def record_failure(self, delivery: Delivery, failure: Failure, now_ms: int, begun: bool = False) -> Record:
         """In one UpdateItem."""
         latest = {
             "last_failed_at": encode_time(now_ms),
@@ -145,30 +156,41 @@ class DynamoTable:
         }
         if failure.traceback is not None:
             latest["traceback"] = encode(failure.traceback)
-        return self._change_attempts(message, 0 if begun else 1, {"first_failed_at": encode_time(now_ms)}, latest)
+        if begun:
+            return records.record(self._change_attempts(delivery.message, 0, latest))
+        return records.record(self._count(delivery, latest))
 
-    def _change_attempts(self, message: Message, by: int, once: Attributes, anew: Attributes) -> Record:
-        """Add to the attempts of an open record, which begins here if need be; set attributes once or anew."""
-        first = records.opening(message, "accept") | once
+    def _count(self, delivery: Delivery, latest: Attributes) -> Attributes:
+        mark = {"mark": encode(2 * delivery.receive_count)}
+        return self._change_attempts(delivery.message, 1, latest | mark, "attribute_not_exists(#mark) OR #mark < :mark")
+
+    def _change_attempts(self, message: Message, by: int, latest: Attributes, only_if: str = "") -> Attributes:
+        """Add to the attempts of an open record, which begins here if need be, and set the latest attributes. Returns
+        what is stored after that: unchanged where it is final, or `only_if` does not hold."""
+        first = records.opening(message, "accept")
+        if "last_failed_at" in latest:
+            first["first_failed_at"] = latest["last_failed_at"]
         key = {"pk": first.pop("pk")}
         sets = [f"#{name} = if_not_exists(#{name}, :{name})" for name in first]
-        sets += [f"#{name} = :{name}" for name in anew]
-        with _unavailable():
-            answer, final = self._unless_final(
+        sets += [f"#{name} = :{name}" for name in latest]
+        with unavailable():
+            answer, existing = self._open.unless_final(
                 self._dynamodb.update_item,
-                names=(*first, *anew, "attempts"),
-                values={**first, **anew, "by": {"N": str(by)}},
+                names=(*first, *latest, "attempts"),
+                values={**first, **latest, "by": encode(by)},
+                only_if=only_if,
                 Key=key,
                 UpdateExpression=f"SET {', '.join(sets)} ADD #attempts :by",
                 ReturnValues="ALL_NEW",
             )
-        return records.record(answer["Attributes"] if final is None else final)
+        after: Attributes = answer["Attributes"] if existing is None else existing
+        return after
 
     def bury(self, delivery: Delivery, dead: Record) -> bool:
         """The record by one PutItem, then the copy on SQS's dead-letter queue. A crash in between
         delivers the message again, and both are done again."""
-        with _unavailable():
-            _, final = self._unless_final(self._dynamodb.put_item, Item=records.dead(dead))
+        with unavailable():
+            _, final = self._open.unless_final(self._dynamodb.put_item, Item=records.dead(dead))
         if final is None:
             self._send_dead_letter(delivery.message, dead)
         return final is None
@@ -177,14 +199,14 @@ class DynamoTable:
         """The table does not know what the queue holds: None until something is recorded."""
         if not is_id(message_id):
             return None  # an item's key, or no id at all
-        with _unavailable():
+        with unavailable():
             stored = self._read(message_id)
         return None if stored is None else records.record(stored)
 
     def item(self, key: str) -> Mapping[str, Any] | None:
         if "/" not in key or len(key.encode(errors="replace")) > limits.MAX_KEY_BYTES:
             return None  # a record's id, or no key at all
-        with _unavailable():
+        with unavailable():
             stored = self._read(key)
         if stored is None:
             return None
@@ -201,49 +223,6 @@ class DynamoTable:
     def _record(self, message: Message, decision: Commit | Reject, now_ms: int) -> Attributes:
         expires_at_s = now_ms // 1000 + self._record_ttl_s if self._record_ttl_s else None
         return records.final(message, decision, now_ms, expires_at_s)
-
-    def _condition(self, names: Sequence[str] = (), values: Mapping[str, Attribute] = _NONE) -> dict[str, Any]:
-        """The condition that there is no final record, with further names and values for the request's expressions."""
-        return {
-            "TableName": self._table,
-            "ConditionExpression": f"attribute_not_exists(#pk) OR {_OPEN}",
-            "ExpressionAttributeNames": {f"#{name}": name for name in ("pk", "status", *names)},
-            "ExpressionAttributeValues": {
-                **_OPEN_VALUES,
-                **{f":{name}": value for name, value in values.items()},
-            },
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
-
-    def _unless_final(
-        self,
-        call: Callable[..., Any],
-        names: Sequence[str] = (),
-        values: Mapping[str, Attribute] = _NONE,
-        **request: Any,
-    ) -> tuple[Any, Attributes | None]:
-        """Write a record unless there is a final one: the answer, or that record."""
-        collision = Exception("no try was made")
-        for _ in self._tries():
-            try:
-                return call(**self._condition(names, values), **request), None
-            except AwsError as error:
-                match code(error):
-                    case "ConditionalCheckFailedException":
-                        final: Attributes = error.response["Item"]
-                        return None, final
-                    case "TransactionConflictException":  # another delivery's transaction holds the record right now
-                        collision = error
-                    case _:
-                        raise
-        raise collision
-
-    def _tries(self) -> Iterator[int]:
-        """A few tries, with a growing pause before each but the first; jitter keeps colliders from meeting again."""
-        for earlier in range(limits.CONFLICT_TRIES):
-            if earlier:
-                self._pause(limits.CONFLICT_PAUSE_S * 2 ** (earlier - 1) * (1 - self._spread() / 2))
-            yield earlier
 
 
 def _stored(decision: Commit | Reject) -> Stored:
@@ -274,12 +253,3 @@ def _cancelled(
             case name:
                 return NotStored(f"{name}: {why.get('Message')}", refused=name in _REFUSALS)
     return None
-
-
-@contextmanager
-def _unavailable() -> Iterator[None]:
-    """AWS's errors as the protocol's."""
-    try:
-        yield
-    except AwsError as error:
-        raise Unavailable(detail(error)) from error

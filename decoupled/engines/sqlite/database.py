@@ -48,7 +48,8 @@ CREATE TABLE messages (
     traceback TEXT,
     message_group TEXT NOT NULL DEFAULT '',
     ordered INTEGER NOT NULL DEFAULT 0,
-    due_at INTEGER
+    due_at INTEGER,
+    mark INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX messages_queued ON messages (workload, message_group, visible_at) WHERE status = 'queued';
 CREATE INDEX messages_ordered ON messages (workload, message_group, seq, visible_at)
@@ -64,11 +65,12 @@ CREATE TABLE items (key TEXT PRIMARY KEY, item TEXT NOT NULL);
 # transaction; the last version is the one that SCHEMA makes.
 MIGRATIONS = {
     1: "ALTER TABLE messages ADD COLUMN traceback TEXT;",  # 0.2.0: a dead letter keeps where its error was raised
-    # 0.3.0: groups, their order, and messages that are due later
+    # 0.3.0: groups, their order, messages that are due later, and which delivery was counted last
     2: """
     ALTER TABLE messages ADD COLUMN message_group TEXT NOT NULL DEFAULT '';
     ALTER TABLE messages ADD COLUMN ordered INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE messages ADD COLUMN due_at INTEGER;
+    ALTER TABLE messages ADD COLUMN mark INTEGER NOT NULL DEFAULT 0;
     DROP INDEX messages_queued;
     CREATE INDEX messages_queued ON messages (workload, message_group, visible_at) WHERE status = 'queued';
     CREATE INDEX messages_ordered ON messages (workload, message_group, seq, visible_at)

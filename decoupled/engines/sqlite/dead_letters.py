@@ -73,8 +73,8 @@ class SqliteDeadLetters:
         changed = self.database.execute(
             f"""
             UPDATE messages SET status = 'queued', visible_at = ?, receive_count = 0, in_flight = 0, attempts = 0,
-                finished_at = NULL, error_type = NULL, error = NULL, first_failed_at = NULL, last_failed_at = NULL,
-                traceback = NULL, ordered = ?
+                mark = 0, finished_at = NULL, error_type = NULL, error = NULL, first_failed_at = NULL,
+                last_failed_at = NULL, traceback = NULL, ordered = ?
             WHERE id = ? AND {may("redrive")}
             """,  # noqa: S608  the condition is a constant
             (now, letter.workload in self.database.ordered, letter.id),
@@ -104,7 +104,7 @@ class SqliteDeadLetters:
         changed = self.database.execute(
             f"""
             INSERT INTO messages (status, id, {names}) VALUES ('dead', ?, {", ".join("?" * len(story))})
-            ON CONFLICT (id) DO UPDATE SET status = 'dead', reason = NULL, receive_count = 0,
+            ON CONFLICT (id) DO UPDATE SET status = 'dead', reason = NULL, receive_count = 0, mark = 0,
                 {", ".join(f"{name} = excluded.{name}" for name in story)}
             WHERE {may("restore")} AND reason = ?
             """,  # noqa: S608  the columns are constants

@@ -30,17 +30,20 @@ UPDATE messages SET status = 'dead', finished_at = ?, attempts = ?, error_type =
     first_failed_at = ?, last_failed_at = ?, traceback = ?, body = ?, in_flight = 0
 WHERE id = ? AND {may("bury")}
 """  # noqa: S608  the condition is a constant
+# `mark` tells of the last delivery that was counted: twice its receive count, and one more once that was taken back.
 _CHANGE_ATTEMPTS = f"""
 UPDATE messages SET
     attempts = max(attempts + ?, 0),
+    mark = coalesce(?, mark),
     error_type = coalesce(?, error_type),
     error = coalesce(?, error),
     traceback = coalesce(?, traceback),
     first_failed_at = coalesce(first_failed_at, ?),
     last_failed_at = coalesce(?, last_failed_at)
-WHERE id = ? AND {may("process")}
+WHERE id = ? AND {may("process")} AND mark BETWEEN ? AND ?
 """  # noqa: S608  the condition is a constant
-
+_NO_STORY = (None,) * 5
+_ANY = 2**62  # above every mark
 
 _PROCESSED = Stored("processed")
 
@@ -134,21 +137,30 @@ class SqliteTable:
         self._refuse_in_outage()
         return self._stored(message_id, FINAL)
 
-    def begin_attempt(self, message: Message) -> Record:
-        return self._change_attempts(message, 1, None, None)
+    def begin_attempt(self, delivery: Delivery) -> Record:
+        counted = 2 * delivery.receive_count
+        return self._change_attempts(delivery, 1, counted, (0, counted - 1))
 
-    def undo_attempt(self, message: Message) -> None:
-        self._change_attempts(message, -1, None, None)
+    def undo_attempt(self, delivery: Delivery) -> None:
+        counted = 2 * delivery.receive_count
+        self._change_attempts(delivery, -1, counted + 1, (counted, counted))
 
-    def record_failure(self, message: Message, failure: Failure, now_ms: int, begun: bool = False) -> Record:
-        return self._change_attempts(message, 0 if begun else 1, failure, now_ms)
+    def record_failure(self, delivery: Delivery, failure: Failure, now_ms: int, begun: bool = False) -> Record:
+        story = (failure.error_type, failure.error, failure.traceback, now_ms, now_ms)
+        if begun:
+            return self._change_attempts(delivery, 0, None, (0, _ANY), story)
+        counted = 2 * delivery.receive_count
+        return self._change_attempts(delivery, 1, counted, (0, counted - 1), story)
 
-    def _change_attempts(self, message: Message, by: int, failure: Failure | None, failed_at: int | None) -> Record:
+    def _change_attempts(
+        self, delivery: Delivery, by: int, mark: int | None, marks: tuple[int, int], story: Sequence[Any] = _NO_STORY
+    ) -> Record:
+        """Where the record's mark is within `marks`."""
         self._refuse_in_outage()
-        story = (None, None, None) if failure is None else (failure.error_type, failure.error, failure.traceback)
+        message = delivery.message
         with self.database.transaction(), self.database.savepoint():
             self._ensure_row(message)
-            self.database.execute(_CHANGE_ATTEMPTS, (by, *story, failed_at, failed_at, message.id))
+            self.database.execute(_CHANGE_ATTEMPTS, (by, mark, *story, message.id, *marks))
             row = self.database.execute(_READ, (message.id,)).fetchone()
         return record_of(row)
 
