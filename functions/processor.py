@@ -26,12 +26,14 @@ def handler(event: SqsEvent, context: Any) -> dict[str, Any]:
 @functools.cache
 def connect() -> tuple[Queue, Table, Workloads, Policy]:
     """What the function's environment names."""
-    from decoupled.engines.aws.messages import SqsQueue
+    from decoupled.engines.aws.messages import queues_of
     from decoupled.engines.aws.table import DynamoTable
 
-    queue = SqsQueue.from_environment(os.environ)
+    workloads = load(os.environ["WORKLOADS"].split(","), ROOT)
+    queue = queues_of(os.environ, workloads)
     table = DynamoTable.from_environment(os.environ, queue.send_dead_letter)
-    return queue, table, load(os.environ["WORKLOADS"].split(","), ROOT), Policy(int(os.environ["MAX_ATTEMPTS"]))
+    policy = Policy(int(os.environ["MAX_ATTEMPTS"]), span_s=float(os.environ["ATTEMPTS_SPAN_S"]))
+    return queue, table, workloads, policy
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:

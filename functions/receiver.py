@@ -24,9 +24,10 @@ def handler(event: Event, _context: object) -> Response:
 @functools.cache
 def connect() -> tuple[Producer, Workloads]:
     """What the function's environment names."""
-    from decoupled.engines.aws.messages import SqsQueue
+    from decoupled.engines.aws.messages import queues_of
 
-    return SqsQueue.from_environment(os.environ), load(os.environ["WORKLOADS"].split(","), ROOT)
+    workloads = load(os.environ["WORKLOADS"].split(","), ROOT)
+    return queues_of(os.environ, workloads), workloads
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:

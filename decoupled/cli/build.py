@@ -18,6 +18,7 @@ import click
 
 from decoupled.cli.kit import PACKAGE, kit
 from decoupled.cli.target import refusals
+from decoupled.core.workload import Workloads
 from decoupled.pipeline.loading import is_file, load
 from decoupled.server.configuration import from_process
 
@@ -63,15 +64,15 @@ sys.exit(main())
 def build(platform: str, output: Path, workloads: str | None) -> None:
     """Pack the zip that all three Lambda functions run."""
     with refusals():
-        names, root = served(workloads)
+        names, root, _ = served(workloads)
         click.echo(pack(names, root, platform, output))
 
 
-def served(workloads: str | None) -> tuple[Sequence[str], Path | None]:
-    """The workloads to deploy and the project that they are in. They are loaded, so that a wrong one is told here."""
+def served(workloads: str | None) -> tuple[Sequence[str], Path | None, Workloads]:
+    """The workloads to deploy, as they are named, the project that they are in, and what is there. They are loaded, so
+    that a wrong one is told here."""
     options = from_process({"workloads": workloads and tuple(name.strip() for name in workloads.split(","))})
-    load(options.workloads, options.root)
-    return options.workloads, options.root
+    return options.workloads, options.root, load(options.workloads, options.root)
 
 
 def pack(names: Sequence[str], project: Path | None, platform: str, output: Path) -> str:

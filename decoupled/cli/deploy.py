@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import click
 from decoupled.cli.build import pack, served
 from decoupled.cli.kit import kit
 from decoupled.cli.target import refusals
+from decoupled.core.workload import Workloads
 
 TEMPLATE = "templates/decoupled-architecture.yaml"
 
@@ -47,7 +48,8 @@ def deploy(stack: str, parameters: Sequence[str]) -> None:
     with _aws() as aws:
         template = kit(TEMPLATE).read_bytes()
         names, given = _parameters(template.decode(), parameters)
-        workloads, project = served(given.get("Workloads") or _as_deployed(aws.current(stack)))
+        workloads, project, loaded = served(given.get("Workloads") or _as_deployed(aws.current(stack)))
+        given |= _ordered(loaded, given)
         account, region = aws.account_and_region()
         host = urlsplit(os.environ.get("AWS_ENDPOINT_URL", "")).hostname
         platform = "local" if host in ("127.0.0.1", "localhost", "::1") else "lambda"
@@ -65,7 +67,7 @@ def deploy(stack: str, parameters: Sequence[str]) -> None:
         given |= {"CodeBucket": bucket, "CodeKey": key, "Workloads": ",".join(workloads)}
         outputs = aws.deploy(stack, f"{url}/{template_key}", names, given, click.echo)
         if platform == "local":
-            aws.mend_emulators_mapping(stack)
+            aws.mend_emulators_mappings(stack)
         click.echo(f"== {stack}")
         for name, value in sorted(outputs.items()):
             click.echo(f"{name}\t{value}")
@@ -79,6 +81,15 @@ def _as_deployed(stack: Any) -> str | None:
         return None
     found = [p["ParameterValue"] for p in stack.get("Parameters", []) if p["ParameterKey"] == "Workloads"]
     return found[0] if found else None
+
+
+def _ordered(workloads: Workloads, given: Mapping[str, str]) -> dict[str, str]:
+    """The parameter that names the ordered workloads. Without any, what the stack has is kept: messages may wait in its
+    FIFO queue, and nothing would take them if that left the stack."""
+    ordered = sorted(name for name, workload in workloads.items() if workload.ordered)
+    if missing := set(ordered) - {*given.get("OrderedWorkloads", ",".join(ordered)).split(",")}:
+        raise ValueError(f"{min(missing)!r} is ordered, and OrderedWorkloads does not name it: leave that out")
+    return {"OrderedWorkloads": ",".join(ordered)} if ordered and "OrderedWorkloads" not in given else {}
 
 
 def _parameters(template: str, typed: Sequence[str]) -> tuple[set[str], dict[str, str]]:

@@ -19,6 +19,15 @@ def backoff_s(tries: int, spread: float, retry_after_s: float | None = None) -> 
     return min(delay, limits.MAX_VISIBILITY_TIMEOUT_S)
 
 
+def spread_s(failures: int, attempts: int, span_s: float, spread: float) -> float:
+    """Seconds to wait after so many failures of a message that has so many attempts, so that these take `span_s` at
+    least and twice as long at most: after each failure four times as long as after the one before."""
+    pauses = attempts - 1
+    nth = min(max(failures, 1), max(pauses, 1))
+    part = 4 ** (nth - 1) * 3 / (4**pauses - 1) if pauses > 0 else 0.0
+    return 2 * span_s * part * (1 - spread / 2)
+
+
 def asked_to_wait_s(retry_after: str | None) -> float | None:
     """Seconds to wait, from the seconds or the HTTP date of a Retry-After header; None if it says neither."""
     if retry_after is None:

@@ -4,7 +4,7 @@ becomes a Failure. Pure.
 | kind | whose fault | an attempt | then |
 |---|---|---|---|
 | unavailable | the backend's, or the network's: see `network.py` | no | later, as often as it takes |
-| not_started | nobody's: the batch's time was used up before it, or nearly | no | soon |
+| not_started | nobody's: the batch's time was used up before it, or its group waits | no | soon |
 | failed | the message's: its workload raised, killed its process, or took all the time | yes | later, or dead |
 | undecodable | the message's, or its receiver is newer | no | later, for VERSION_SKEW_S; then dead |
 | held | a bug's, or an unknown outage's: many fail like this, and none does not | no | later, as often as it takes |
@@ -25,6 +25,7 @@ from decoupled.pipeline import network
 
 FAIR_SHARE = 0.5  # of a batch's time: a message that was left less is not to blame for running out of it
 NOT_STARTED = Failure("not_started", "NotStarted", "the function's time was used up by the messages before it")
+BEHIND = Failure("not_started", "Behind", "a message of its group that came before it has to be delivered again")
 NOT_OURS = Failure("not_ours", "NotOurs", "the message has no workload attribute: it was not sent by the receiver")
 
 

@@ -8,6 +8,9 @@ last attempt, so it is marked before it is touched, and goes alone:
 
     deliveries ─┬─ first ──────▶ decide all ──▶ settle all, concurrently
                 └─ again, each ▶ begin_attempt ▶ decide ▶ settle        the mark outlives a crash
+
+Messages of an ordered workload go in rounds, the next one of each group in each: none before the one ahead of it is
+finished.
 """
 
 from __future__ import annotations
@@ -46,10 +49,37 @@ def process(
     def decide_one(delivery: Delivery) -> Decision:
         return decide(delivery.message, workloads, remaining_s() - reserved_s, whole_s=time_s - reserved_s)
 
-    first = [delivery for delivery in deliveries if delivery.receive_count == 1]
-    again = [delivery for delivery in deliveries if delivery.receive_count > 1]
-    failed = settle([(delivery, decide_one(delivery)) for delivery in first], queue, table, policy)
-    return failed + _process_again(again, decide_one, queue, table, policy)
+    def process_some(deliveries: Sequence[Delivery]) -> list[Delivery]:
+        first = [delivery for delivery in deliveries if delivery.receive_count == 1]
+        again = [delivery for delivery in deliveries if delivery.receive_count > 1]
+        failed = settle([(delivery, decide_one(delivery)) for delivery in first], queue, table, policy)
+        return failed + _process_again(again, decide_one, queue, table, policy)
+
+    ordered = {name for name, workload in workloads.items() if workload.ordered}
+    failed = process_some([delivery for delivery in deliveries if delivery.message.workload not in ordered])
+    in_order = [delivery for delivery in deliveries if delivery.message.workload in ordered]
+    return failed + _process_in_order(in_order, process_some, queue, table, policy)
+
+
+def _process_in_order(
+    deliveries: Sequence[Delivery],
+    process_some: Callable[[Sequence[Delivery]], list[Delivery]],
+    queue: Queue,
+    table: Table,
+    policy: Policy,
+) -> list[Delivery]:
+    """Once a message has to be delivered again, those of its group behind it are given back as they are."""
+    waiting: dict[tuple[str, str], list[Delivery]] = {}
+    for delivery in deliveries:
+        waiting.setdefault((delivery.message.workload, delivery.message.group), []).append(delivery)
+    failed: list[Delivery] = []
+    while waiting:
+        came_back = process_some([group[0] for group in waiting.values()])
+        held = {(delivery.message.workload, delivery.message.group) for delivery in came_back}
+        behind = [(delivery, blame.BEHIND) for name in held for delivery in waiting[name][1:]]
+        failed += came_back + settle(behind, queue, table, policy)
+        waiting = {name: group[1:] for name, group in waiting.items() if name not in held and group[1:]}
+    return failed
 
 
 def _process_again(

@@ -11,7 +11,7 @@ from typing import Any, assert_never
 import msgspec
 
 from decoupled.core import limits
-from decoupled.core.backoff import backoff_s
+from decoupled.core.backoff import backoff_s, spread_s
 from decoupled.core.outcomes import Commit, Decision, Delivery, Failure, NotStored, Record, Reject, Stored
 from decoupled.core.status import FINAL
 from decoupled.core.times import now_ms
@@ -23,17 +23,34 @@ log = logging.getLogger("decoupled.processor")
 
 
 class Policy:
-    """When a message that failed is tried again, and when it is dead. Clock and randomness are passed in."""
+    """When a message that failed is tried again, and when it is dead. Clock and randomness are passed in.
+
+    `span_s`: the attempts of a message that fails on its own take that long at least, so that there is time to mend a
+    bug that fails them all. 0 where the queue can be held instead."""
 
     def __init__(
         self,
         max_attempts: int,
         now_ms: Callable[[], int] = now_ms,
         spread: Callable[[], float] = random.random,
+        span_s: float = 0.0,
     ) -> None:
         self.max_attempts = max_attempts
+        self.span_s = span_s
         self.now_ms = now_ms
         self.spread = spread
+
+    def pause_s(self, attempts: int, retry_after_s: float | None) -> float:
+        """Before a message that has failed so often on its own is tried again."""
+        spread = self.spread()
+        quickly = backoff_s(attempts, spread, retry_after_s)
+        return min(
+            max(quickly, spread_s(attempts, self.max_attempts, self.span_s, spread)), limits.MAX_VISIBILITY_TIMEOUT_S
+        )
+
+    def waits_for_newer(self, first_failed_at: int | None, now: int) -> bool:
+        """May a version be on its way that understands what this one does not?"""
+        return now - (first_failed_at or now) < max(limits.VERSION_SKEW_S, self.span_s) * 1000
 
     def time_of(self, deliveries: Iterable[Delivery]) -> int:
         """When something happens to them: now, and never before they were accepted, whatever was done to the clock
@@ -117,7 +134,7 @@ def _give_back(
             record = table.record_failure(delivery, failure, now, begun=True)  # which is no attempt
             if begun:
                 table.undo_attempt(delivery)
-            waits = now - (record.first_failed_at or now) < limits.VERSION_SKEW_S * 1000 or failure.kind == "held"
+            waits = failure.kind == "held" or policy.waits_for_newer(record.first_failed_at, now)
             if record.status not in FINAL and waits:
                 return _put_off(delivery, failure, policy)
             dead = True
@@ -131,7 +148,7 @@ def _give_back(
     if dead:
         buried = _bury(delivery, failure, record, table, now)
         return None if buried else _follow_up(delivery, queue, table, policy)
-    delay = backoff_s(record.attempts, policy.spread(), failure.retry_after_s)
+    delay = policy.pause_s(record.attempts, failure.retry_after_s)
     _log_failure(delivery, failure, delay)
     return delay
 

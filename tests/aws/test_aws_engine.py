@@ -4,6 +4,7 @@ Faults are injected in front of, or after, a real call of moto's."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -172,22 +173,45 @@ def test_the_body_is_the_entry_and_the_rest_stands_in_attributes(moto_engine: Aw
     }
 
 
+DIGEST = re.compile("orders:[0-9a-f]{40}")
+
+
 @pytest.mark.parametrize(
-    ("caller", "group"),
+    ("group", "tenant"),
     [
-        ("iam:1:AROA", "iam:1:AROA"),
-        ("x" * 128, "x" * 128),
-        ("x" * 129, None),
-        ("Zoë", None),
-        ("with space", None),
-        ("", None),
+        ("", "orders:"),
+        ("iam:1:AROA", "orders:iam:1:AROA"),
+        ("x" * 121, "orders:" + "x" * 121),
+        ("x" * 122, DIGEST),
+        ("Zoë", DIGEST),
+        ("with space", DIGEST),
+        ("\ud800", "orders:?"),
     ],
 )
-def test_each_caller_is_a_tenant_of_the_fair_queue(moto_engine: AwsEngine, caller: str, group: str | None) -> None:
-    moto_engine.queue.send([message(caller=caller)])
+def test_each_workloads_group_is_a_tenant_of_the_fair_queue(
+    moto_engine: AwsEngine, group: str, tenant: str | re.Pattern[str]
+) -> None:
+    moto_engine.queue.send([message(group=group)])
     ((_, _, call),) = moto_engine.calls
     sent = call["Entries"][0]["MessageGroupId"]
-    assert sent == group if group else len(sent) == 64 and sent.isalnum()
+    assert tenant.fullmatch(sent) if isinstance(tenant, re.Pattern) else sent == tenant
+    received = receive_one(moto_engine).message
+    assert f"orders:{received.group}" == sent
+    moto_engine.queue.send([received])  # as a redrive does: it stays the same tenant
+    assert moto_engine.calls[-1][2]["Entries"][0]["MessageGroupId"] == sent
+
+
+def test_what_another_version_or_a_stranger_sent_has_no_group(moto_engine: AwsEngine) -> None:
+    attributes = {"workload": {"DataType": "String", "StringValue": "orders"}}
+    for group in ("iam:1:AROA", "orders"):
+        moto_engine.sqs.send_message(
+            QueueUrl=moto_engine.queue_url, MessageBody="{}", MessageGroupId=group, MessageAttributes=attributes
+        )
+        assert receive_one(moto_engine).message.group == ""
+    for workload in ("w" * 300, "Zoë", ""):
+        stranger = message(workload=workload, group="x")
+        assert moto_engine.queue.send([stranger]) == [None]
+        assert receive_one(moto_engine).message.workload == workload
 
 
 def test_a_dead_letter_tells_its_story_in_its_attributes(moto_engine: AwsEngine) -> None:

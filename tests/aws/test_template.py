@@ -10,13 +10,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
 from decoupled.cli import build
 from decoupled.core import limits
+from decoupled.core.backoff import spread_s
+from decoupled.core.outcomes import FailureKind
 from decoupled.engines.aws import client as aws
 from decoupled.engines.aws import records
 from decoupled.pipeline.processor import TIME_RESERVED_S
@@ -119,6 +121,52 @@ def test_the_mapping_hands_over_what_the_processor_answers_for() -> None:
 
 def test_the_default_of_max_attempts_is_the_codes() -> None:
     assert template.defaults()["MaxAttempts"] == limits.MAX_ATTEMPTS
+    assert template.defaults()["AttemptsSpanSeconds"] == limits.ATTEMPTS_SPAN_S
+
+
+def test_the_longest_pause_between_two_attempts_is_within_what_sqs_can_hide() -> None:
+    longest = template.load()["Parameters"]["AttemptsSpanSeconds"]["MaxValue"]
+    attempts = template.load()["Parameters"]["MaxAttempts"]
+    for most in range(attempts["MinValue"], attempts["MaxValue"] + 1):
+        assert spread_s(most - 1, most, longest, 0.0) <= limits.MAX_VISIBILITY_TIMEOUT_S
+
+
+# --- with ordered workloads -------------------------------------------------------
+
+
+def of_ordered_workloads() -> set[str]:
+    return {n for n, it in template.load()["Resources"].items() if it.get("Condition") == "WithOrderedWorkloads"}
+
+
+def test_what_is_for_ordered_workloads_is_made_for_them_only() -> None:
+    assert template.defaults()["OrderedWorkloads"] == ""
+    named = {name for name in template.load()["Resources"] if name.startswith("Ordered")}
+    assert named == of_ordered_workloads()
+    outputs = template.load()["Outputs"]
+    assert {n for n in outputs if n.startswith("Ordered")} == {n for n, it in outputs.items() if "Condition" in it}
+
+
+def test_the_fifo_queues_are_the_standard_ones_but_for_their_order() -> None:
+    fifo = {"FifoQueue": True, "DeduplicationScope": "messageGroup", "FifoThroughputLimit": "perMessageGroupId"}
+    for standard, ordered in (("Queue", "OrderedQueue"), ("DeadLetterQueue", "OrderedDeadLetterQueue")):
+        expected = {**template.properties(standard), **fifo}
+        if "RedrivePolicy" in expected:
+            target = {"Fn::GetAtt": ["OrderedDeadLetterQueue", "Arn"]}
+            expected["RedrivePolicy"] = {**expected["RedrivePolicy"], "deadLetterTargetArn": target}
+        assert template.properties(ordered) == expected
+    mapping, ordered_mapping = template.properties("Mapping"), template.properties("OrderedMapping")
+    assert ordered_mapping["FunctionResponseTypes"] == mapping["FunctionResponseTypes"]
+    assert ordered_mapping["BatchSize"] == limits.RECEIVE_MAX  # AWS: at most ten from a FIFO queue, and no window
+    assert "MaximumBatchingWindowInSeconds" not in ordered_mapping
+
+
+def test_both_fifo_queues_have_the_policy_of_the_standard_ones() -> None:
+    standard = template.properties("QueuePolicy")["PolicyDocument"]["Statement"]
+    for name in ("OrderedQueue", "OrderedDeadLetterQueue"):
+        properties = template.properties(f"{name}Policy")
+        resource = {"Fn::GetAtt": [name, "Arn"]}
+        assert properties["Queues"] == [{"Ref": name}]
+        assert properties["PolicyDocument"]["Statement"] == [{**one, "Resource": resource} for one in standard]
 
 
 def test_no_record_expires_while_sqs_can_still_hold_its_message() -> None:
@@ -234,7 +282,8 @@ def test_what_holds_data_outlives_the_stack() -> None:
 
 def test_every_alarm_tells_someone_and_watches_a_metric_of_this_stack() -> None:
     alarms = dict(resources("AWS::CloudWatch::Alarm"))
-    assert len(alarms) == 9
+    assert len(alarms) == 13
+    assert {n for n, alarm in alarms.items() if "Condition" in alarm} == {n for n in alarms if n.startswith("Ordered")}
     for alarm in alarms.values():
         properties = alarm["Properties"]
         assert properties["AlarmActions"] == properties["OKActions"]
@@ -247,6 +296,8 @@ def test_every_alarm_tells_someone_and_watches_a_metric_of_this_stack() -> None:
 def test_the_alarm_on_a_sick_backend_counts_what_the_processor_logs() -> None:
     pattern = template.properties("UnavailableFilter")["FilterPattern"]
     code = (ROOT / "decoupled/pipeline/settlement.py").read_text()
+    failures = template.properties("FailuresFilter")["FilterPattern"]
+    assert set(re.findall(r'\$\.kind = "(\w+)"', failures)) <= set(get_args(FailureKind))
     assert pattern == '{ ($.message = "retry") && ($.kind = "unavailable") }'
     assert 'log.warning("retry"' in code
     assert '"kind": failure.kind' in code

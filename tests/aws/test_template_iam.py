@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from decoupled.core.outcomes import Commit, Failure
 from decoupled.core.workload import Add, Put, Write
+from decoupled.engines.aws.messages import QueuePair
 from tests.support import engines, template
 from tests.support.batches import come_back, entry, event
-from tests.support.contract import NOW, commit_one, delivered, emitted, message
+from tests.support.contract import NOW, commit_one, dead_record, delivered, emitted, message, receive_one
 
 # What IAM asks for, call by call. Batch calls and transactions are authorized as the calls that they bundle.
 ACTIONS = {
     "SendMessage": {"sqs:SendMessage"},
     "SendMessageBatch": {"sqs:SendMessage"},
+    "ReceiveMessage": {"sqs:ReceiveMessage"},
     "ChangeMessageVisibilityBatch": {"sqs:ChangeMessageVisibility"},
     "GetItem": {"dynamodb:GetItem"},
     "PutItem": {"dynamodb:PutItem"},
@@ -26,8 +28,9 @@ TRANSACTION = {
 POLLING = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}  # by the event source mapping
 
 
-def granted(role: str) -> dict[str, set[str]]:
-    """The actions that a role allows, by the resource that it allows them on. X-Ray, logs and key are apart."""
+def granted(role: str, ordered: bool = False) -> dict[str, set[str]]:
+    """The actions that a role allows, by the resource that it allows them on, in a stack with `ordered` workloads or
+    without. X-Ray, logs and key are apart."""
     grants: dict[str, set[str]] = {}
     for statement in template.properties(role)["Policies"][0]["PolicyDocument"]["Statement"]:
         if "Fn::If" in statement or statement["Sid"] in ("Log", "Trace"):
@@ -36,16 +39,23 @@ def granted(role: str) -> dict[str, set[str]]:
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         targets = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
         for target in targets:
+            if "Fn::If" in target:
+                condition, target, otherwise = target["Fn::If"]
+                assert (condition, otherwise) == ("WithOrderedWorkloads", {"Ref": "AWS::NoValue"})
+                if not ordered:
+                    continue
             resource, attribute = target["Fn::GetAtt"]
             assert attribute == "Arn"
             grants.setdefault(resource, set()).update(actions)
     return grants
 
 
-def needed(engine: engines.AwsEngine) -> dict[str, set[str]]:
+def needed(engine: engines.AwsEngine, fifo: engines.OrderedQueues | None = None) -> dict[str, set[str]]:
     """The actions that the recorded calls need, by resource."""
     needs: dict[str, set[str]] = {}
     names = {engine.queue_url: "Queue", engine.dead_letter_queue_url: "DeadLetterQueue", engine.table_name: "Table"}
+    if fifo is not None:
+        names[fifo.queue_url] = "OrderedQueue"
     for _, operation, parameters in engine.calls:
         if operation == "TransactWriteItems":
             for action in parameters["TransactItems"]:
@@ -62,10 +72,36 @@ def test_the_receiver_may_send_and_nothing_else(moto_engine: engines.AwsEngine) 
     assert granted("ReceiverRole") == needed(moto_engine) == {"Queue": {"sqs:SendMessage"}}
 
 
+def test_with_ordered_workloads_the_receiver_may_send_to_both_queues(moto_engine: engines.AwsEngine) -> None:
+    fifo = engines.fifo_beside(moto_engine)
+    QueuePair(moto_engine.queue, fifo.queue, {"steps"}).send([message(), message(workload="steps")])
+    assert granted("ReceiverRole", ordered=True) == needed(moto_engine, fifo)
+
+
 def test_the_status_function_may_read_and_nothing_else(moto_engine: engines.AwsEngine) -> None:
     moto_engine.table.get("some-id")
     moto_engine.table.item("some/item")
     assert granted("StatusRole") == needed(moto_engine) == {"Table": {"dynamodb:GetItem"}}
+
+
+def test_with_ordered_workloads_the_processor_may_use_both_queues_and_bury_on_one(
+    moto_engine: engines.AwsEngine,
+) -> None:
+    fifo = engines.fifo_beside(moto_engine)
+    pair = QueuePair(moto_engine.queue, fifo.queue, {"steps"})
+    pair.send([message(), message(workload="steps")])
+    pair.retry_later([(receive_one(moto_engine), 1), (fifo.queue.receive(1, 60)[0], 1)])
+    for workload in ("orders", "steps"):
+        pair.send_dead_letter(sent := message(workload=workload), dead_record(sent))
+    needs = needed(moto_engine, fifo)
+    assert needs["DeadLetterQueue"] == {"sqs:SendMessage"}
+    may = granted("ProcessorRole", ordered=True)
+    assert may.pop("Table")
+    assert may == {
+        "Queue": needs["Queue"] | POLLING,
+        "OrderedQueue": needs["OrderedQueue"] | POLLING,
+        "DeadLetterQueue": needs["DeadLetterQueue"],
+    }
 
 
 def test_the_processor_may_do_what_it_does_and_nothing_else(moto_engine: engines.AwsEngine) -> None:

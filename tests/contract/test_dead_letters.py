@@ -55,6 +55,32 @@ def found(letters: DeadLetters, **wanted: Any) -> list[str]:
 # --- on every engine ----------------------------------------------------------------
 
 
+def test_a_dead_letter_keeps_its_group_through_export_import_and_redrive(
+    engine: engines.Engine, letters: DeadLetters
+) -> None:
+    sent = msgspec.structs.replace(message(), group="shop.example")
+    engine.queue.send([sent])
+    delivery = receive_one(engine)
+    settle([(delivery, POISON)], engine.queue, engine.table, Policy(max_attempts=1))
+    engine.queue.delete([delivery])
+    (letter,) = letters.find(Wanted(), bodies=True)
+    line = dead.encode(letter)
+    letters.purge([letter])
+    letters.restore([dead.decode(line.encode())])
+    letters.redrive(list(letters.find(Wanted())))
+    assert receive_one(engine).message == sent
+
+
+def test_what_sqs_moved_keeps_its_group(moto_engine: engines.AwsEngine) -> None:
+    sent = msgspec.structs.replace(message(), group="shop.example")
+    let_sqs_move(moto_engine, sent)
+    letters = letters_of(moto_engine)
+    (letter,) = letters.find(Wanted())
+    assert letter.group == "shop.example"
+    letters.redrive([letter])
+    assert receive_one(moto_engine).message == sent
+
+
 def test_a_redriven_message_has_all_its_attempts_though_its_receive_count_begins_anew(
     engine: engines.Engine, letters: DeadLetters
 ) -> None:
@@ -285,7 +311,7 @@ def test_a_redrive_that_died_at_any_step_is_finished_by_the_next(
     chosen = list(tool.find(Wanted()))
     change = tool._change
     step: tuple[Any, str, Callable[..., Any]] = {
-        "send": (tool._queue, "send", die),
+        "send": (tool._queue, "send_again", die),
         "forget": (tool, "_change", lambda *a: die() if a[1].startswith("REMOVE") else change(*a)),
         "delete": (tool._dead_letter_queue, "delete", die),
     }[dies_before]
@@ -312,7 +338,7 @@ def test_what_cannot_be_sent_stays_dead_and_says_why(
 ) -> None:
     sent = bury(moto_engine)
     letters: Any = letters_of(moto_engine)
-    monkeypatch.setattr(letters._queue, "send", lambda _: [NotSent("throttled")])
+    monkeypatch.setattr(letters._queue, "send_again", lambda *_: NotSent("throttled"))
     assert [o.why_not for o in letters.redrive(list(letters.find(Wanted())))] == ["it was not sent: throttled"]
     monkeypatch.undo()
     assert found(letters) == [sent.id]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from decoupled.core import limits
@@ -36,6 +37,13 @@ def test_a_sent_message_is_delivered_as_it_was_sent(engine: Engine) -> None:
     delivery = receive_one(engine)
     assert delivery.message == sent
     assert delivery.receive_count == 1
+
+
+def test_a_message_keeps_its_group(engine: Engine) -> None:
+    sent = [message(group=group) for group in ("", "shop.example", "iam:1:AROA")]
+    engine.queue.send(sent)
+    received = [receive_one(engine).message for _ in sent]
+    assert sorted(received, key=lambda one: one.id) == sent
 
 
 def test_a_message_from_nobody_is_delivered_without_a_caller(engine: Engine) -> None:
@@ -253,10 +261,12 @@ def test_a_second_delivery_sends_what_the_first_did_not_live_to_send(engine: Eng
 
 def test_what_is_emitted_arrives_as_it_was_emitted(engine: Engine) -> None:
     sent = message()
-    outcome = commit_one(engine, sent, Commit("{}", emits=[emitted(sent, 0)]))
-    assert isinstance(outcome, Stored)
-    engine.queue.send(outcome.emits)
-    assert receive_one(engine).message == emitted(sent, 0)
+    emit = msgspec.structs.replace(emitted(sent, 0), group="shop.example")
+    commit_one(engine, sent, Commit("{}", emits=[emit]))
+    stored = engine.table.stored(sent.id)  # as a delivery finds it that comes after a crash
+    assert stored is not None
+    engine.queue.send(stored.emits)
+    assert receive_one(engine).message == emit
 
 
 # --- attempts and dead records --------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 from decoupled.core.outcomes import Commit, Delivery, Record, Reject
 from decoupled.core.overview import Overview, with_rates
 from decoupled.core.workload import Message
+from decoupled.engines.aws.messages import SqsQueue
 from decoupled.engines.aws.stats import AwsStats
 from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.database import Database
@@ -168,3 +169,35 @@ def test_a_stack_is_counted_by_what_aws_says(moto_engine: engines.AwsEngine) -> 
     assert overview.dead == bury_count + 1
     assert any("have no record" in note for note in overview.notes)
     letters_of(moto_engine).close()
+
+
+def test_a_stack_with_ordered_workloads_is_counted_over_both_queues(moto_engine: engines.AwsEngine) -> None:
+    fifo = engines.fifo_beside(moto_engine)
+    moto_engine.queue.send([message() for _ in range(3)])
+    fifo.queue.send([message() for _ in range(4)])
+    SqsQueue(moto_engine.sqs, fifo.dead_letter_queue_url, "").send([message()])
+    outputs = {
+        "QueueUrl": moto_engine.queue_url,
+        "DeadLetterQueueUrl": moto_engine.dead_letter_queue_url,
+        "OrderedQueueUrl": fifo.queue_url,
+        "OrderedDeadLetterQueueUrl": fifo.dead_letter_queue_url,
+        "TableName": moto_engine.table_name,
+    }
+
+    class CloudWatch:
+        """Says 300 a queue and metric, which is one a second."""
+
+        def get_metric_data(self, MetricDataQueries: list[dict[str, Any]], **_: Any) -> Any:  # noqa: N803
+            asked = [query["MetricStat"]["Metric"]["Dimensions"][0]["Value"] for query in MetricDataQueries]
+            assert {*asked} == {url.rpartition("/")[2] for url in (moto_engine.queue_url, fifo.queue_url)}
+            return {"MetricDataResults": [{"Id": query["Id"], "Values": [300.0]} for query in MetricDataQueries]}
+
+        def describe_alarms(self, **_: Any) -> Any:
+            return {"MetricAlarms": []}
+
+    def clients(service: str) -> Any:
+        return {"sqs": moto_engine.sqs, "dynamodb": moto_engine.dynamodb, "cloudwatch": CloudWatch()}[service]
+
+    overview = AwsStats("shop", outputs, clients).look()
+    assert (overview.queued, overview.dead) == (7, 1)
+    assert (overview.oldest_age_s, overview.accepted_per_s, overview.processed_per_s) == (300.0, 2.0, 2.0)

@@ -31,7 +31,7 @@ def letters_of(engine: Any) -> DeadLetters:
     """A tool's view of an engine."""
     if isinstance(engine, engines.EmbeddedEngine):
         return SqliteDeadLetters(engine.table.database)
-    queue = DeadLetterQueue(engine.sqs, engine.dead_letter_queue_url, receive_wait_s=0)
+    queue = DeadLetterQueue(engine.sqs, [engine.dead_letter_queue_url], receive_wait_s=0)
     return AwsDeadLetters(engine.dynamodb, engine.table_name, engine.queue, queue)
 
 

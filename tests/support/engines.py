@@ -21,7 +21,7 @@ from decoupled.core.workload import Message
 from decoupled.engines.aws import client as aws
 from decoupled.engines.aws.client import unavailable
 from decoupled.engines.aws.messages import SqsQueue
-from decoupled.engines.aws.sqs_format import message_of, received_attributes
+from decoupled.engines.aws.sqs_format import SYSTEM_ATTRIBUTES, message_of, received_attributes
 from decoupled.engines.aws.table import DynamoTable
 from decoupled.engines.protocols import Queue, Table
 from decoupled.engines.sqlite.database import Database
@@ -59,11 +59,11 @@ class ReceivingSqsQueue(SqsQueue):
                 MaxNumberOfMessages=maximum,
                 VisibilityTimeout=int(visibility_timeout_s),
                 MessageAttributeNames=["All"],
-                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+                MessageSystemAttributeNames=["ApproximateReceiveCount", *SYSTEM_ATTRIBUTES],
             )
         return [
             Delivery(
-                message_of(it["MessageId"], it["Body"], received_attributes(it), it["Attributes"]["SentTimestamp"]),
+                message_of(it["MessageId"], it["Body"], received_attributes(it), it["Attributes"]),
                 it["ReceiptHandle"],
                 int(it["Attributes"]["ApproximateReceiveCount"]),
             )
@@ -203,6 +203,28 @@ def _engines(name: str) -> Callable[[], AwsEngine]:
         )
 
     return make
+
+
+@dataclass
+class OrderedQueues:
+    """The FIFO queue and its dead-letter queue beside an engine's standard ones."""
+
+    queue: ReceivingSqsQueue
+    queue_url: str
+    dead_letter_queue_url: str
+
+
+def fifo_beside(engine: AwsEngine) -> OrderedQueues:
+    """As the template makes them."""
+    urls = []
+    for resource in ("OrderedQueue", "OrderedDeadLetterQueue"):
+        properties = template.properties(resource)
+        names = ("FifoQueue", "DeduplicationScope", "FifoThroughputLimit", "MessageRetentionPeriod")
+        attributes = {name: str(properties[name]).removesuffix("True") or "true" for name in names}
+        name = f"{resource}-{next(_numbers)}.fifo"
+        urls.append(engine.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"])
+    engine.calls.clear()
+    return OrderedQueues(ReceivingSqsQueue(engine.sqs, urls[0], engine.dead_letter_queue_url), *urls)
 
 
 def record_calls(client: Any, calls: Calls) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message, Workloads
-from decoupled.engines.aws.sqs_format import SqsEvent, batch_item_failures, deliveries
+from decoupled.engines.aws.sqs_format import SqsEvent, batch_item_failures, deliveries, group_id
 from decoupled.engines.protocols import Queue, Table
 from decoupled.pipeline.processor import process
 from decoupled.pipeline.settlement import Policy
@@ -98,6 +98,7 @@ def sqs_record(message: Message, receive_count: int = 1, receipt: str = "") -> d
             "SentTimestamp": str(message.accepted_at),
             "SenderId": "AROAEXAMPLE:receiver",
             "ApproximateFirstReceiveTimestamp": str(message.accepted_at + 5),
+            "MessageGroupId": group_id(message),
         },
         "messageAttributes": {
             name: {"stringValue": value, "stringListValues": [], "binaryListValues": [], "dataType": "String"}
@@ -123,7 +124,9 @@ def process_event(
     max_attempts: int,
     remaining_s: Callable[[], float],
     clock_ms: Callable[[], int] = now_ms,
+    span_s: float = 0.0,
 ) -> dict[str, Any]:
     """What functions/processor.py does with an event, with another engine than its environment's."""
-    failed = process(deliveries(event), queue, table, workloads, Policy(max_attempts, clock_ms), remaining_s)
+    policy = Policy(max_attempts, clock_ms, span_s=span_s)
+    failed = process(deliveries(event), queue, table, workloads, policy, remaining_s)
     return batch_item_failures(event, failed)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from decoupled.core import limits
-from decoupled.core.backoff import backoff_s
+from decoupled.core.backoff import backoff_s, spread_s
 
 tries = st.integers(1, 10_000)
 spreads = st.floats(0, 1)
@@ -49,3 +50,18 @@ def test_a_day_of_outage_stays_far_below_the_queues_own_limit_of_receives() -> N
         receives += 1
         waited_s += backoff_s(receives, spread=1.0)  # the shortest waits there are
     assert receives < limits.MAX_RECEIVE_COUNT / 4
+
+
+@given(st.integers(2, 20), st.floats(0, 21_600), st.lists(st.floats(0, 1), min_size=19, max_size=19))
+def test_attempts_that_are_spread_take_their_span_at_least_and_twice_that_at_most(
+    attempts: int, span_s: float, spreads: list[float]
+) -> None:
+    waits = [spread_s(failures, attempts, span_s, spreads[failures - 1]) for failures in range(1, attempts)]
+    assert span_s * 0.999 <= sum(waits) <= span_s * 2.001
+    assert waits == sorted(waits)
+
+
+@pytest.mark.parametrize("failures", [0, 1, 5, 6, 100])
+def test_a_failure_beyond_the_last_attempt_waits_no_longer_than_the_last(failures: int) -> None:
+    assert 0 < spread_s(failures, 5, 3_600, 0.5) <= spread_s(4, 5, 3_600, 0.5)
+    assert spread_s(failures, 1, 3_600, 0.5) == 0

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from decoupled.core import limits
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Record, Reject, Stored
-from decoupled.core.workload import Add, Effects, Emit, Message, Put, Rejected, Unavailable, Workload
+from decoupled.core.workload import Add, Effects, Emit, Message, Put, Rejected, Unavailable, Workload, Workloads
 from decoupled.engines.aws.sqs_format import deliveries
 from decoupled.pipeline import processor
 from tests.support.events import process_event, sqs_event, sqs_record
@@ -119,14 +119,18 @@ class EventSource:
     batch: int = 10
     remaining_s: Callable[[], float] = lambda: 30.0
     max_attempts: int = MAX_ATTEMPTS
+    workloads: Workloads = field(default_factory=lambda: WORKLOADS)
+    span_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.queue = ModelQueueWithFaults(self.clock)
         self.invocations = 0
 
-    def send(self, *acts: str, value: int = 1) -> list[str]:
+    def send(self, *acts: str, value: int = 1, group: str = "") -> list[str]:
         messages = [
-            Message(f"m{len(self.queue) + n}", "sums", json.dumps({"act": act, "value": value}), "ana", self.clock())
+            Message(
+                f"m{len(self.queue) + n}", "sums", json.dumps({"act": act, "value": value}), "ana", self.clock(), group
+            )
             for n, act in enumerate(acts)
         ]
         self.queue.send(messages)
@@ -138,7 +142,14 @@ class EventSource:
         self.invocations += bool(deliveries)
         event = sqs_event([sqs_record(d.message, d.receive_count, d.receipt) for d in deliveries])
         answer = process_event(
-            event, self.queue, self.table, WORKLOADS, self.max_attempts, self.remaining_s, self.clock
+            event,
+            self.queue,
+            self.table,
+            self.workloads,
+            self.max_attempts,
+            self.remaining_s,
+            self.clock,
+            self.span_s,
         )
         assert answer.keys() == {"batchItemFailures"}
         failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
@@ -347,6 +358,39 @@ def test_effects_that_no_engine_can_apply_are_the_messages_failure() -> None:
     decision = processor.decide(Message("m", "sums", "{}", "", 0), workloads, 1.0)
     assert isinstance(decision, Failure)
     assert (decision.kind, decision.error_type) == ("failed", "EffectsError")
+
+
+# --- a bad deployment ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(("span_s", "dead"), [(0.0, 100), (limits.ATTEMPTS_SPAN_S, 0)])
+def test_a_bug_that_fails_everything_costs_nothing_if_it_is_mended_within_the_span(span_s: float, dead: int) -> None:
+    source = EventSource(max_attempts=limits.MAX_ATTEMPTS, span_s=span_s)
+    source.send(*["fail"] * 100)
+    source.run(until_s=limits.ATTEMPTS_SPAN_S - 1)
+    acts["fail"] = lambda: None
+    source.run()
+    assert len(source.table.dead_letters) == dead
+    assert source.total == 100 - dead
+
+
+def test_what_an_older_version_cannot_decode_waits_for_the_whole_span() -> None:
+    source = EventSource(span_s=limits.ATTEMPTS_SPAN_S)
+    source.send(*["unknown to it"] * 20)
+    newer, source.workloads = source.workloads, {}
+    source.run(until_s=limits.ATTEMPTS_SPAN_S - 1)
+    source.workloads = newer
+    source.run()
+    assert source.table.dead_letters == {}
+    assert source.total == 20
+
+
+def test_poison_is_dead_within_twice_the_span() -> None:
+    source = EventSource(max_attempts=limits.MAX_ATTEMPTS, span_s=limits.ATTEMPTS_SPAN_S)
+    (poison,) = source.send("fail")
+    source.run()
+    assert source.table.dead_letters[poison].attempts == limits.MAX_ATTEMPTS
+    assert limits.ATTEMPTS_SPAN_S <= (source.clock() - ManualClock()()) / 1000 <= 2 * limits.ATTEMPTS_SPAN_S
 
 
 # --- what is not ours ---------------------------------------------------------
@@ -682,6 +726,65 @@ def test_in_another_thread_there_is_no_alarm_and_no_error() -> None:
     thread.start()
     thread.join()
     assert isinstance(decisions[0], Commit)
+
+
+# --- order ----------------------------------------------------------------------
+
+
+def test_a_message_that_comes_again_holds_its_group_back_and_no_other() -> None:
+    source = Ordered()
+    first, behind, last = source.send("fail", "", "", group="a")
+    other = source.send("", "", group="b")
+    assert source.invoke() == [first, behind, last]
+    assert [source.status(i) for i in (first, behind, last)] == ["queued", "none", "none"]
+    assert [source.status(i) for i in other] == ["processed"] * 2
+    assert source.table.records[first].attempts == 1
+
+
+def test_what_is_behind_is_not_counted_however_often_it_is_given_back() -> None:
+    source = Ordered()
+    first, behind = source.send("unavailable", "", group="a")
+    for _ in range(20):
+        assert source.invoke() == [first, behind]
+        source.clock.advance(1_000)
+    assert source.status(behind) == "none"
+
+
+def test_neither_the_dead_nor_the_rejected_hold_their_group_back() -> None:
+    acts["refuse"] = refuse
+    source = Ordered(max_attempts=1)
+    ids = source.send("fail", "refuse", "", group="a")
+    assert source.invoke() == []
+    assert [source.status(i) for i in ids] == ["dead", "rejected", "processed"]
+
+
+def test_what_is_decided_again_keeps_its_place() -> None:
+    source = Ordered()
+    happened = []
+    acts["first"], acts["second"] = lambda: happened.append("first"), lambda: happened.append("second")
+    source.send("first", "second", group="a")
+    source.queue.receive(10, 0)  # and the function died
+    assert source.invoke() == []
+    assert happened == ["first", "second"]
+
+
+def test_a_sick_table_holds_every_group_back() -> None:
+    source = Ordered()
+    source.table.sick = lambda method, _: "throttled" if method == "commit" else None
+    ids = source.send("", "", group="a") + source.send("", group="b")
+    assert sorted(source.invoke()) == sorted(ids)
+    assert source.total == 0
+
+
+def refuse() -> None:
+    raise Rejected("no")
+
+
+@dataclass
+class Ordered(EventSource):
+    """Of a workload that keeps the order of its groups."""
+
+    workloads: Workloads = field(default_factory=lambda: {"sums": replace(WORKLOADS["sums"], ordered=True)})
 
 
 # --- anything at all ----------------------------------------------------------

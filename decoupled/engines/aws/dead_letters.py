@@ -23,7 +23,7 @@ from decoupled.engines.aws import records
 from decoupled.engines.aws.attributes import Attribute, Attributes, encode, encode_time
 from decoupled.engines.aws.client import AwsError, code, unavailable
 from decoupled.engines.aws.dead_letter_queue import Copy, DeadLetterQueue
-from decoupled.engines.aws.messages import SqsQueue
+from decoupled.engines.aws.messages import QueuePair, SqsQueue, queues
 from decoupled.engines.aws.stack import outputs, tool_client
 
 _STORY = (
@@ -34,6 +34,7 @@ _STORY = (
     "last_failed_at",
     "traceback",
     "body",
+    "group",
     "dead",
     "dead_at",
 )
@@ -46,7 +47,7 @@ class AwsDeadLetters:
         self,
         dynamodb: Any,
         table_name: str,
-        queue: SqsQueue,
+        queue: SqsQueue | QueuePair,
         dead_letter_queue: DeadLetterQueue,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -66,12 +67,12 @@ class AwsDeadLetters:
         """Those of a stack. Raises ValueError or Unavailable."""
         found = outputs(stack)
         sqs = tool_client("sqs")
-        return cls(
-            tool_client("dynamodb"),
-            found["TableName"],
-            SqsQueue(sqs, found["QueueUrl"], found["DeadLetterQueueUrl"]),
-            DeadLetterQueue(sqs, found["DeadLetterQueueUrl"]),
-        )
+        ordered_url, ordered = found.get("OrderedQueueUrl", ""), found.get("OrderedWorkloads", "").split(",")
+        queue = queues(sqs, found["QueueUrl"], found["DeadLetterQueueUrl"], ordered_url, ordered)
+        dead_letter_urls = [
+            found[name] for name in ("DeadLetterQueueUrl", "OrderedDeadLetterQueueUrl") if name in found
+        ]
+        return cls(tool_client("dynamodb"), found["TableName"], queue, DeadLetterQueue(sqs, dead_letter_urls))
 
     # --- look
 
@@ -170,8 +171,9 @@ class AwsDeadLetters:
         )
         if not began:
             return Outcome(None, "it changed at this moment")
-        message = Message(record.id, record.workload, body, record.caller, record.accepted_at)
-        if (outcome := self._send(message)) is not None:
+        group = records.group_of(item)
+        message = Message(record.id, record.workload, body, record.caller, record.accepted_at, group)
+        if (outcome := self._send(message, item["dead_at"]["S"])) is not None:
             return outcome
         # Whatever became of it meanwhile stands: a final record has no dead_at, and one that died again has another.
         self._change(letter.id, f"REMOVE {_names(_STORY)}", "dead_at = :seen", seen, *_STORY)
@@ -185,20 +187,20 @@ class AwsDeadLetters:
         queued = {":queued": records.after("accept")}
         none = "SET attempts = :none REMOVE mark"  # its receive count begins anew
         self._change(letter.id, none, "#status = :queued", {**queued, **_NO_ATTEMPTS}, "status")
-        if (outcome := self._send(copies[0].message)) is not None:
+        if (outcome := self._send(copies[0].message, str(copies[0].sent_at))) is not None:
             return outcome
         self._dead_letter_queue.delete(letter.id)
         return Outcome("redriven")
 
-    def _send(self, message: Message) -> Outcome | None:
-        (unsent,) = self._queue.send([message])
+    def _send(self, message: Message, death: str) -> Outcome | None:
+        unsent = self._queue.send_again(message, death)
         return None if unsent is None else Outcome(None, f"it was not sent: {unsent.detail}")
 
     def restore(self, chosen: Sequence[DeadLetter]) -> list[Outcome]:
         return list(self._threads.map(self._restore_one, chosen))
 
     def _restore_one(self, letter: DeadLetter) -> Outcome:
-        item = records.dead(letters.record(letter))
+        item = records.dead(letters.record(letter), letter.group)
         purged, values = records.may("restore")
         try:
             self._dynamodb.put_item(

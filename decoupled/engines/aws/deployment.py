@@ -128,14 +128,17 @@ def _tries() -> Iterator[None]:
         time.sleep(POLL_S if not os.environ.get("AWS_ENDPOINT_URL") else POLL_S / 4)
 
 
-def mend_emulators_mapping(stack: str) -> None:
-    """MiniStack 1.5 keeps the parameter's number as text, and its poller stops at that. CloudFormation makes it one."""
+def mend_emulators_mappings(stack: str) -> None:
+    """MiniStack 1.5 keeps the parameters' numbers as text, and its poller stops at that. CloudFormation makes them
+    numbers."""
     values = {p["ParameterKey"]: p["ParameterValue"] for p in (current(stack) or {}).get("Parameters", [])}
-    mapping = tool_client("cloudformation").describe_stack_resource(StackName=stack, LogicalResourceId="Mapping")
-    tool_client("lambda").update_event_source_mapping(
-        UUID=mapping["StackResourceDetail"]["PhysicalResourceId"],
-        ScalingConfig={"MaximumConcurrency": int(values["MaximumConcurrency"])},
-    )
+    concurrency = {"Mapping": "MaximumConcurrency", "OrderedMapping": "OrderedConcurrency"}
+    for resource in tool_client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]:
+        if (parameter := concurrency.get(resource["LogicalResourceId"])) is not None:
+            tool_client("lambda").update_event_source_mapping(
+                UUID=resource["PhysicalResourceId"],
+                ScalingConfig={"MaximumConcurrency": int(values[parameter])},
+            )
 
 
 def kept(stack: str) -> Mapping[str, list[str]]:

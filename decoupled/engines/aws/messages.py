@@ -1,42 +1,56 @@
-"""What the functions do with an SQS standard queue and its dead-letter queue: send, and put off. How a message looks
-there is in `sqs_format.py`."""
+"""What the functions do with SQS's queues: send, put off, and keep a copy of a dead letter. How a message looks there
+is in `sqs_format.py`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from decoupled.core import limits
 from decoupled.core.outcomes import Delivery, NotSent, Record
-from decoupled.core.workload import Message, Unavailable
+from decoupled.core.workload import Message, Unavailable, Workloads
 from decoupled.engines.aws.client import AwsError, client, detail, never_left
-from decoupled.engines.aws.sqs_format import Entry, batches, dead_letter_entry, entry, numbered, visibility
+from decoupled.engines.aws.sqs_format import (
+    Entry,
+    batches,
+    dead_letter_entry,
+    entry,
+    in_order,
+    numbered,
+    visibility,
+)
 
 log = logging.getLogger("decoupled.sqs")
 
 
 class SqsQueue:
-    """Implements Producer and Consumer. Messages are handed out by the event source mapping."""
+    """Implements Producer and Consumer on one queue. Messages are handed out by the event source mapping."""
 
     def __init__(self, sqs: Any, queue_url: str, dead_letter_queue_url: str) -> None:
         self._sqs = sqs
         self._url = queue_url
         self._dead_letter_url = dead_letter_queue_url
+        self._fifo = queue_url.endswith(".fifo")
         self._threads = ThreadPoolExecutor(limits.AWS_CONCURRENCY, "sqs")  # starts none before the first large send
 
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> SqsQueue:
-        """The queue that the function's environment names: QUEUE_URL, and DEAD_LETTER_QUEUE_URL where it buries."""
-        return cls(client("sqs"), environ["QUEUE_URL"], environ.get("DEAD_LETTER_QUEUE_URL", ""))
-
     def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
-        """SendMessageBatch calls of ten messages and at most 1 MiB, several at a time."""
-        calls = list(batches([entry(message) for message in messages]))
-        if len(calls) == 1:
-            return self._send_batch(calls[0])
-        return [outcome for outcomes in self._threads.map(self._send_batch, calls) for outcome in outcomes]
+        """SendMessageBatch calls of ten messages and at most 1 MiB, several at a time; to a FIFO queue one after the
+        other, because it keeps the order in which they arrive."""
+        entries = [entry(message) for message in messages]
+        if self._fifo:
+            entries = [in_order(*pair) for pair in zip(entries, messages, strict=True)]
+        calls = list(batches(entries))
+        one_by_one = len(calls) == 1 or self._fifo
+        answers = (map if one_by_one else self._threads.map)(self._send_batch, calls)
+        return [outcome for outcomes in answers for outcome in outcomes]
+
+    def send_again(self, message: Message, occasion: str) -> NotSent | None:
+        """Send a message that was sent before, on purpose: for the same occasion twice has no further effect."""
+        again = entry(message)
+        (outcome,) = self._send_batch([in_order(again, message, occasion) if self._fifo else again])
+        return outcome
 
     def _send_batch(self, entries: Sequence[Entry]) -> list[NotSent | None]:
         try:
@@ -76,6 +90,68 @@ class SqsQueue:
             for failed in answer.get("Failed", []):
                 if failed["Code"] not in _LAPSED:
                     raise Unavailable(f"{failed['Code']}: {failed.get('Message', '')}")
+
+
+class QueuePair:
+    """Implements Producer and Consumer on a standard queue, and a FIFO queue for the workloads that are `ordered`.
+
+    What waits on the other queue, because its workload was not ordered before, or is not any more, is processed like
+    all else; only its backoff cannot be set, and is the visibility timeout."""
+
+    def __init__(self, standard: SqsQueue, fifo: SqsQueue, ordered: Collection[str]) -> None:
+        self._standard = standard
+        self._fifo = fifo
+        self._ordered = ordered
+
+    def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
+        """To each queue what is its own, in turn."""
+        outcomes: dict[int, NotSent | None] = {}
+        for queue in (self._standard, self._fifo):
+            indexes = [index for index, message in enumerate(messages) if self._queue(message) is queue]
+            if indexes:
+                outcomes |= zip(indexes, queue.send([messages[index] for index in indexes]), strict=True)
+        return [outcomes[index] for index in range(len(messages))]
+
+    def send_again(self, message: Message, occasion: str) -> NotSent | None:
+        """As an SqsQueue does."""
+        return self._queue(message).send_again(message, occasion)
+
+    def retry_later(self, delays: Sequence[tuple[Delivery, float]]) -> None:
+        """As an SqsQueue does. On the FIFO queue a message that waits keeps those behind it waiting."""
+        for queue in (self._standard, self._fifo):
+            theirs = [(delivery, delay) for delivery, delay in delays if self._queue(delivery.message) is queue]
+            if theirs:
+                queue.retry_later(theirs)
+
+    def send_dead_letter(self, message: Message, dead: Record) -> None:
+        """All to the standard dead-letter queue: what is dead has no order, and a look at a FIFO queue sees no more
+        than ten messages of a group."""
+        self._standard.send_dead_letter(message, dead)
+
+    def _queue(self, message: Message) -> SqsQueue:
+        return self._fifo if message.workload in self._ordered else self._standard
+
+
+def queues_of(environ: Mapping[str, str], workloads: Workloads) -> SqsQueue | QueuePair:
+    """The queues that a function's environment names: QUEUE_URL, DEAD_LETTER_QUEUE_URL where it buries, and
+    ORDERED_QUEUE_URL if the stack has ORDERED_WORKLOADS. Raises ValueError if these are not the workloads that are
+    ordered."""
+    ordered = {name for name, workload in workloads.items() if workload.ordered}
+    if missing := ordered - {*environ.get("ORDERED_WORKLOADS", "").split(",")}:
+        needed = ",".join(sorted(ordered))
+        raise ValueError(
+            f"the stack does not know that {min(missing)!r} is ordered: deploy with OrderedWorkloads={needed}"
+        )
+    dead_letter_url, ordered_url = environ.get("DEAD_LETTER_QUEUE_URL", ""), environ.get("ORDERED_QUEUE_URL", "")
+    return queues(client("sqs"), environ["QUEUE_URL"], dead_letter_url, ordered_url, ordered)
+
+
+def queues(
+    sqs: Any, url: str, dead_letter_url: str, ordered_url: str, ordered: Collection[str]
+) -> SqsQueue | QueuePair:
+    """A stack's: with a FIFO queue for the workloads that are ordered, where it has one."""
+    standard = SqsQueue(sqs, url, dead_letter_url)
+    return QueuePair(standard, SqsQueue(sqs, ordered_url, dead_letter_url), ordered) if ordered_url else standard
 
 
 # What SQS says of a receipt whose message was received again, is visible again, or is gone.

@@ -59,8 +59,8 @@ def final(message: Message, decision: Commit | Reject, now_ms: int, expires_at_s
     return attributes
 
 
-def dead(record: Record) -> Attributes:
-    """A dead record, with its story and its body."""
+def dead(record: Record, group: str = "") -> Attributes:
+    """A dead record, with its story, its body, and the group that it goes back to when it is redriven."""
     attributes: Attributes = {
         "pk": {"S": record.id},
         "workload": {"S": record.workload},
@@ -75,6 +75,8 @@ def dead(record: Record) -> Attributes:
     for name in ("caller", "error_type", "error", "traceback"):
         if text := getattr(record, name):
             attributes[name] = encode(text)
+    if group:
+        attributes["group"] = encode(group)
     for name in ("finished_at", "first_failed_at", "last_failed_at"):
         if (ms := getattr(record, name)) is not None:
             attributes[name] = encode_time(ms)
@@ -120,6 +122,11 @@ def duplicate(attributes: Attributes) -> Stored:
     )
 
 
+def group_of(attributes: Attributes) -> str:
+    """The group that a record, or what it emits, tells of; those of 0.2 have none."""
+    return attributes["group"]["S"] if "group" in attributes else ""
+
+
 def emits(attributes: Attributes) -> Sequence[Message]:
     """The messages that a record says are to be sent."""
     return [
@@ -129,6 +136,7 @@ def emits(attributes: Attributes) -> Sequence[Message]:
             body=emit["body"]["S"],
             caller=emit["caller"]["S"],
             accepted_at=decode_time(emit["accepted_at"]),
+            group=group_of(emit),
         )
         for emit in (part["M"] for part in attributes.get("emits", {}).get("L", []))
     ]
@@ -154,4 +162,5 @@ def _emitted(message: Message) -> Attributes:
         "body": {"S": message.body},
         "caller": encode(message.caller),
         "accepted_at": encode_time(message.accepted_at),
+        "group": encode(message.group),
     }

@@ -1,16 +1,16 @@
 """Messages as SQS carries them: the body is the entry's JSON text, and what else is known of it stands in message
-attributes, which the console shows and a redrive keeps. The only place that writes or reads these. Pure."""
+attributes, which the console shows and a redrive keeps; the group, in MessageGroupId. The only place that writes or
+reads these. Pure."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from decoupled.core import limits
-from decoupled.core.identifiers import is_id
+from decoupled.core.identifiers import derived_id, is_id
 from decoupled.core.outcomes import Delivery, Record
 from decoupled.core.times import parse_ms, rfc3339
 from decoupled.core.workload import Message
@@ -32,8 +32,15 @@ def entry(message: Message) -> Entry:
     return {
         "MessageBody": message.body,
         "MessageAttributes": _attributes(attributes),
-        "MessageGroupId": _group_id(message.caller),
+        "MessageGroupId": group_id(message),
     }
+
+
+def in_order(sent: Entry, message: Message, occasion: str = "") -> Entry:
+    """The entry for a FIFO queue, which takes one of the same deduplication id as taken for five minutes, and drops it.
+    So a message that was sent before on purpose, a dead letter say, needs an `occasion` of its own."""
+    deduplication_id = derived_id(message.id, "again", occasion) if occasion else message.id
+    return {**sent, "MessageDeduplicationId": deduplication_id}
 
 
 def dead_letter_entry(message: Message, record: Record) -> Entry:
@@ -68,11 +75,23 @@ def _attributes(values: Mapping[str, str | None]) -> dict[str, Any]:
     }
 
 
-def _group_id(caller: str) -> str:
-    """The tenant of a fair queue: no caller's flood delays the others' messages. Keeps no order."""
-    if re.fullmatch(r"[!-~]{1,128}", caller):
-        return caller
-    return hashlib.sha256(caller.encode(errors="replace")).hexdigest()
+_GROUP_ID = re.compile(f"[!-~]{{1,{limits.MAX_GROUP_ID_CHARS}}}")
+
+
+def group_id(message: Message) -> str:
+    """The group as SQS takes it, with the workload before it: `notifications:shop.example`. Of a group that is too
+    long, or has other characters than visible ASCII, its digest; that is the group's name from there on."""
+    workload, group = message.workload, message.group.encode(errors="replace").decode()
+    for name in (f"{workload}:{group}", f"{workload}:{derived_id('group', group)}"):
+        if _GROUP_ID.fullmatch(name):
+            return name
+    return derived_id("group", workload, group)  # a stranger's workload may be anything
+
+
+def _group(group_id: str, workload: str) -> str:
+    """The group again; "" where another version, or a stranger, sent the message."""
+    prefix = f"{workload}:"
+    return group_id.removeprefix(prefix) if workload and group_id.startswith(prefix) else ""
 
 
 def batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -119,7 +138,7 @@ def deliveries(event: SqsEvent) -> list[Delivery]:
                     name: (value or {}).get("stringValue") or ""
                     for name, value in (record.get("messageAttributes") or {}).items()
                 },
-                record["attributes"].get("SentTimestamp", ""),
+                record["attributes"],
             ),
             record["receiptHandle"],
             int(record["attributes"]["ApproximateReceiveCount"]),
@@ -141,16 +160,22 @@ def received_attributes(received: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def message_of(sqs_id: str, body: str, attributes: Mapping[str, str], sent_at: str) -> Message:
-    """A message from its attributes. A stranger's has no workload, SQS's id, and the time when it was sent (digits)."""
-    message_id = attributes.get("id", "")
+SYSTEM_ATTRIBUTES = ["SentTimestamp", "MessageGroupId"]
+"""What a receive must ask for, of what SQS itself knows of a message."""
+
+
+def message_of(sqs_id: str, body: str, attributes: Mapping[str, str], system: Mapping[str, str]) -> Message:
+    """A message from its attributes and SQS's own. A stranger's has no workload, SQS's id, and the time when it was
+    sent."""
+    message_id, workload = attributes.get("id", ""), attributes.get("workload", "")
     accepted_at = parse_ms(attributes.get("accepted_at", ""))
     if accepted_at is None:
-        accepted_at = parse_ms(str(sent_at)) or 0
+        accepted_at = parse_ms(str(system.get("SentTimestamp", ""))) or 0
     return Message(
         id=message_id if is_id(message_id) else sqs_id,
-        workload=attributes.get("workload", ""),
+        workload=workload,
         body=body,
         caller=attributes.get("caller", ""),
         accepted_at=accepted_at,
+        group=_group(system.get("MessageGroupId", ""), workload),
     )

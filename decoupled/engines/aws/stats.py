@@ -4,6 +4,7 @@ is, and a minute or two behind where CloudWatch is asked."""
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -39,8 +40,8 @@ class AwsStats:
 
     def look(self) -> Overview:
         """SQS counts what waits out a backoff as in flight: to SQS both are hidden."""
-        queue = self._depth("QueueUrl")
-        dead_letter_queue = self._depth("DeadLetterQueueUrl")
+        queue = self._depth("QueueUrl", "OrderedQueueUrl")
+        dead_letter_queue = self._depth("DeadLetterQueueUrl", "OrderedDeadLetterQueueUrl")
         on_queue, recorded = sum(dead_letter_queue), self._recorded()
         notes = []
         if on_queue > recorded:
@@ -59,13 +60,18 @@ class AwsStats:
             notes=notes,
         )
 
-    def _depth(self, output: str) -> tuple[int, int, int]:
-        """Visible, hidden and delayed messages of a queue."""
+    def _depth(self, *outputs: str) -> tuple[int, int, int]:
+        """Visible, hidden and delayed messages of the queues with these outputs, as far as the stack has them."""
         names = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
-        with unavailable():
-            answer = self._sqs.get_queue_attributes(QueueUrl=self._outputs[output], AttributeNames=names)
-        visible, hidden, delayed = (int(answer["Attributes"].get(name, 0)) for name in names)
-        return visible, hidden, delayed
+        total: Counter[str] = Counter()
+        for url in self._urls(*outputs):
+            with unavailable():
+                answer = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+            total.update({name: int(answer.get(name, 0)) for name in names})
+        return total[names[0]], total[names[1]], total[names[2]]
+
+    def _urls(self, *outputs: str) -> list[str]:
+        return [self._outputs[name] for name in outputs if name in self._outputs]
 
     def _recorded(self) -> int:
         request: dict[str, Any] = {
@@ -86,7 +92,7 @@ class AwsStats:
 
     def _metrics(self, notes: list[str]) -> tuple[float | None, float | None, float | None]:
         """The oldest message's age, and messages sent and deleted a second."""
-        name = self._outputs["QueueUrl"].rpartition("/")[2]
+        queues = [url.rpartition("/")[2] for url in self._urls("QueueUrl", "OrderedQueueUrl")]
         end = datetime.fromtimestamp(self._clock_ms() / 1000, UTC).replace(second=0, microsecond=0)
         wanted = [
             ("age", "ApproximateAgeOfOldestMessage", "Maximum"),
@@ -95,7 +101,7 @@ class AwsStats:
         ]
         queries = [
             {
-                "Id": metric_id,
+                "Id": f"{metric_id}{number}",
                 "MetricStat": {
                     "Metric": {
                         "Namespace": "AWS/SQS",
@@ -106,6 +112,7 @@ class AwsStats:
                     "Stat": stat,
                 },
             }
+            for number, name in enumerate(queues)
             for metric_id, metric, stat in wanted
         ]
         try:
@@ -115,13 +122,13 @@ class AwsStats:
         except AwsError as error:
             notes.append(f"no metrics: {detail(error)}")
             return None, None, None
-        values = {result["Id"]: result["Values"] for result in answer["MetricDataResults"]}
+        values = {result["Id"]: max(result["Values"]) for result in answer["MetricDataResults"] if result["Values"]}
 
-        def last(metric_id: str) -> float | None:
-            return max(values.get(metric_id, []), default=None)
+        def of_all(metric_id: str) -> list[float]:
+            return [values[key] for number in range(len(queues)) if (key := f"{metric_id}{number}") in values]
 
-        sent, deleted = (None if (sum_ := last(name)) is None else round(sum_ / WINDOW_S, 2) for name in _SUMS)
-        return last("age"), sent, deleted
+        sent, deleted = (round(sum(found) / WINDOW_S, 2) if (found := of_all(name)) else None for name in _SUMS)
+        return max(of_all("age"), default=None), sent, deleted
 
     def _alarms(self, notes: list[str]) -> list[str]:
         """What sounds, each with what it means; on AWS these are the breakers."""

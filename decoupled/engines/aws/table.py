@@ -190,7 +190,7 @@ class DynamoTable:
         """The record by one PutItem, then the copy on SQS's dead-letter queue. A crash in between
         delivers the message again, and both are done again."""
         with unavailable():
-            _, final = self._open.unless_final(self._dynamodb.put_item, Item=records.dead(dead))
+            _, final = self._open.unless_final(self._dynamodb.put_item, Item=records.dead(dead, delivery.message.group))
         if final is None:
             self._send_dead_letter(delivery.message, dead)
         return final is None
