@@ -73,6 +73,7 @@ BACKOFF_FIRST_S = 2.0
 BACKOFF_CAP_S = 900.0
 MAX_ATTEMPTS = 5  # failures that are the message's fault, before it is a dead letter
 ATTEMPTS_SPAN_S = 3_600  # that these take at least on AWS, by default; a server holds the workload instead
+HOLD_AFTER = 20  # messages that fail alike in a row, which is a bug or an outage, and no poison
 VERSION_SKEW_S = 900  # for which what this version does not understand is tried again: a newer one may be on its way
 MAX_RECEIVE_COUNT = 1_000  # the queue's own safety net: AWS's maximum, far above the ~110 receives of a day's outage
 MAX_ERROR_CHARS = 2_000  # of an error's text, or a rejection's reason, kept with a record

@@ -47,13 +47,14 @@ def process(
     reserved_s = min(TIME_RESERVED_S, time_s / 4)  # a short function timeout still leaves time to process
 
     def decide_one(delivery: Delivery) -> Decision:
-        return decide(delivery.message, workloads, remaining_s() - reserved_s, whole_s=time_s - reserved_s)
+        decision = decide(delivery.message, workloads, remaining_s() - reserved_s, whole_s=time_s - reserved_s)
+        return policy.runs.judge(delivery, decision)
 
     def process_some(deliveries: Sequence[Delivery]) -> list[Delivery]:
         first = [delivery for delivery in deliveries if delivery.receive_count == 1]
         again = [delivery for delivery in deliveries if delivery.receive_count > 1]
         failed = settle([(delivery, decide_one(delivery)) for delivery in first], queue, table, policy)
-        return failed + _process_again(again, decide_one, queue, table, policy)
+        return failed + _process_again(again, decide_one, queue, table, policy, remaining_s)
 
     ordered = {name for name, workload in workloads.items() if workload.ordered}
     failed = process_some([delivery for delivery in deliveries if delivery.message.workload not in ordered])
@@ -88,6 +89,7 @@ def _process_again(
     queue: Queue,
     table: Table,
     policy: Policy,
+    remaining_s: Callable[[], float],
 ) -> list[Delivery]:
     failed: list[Delivery] = []
     sick: Failure | None = None  # the table's last answer; once it is sick, the rest need not wait for its time-outs
@@ -104,6 +106,8 @@ def _process_again(
         if record.status in FINAL:
             failed += settle_duplicate(delivery, queue, table, policy)
         else:
+            if policy.span_s and record.attempts > 1:  # should it kill this process, it is not to come back too soon
+                queue.retry_later([(delivery, remaining_s() + policy.pause_s(record.attempts - 1, None))])
             culprit = blame.never_returned(record, delivery.receive_count, policy.max_attempts)
             failed += settle([(delivery, culprit or decide_one(delivery))], queue, table, policy, begun=True)
     return failed

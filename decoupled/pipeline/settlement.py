@@ -18,6 +18,7 @@ from decoupled.core.times import now_ms
 from decoupled.core.workload import Unavailable
 from decoupled.engines.protocols import Queue, Table
 from decoupled.pipeline import blame
+from decoupled.pipeline.runs import Runs
 
 log = logging.getLogger("decoupled.processor")
 
@@ -34,9 +35,11 @@ class Policy:
         now_ms: Callable[[], int] = now_ms,
         spread: Callable[[], float] = random.random,
         span_s: float = 0.0,
+        runs: Runs | None = None,
     ) -> None:
         self.max_attempts = max_attempts
         self.span_s = span_s
+        self.runs = runs or Runs()
         self.now_ms = now_ms
         self.spread = spread
 

@@ -13,6 +13,7 @@ from decoupled.core.workload import Message, Workloads
 from decoupled.engines.aws.sqs_format import SqsEvent, batch_item_failures, deliveries, group_id
 from decoupled.engines.protocols import Queue, Table
 from decoupled.pipeline.processor import process
+from decoupled.pipeline.runs import Runs
 from decoupled.pipeline.settlement import Policy
 
 ORDER: dict[str, Any] = {
@@ -125,8 +126,9 @@ def process_event(
     remaining_s: Callable[[], float],
     clock_ms: Callable[[], int] = now_ms,
     span_s: float = 0.0,
+    runs: Runs | None = None,
 ) -> dict[str, Any]:
     """What functions/processor.py does with an event, with another engine than its environment's."""
-    policy = Policy(max_attempts, clock_ms, span_s=span_s)
+    policy = Policy(max_attempts, clock_ms, span_s=span_s, runs=runs)
     failed = process(deliveries(event), queue, table, workloads, policy, remaining_s)
     return batch_item_failures(event, failed)

@@ -23,6 +23,7 @@ from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStore
 from decoupled.core.workload import Add, Effects, Emit, Message, Put, Rejected, Unavailable, Workload, Workloads
 from decoupled.engines.aws.sqs_format import deliveries
 from decoupled.pipeline import processor
+from decoupled.pipeline.runs import Runs
 from tests.support.events import process_event, sqs_event, sqs_record
 from tests.support.model_engine import ManualClock, ModelQueue, ModelTable
 
@@ -121,6 +122,7 @@ class EventSource:
     max_attempts: int = MAX_ATTEMPTS
     workloads: Workloads = field(default_factory=lambda: WORKLOADS)
     span_s: float = 0.0
+    environments: list[Runs] = field(default_factory=list)  # Lambda's, in turn; without, a new one each time
 
     def __post_init__(self) -> None:
         self.queue = ModelQueueWithFaults(self.clock)
@@ -150,6 +152,7 @@ class EventSource:
             self.remaining_s,
             self.clock,
             self.span_s,
+            self.environments[self.invocations % len(self.environments)] if self.environments else None,
         )
         assert answer.keys() == {"batchItemFailures"}
         failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
@@ -383,6 +386,48 @@ def test_what_an_older_version_cannot_decode_waits_for_the_whole_span() -> None:
     source.run()
     assert source.table.dead_letters == {}
     assert source.total == 20
+
+
+def test_a_bug_that_is_there_for_a_day_kills_nothing_where_an_environment_sees_that_all_fail_alike() -> None:
+    source = EventSource(max_attempts=limits.MAX_ATTEMPTS, span_s=limits.ATTEMPTS_SPAN_S)
+    source.environments = [Runs(), Runs(), Runs()]
+    source.send(*["fail"] * 100)
+    source.run(until_s=86_400, invocations=50_000)
+    assert source.table.dead_letters == {}
+    counted = sum(record.attempts for record in source.table.records.values())
+    assert counted <= limits.HOLD_AFTER * len(source.environments)
+    acts["fail"] = lambda: None
+    source.run()
+    assert source.total == 100
+
+
+def test_poison_among_good_messages_is_dead_after_its_attempts_and_alone() -> None:
+    source = EventSource(environments=[Runs()])
+    ids = source.send(*[*["fail"] * 9, ""] * 20)
+    source.run()
+    assert len(source.table.dead_letters) == 180
+    assert source.total == len(ids) - 180
+
+
+def test_failures_that_are_not_alike_are_each_their_messages_own() -> None:
+    acts["another"] = unavailable_as_a_bug
+    source = EventSource(environments=[Runs()])
+    source.send(*["fail", "another"] * 40)
+    source.run()
+    assert len(source.table.dead_letters) == 80
+
+
+def unavailable_as_a_bug() -> None:
+    raise KeyError("no such field")
+
+
+def test_a_message_that_kills_its_process_comes_back_after_as_long_as_one_that_fails() -> None:
+    acts["die"] = die
+    source = EventSource(max_attempts=limits.MAX_ATTEMPTS, span_s=limits.ATTEMPTS_SPAN_S)
+    (poison,) = source.send("die")
+    source.run()
+    assert source.table.dead_letters[poison].error_type == "Crashed"
+    assert (source.clock() - ManualClock()()) / 1000 >= limits.ATTEMPTS_SPAN_S
 
 
 def test_poison_is_dead_within_twice_the_span() -> None:

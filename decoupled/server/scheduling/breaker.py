@@ -18,9 +18,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from decoupled.core import limits
+
 SICK_AFTER = 10  # unavailable answers in a row: one message's trouble among others does not stop a group
 SICK_GROUPS = 10  # groups with such an answer, and none that is well
-HOLD_AFTER = 20  # messages that fail alike in a row: a group's,
+HOLD_AFTER = limits.HOLD_AFTER  # messages that fail alike in a row: a group's,
 HOLD_GROUPS = 3  # or the workload's, if they are of so many groups
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
