@@ -31,7 +31,8 @@ def connect() -> tuple[Queue, Table, Workloads, Policy]:
 
     workloads = load(os.environ["WORKLOADS"].split(","), ROOT)
     queue = queues_of(os.environ, workloads)
-    table = DynamoTable.from_environment(os.environ, queue.send_dead_letter)
+    ordered = {name for name, workload in workloads.items() if workload.ordered}
+    table = DynamoTable.from_environment(os.environ, queue.send_dead_letter, ordered)
     policy = Policy(int(os.environ["MAX_ATTEMPTS"]), span_s=float(os.environ["ATTEMPTS_SPAN_S"]))
     return queue, table, workloads, policy
 

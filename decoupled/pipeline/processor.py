@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import FrameType
 
 import msgspec
@@ -28,7 +28,7 @@ from decoupled.core.status import FINAL
 from decoupled.core.workload import Message, Rejected, Unavailable, Workloads, decoder
 from decoupled.engines.protocols import Queue, Table
 from decoupled.pipeline import blame, network
-from decoupled.pipeline.settlement import Policy, settle, settle_duplicate
+from decoupled.pipeline.settlement import Policy, bury_again, settle, settle_duplicate
 
 TIME_RESERVED_S = 3.0  # of the function's time, for committing what was decided: a store's time-out and one retry
 INTERRUPT_AGAIN_S = 1.0  # a workload that caught the interruption itself is interrupted again
@@ -54,7 +54,7 @@ def process(
         first = [delivery for delivery in deliveries if delivery.receive_count == 1]
         again = [delivery for delivery in deliveries if delivery.receive_count > 1]
         failed = settle([(delivery, decide_one(delivery)) for delivery in first], queue, table, policy)
-        return failed + _process_again(again, decide_one, queue, table, policy, remaining_s)
+        return failed + _process_again(again, decide_one, queue, table, policy, ordered, remaining_s)
 
     ordered = {name for name, workload in workloads.items() if workload.ordered}
     failed = process_some([delivery for delivery in deliveries if delivery.message.workload not in ordered])
@@ -89,6 +89,7 @@ def _process_again(
     queue: Queue,
     table: Table,
     policy: Policy,
+    ordered: Collection[str],
     remaining_s: Callable[[], float],
 ) -> list[Delivery]:
     failed: list[Delivery] = []
@@ -105,6 +106,8 @@ def _process_again(
             continue
         if record.status in FINAL:
             failed += settle_duplicate(delivery, queue, table, policy)
+        elif record.status == "dead" and delivery.message.workload in ordered:
+            failed += bury_again(delivery, record, queue, table, policy)
         else:
             if policy.span_s and record.attempts > 1:  # should it kill this process, it is not to come back too soon
                 queue.retry_later([(delivery, remaining_s() + policy.pause_s(record.attempts - 1, None))])

@@ -101,6 +101,17 @@ def settle_duplicate(delivery: Delivery, queue: Queue, table: Table, policy: Pol
     return _retry_later([] if delay is None else [(delivery, delay)], queue)
 
 
+def bury_again(delivery: Delivery, dead: Record, queue: Queue, table: Table, policy: Policy) -> list[Delivery]:
+    """An ordered message is dead already, and those behind it may have gone on: it is not tried again, and the attempt
+    that began is none. Whoever buried it may have died before the dead-letter queue had it. Returns the delivery if it
+    could not be buried now."""
+    try:
+        table.bury(delivery, msgspec.structs.replace(dead, attempts=dead.attempts - 1, body=delivery.message.body))
+    except Unavailable as error:
+        return _retry_later([(delivery, _put_off(delivery, blame.unavailable(error), policy))], queue)
+    return []
+
+
 def _retry_later(delays: Sequence[tuple[Delivery, float]], queue: Queue) -> list[Delivery]:
     if delays:
         queue.retry_later(delays)

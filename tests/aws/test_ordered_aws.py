@@ -17,10 +17,11 @@ import pytest
 
 from decoupled.core.dead_letters import Wanted
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, Reject, Stored
-from decoupled.core.workload import Effects, Message, Rejected, Unavailable, Workload
+from decoupled.core.workload import Effects, Message, Put, Rejected, Unavailable, Workload, Write
 from decoupled.engines.aws.dead_letter_queue import DeadLetterQueue
 from decoupled.engines.aws.dead_letters import AwsDeadLetters
 from decoupled.engines.aws.messages import QueuePair, SqsQueue, queues_of
+from decoupled.engines.aws.table import DynamoTable
 from decoupled.pipeline.processor import process
 from decoupled.pipeline.settlement import Policy, settle
 from tests.support import engines
@@ -226,6 +227,24 @@ def test_a_redrive_is_not_taken_for_a_duplicate_however_soon_it_comes(
         assert [outcome.done for outcome in letters.redrive(list(letters.find(Wanted())))] == ["redriven"]
         letters.close()
     assert [delivery.message for delivery in fifo.queue.receive(10, 60)] == [sent]
+
+
+@pytest.mark.parametrize("writes", [[], [Put("steps/last/a", {})]])
+def test_a_dead_message_has_no_effect_until_it_is_redriven(
+    engine: engines.AwsEngine, fifo: engines.OrderedQueues, writes: list[Write]
+) -> None:
+    """From a late processor, or a client that sends again after five minutes: those behind it have gone on."""
+    table = DynamoTable(engine.dynamodb, engine.table_name, ordered={"steps"})
+    sent, commit = step("a"), Commit("{}", writes)
+    fifo.queue.send([sent])
+    bury(engine, fifo, sent)
+    (outcome,) = table.commit([(sent, commit)], 0)
+    assert isinstance(outcome, Stored)
+    assert (outcome.status, outcome.duplicate) == ("dead", True)
+    letters = letters_of(engine, fifo)
+    letters.redrive(list(letters.find(Wanted())))
+    letters.close()
+    assert table.commit([(sent, commit)], 0) == [Stored("processed", emits=[])]
 
 
 def test_a_redrive_that_died_halfway_and_is_repeated_sends_once(

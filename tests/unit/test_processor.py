@@ -24,6 +24,7 @@ from decoupled.core.workload import Add, Effects, Emit, Message, Put, Rejected, 
 from decoupled.engines.aws.sqs_format import deliveries
 from decoupled.pipeline import processor
 from decoupled.pipeline.runs import Runs
+from decoupled.pipeline.settlement import Policy
 from tests.support.events import process_event, sqs_event, sqs_record
 from tests.support.model_engine import ManualClock, ModelQueue, ModelTable
 
@@ -811,6 +812,21 @@ def test_what_is_decided_again_keeps_its_place() -> None:
     source.queue.receive(10, 0)  # and the function died
     assert source.invoke() == []
     assert happened == ["first", "second"]
+
+
+def test_what_is_dead_is_not_tried_again_when_it_comes_again_because_those_behind_it_went_on() -> None:
+    source = Ordered(max_attempts=1)
+    ids = source.send("fail", "", group="a")
+    deliveries, policy = source.queue.receive(10, 0), Policy(1, source.clock)
+    processor.process(
+        deliveries, source.queue, source.table, source.workloads, policy, lambda: 30.0
+    )  # and then it died
+    acts["fail"] = lambda: None
+    del source.table.dead_letters[ids[0]]  # as if it had died between the record and the dead-letter queue
+    assert source.invoke() == []
+    assert [source.status(i) for i in ids] == ["dead", "processed"]
+    assert (again := source.table.dead_letters[ids[0]]).body
+    assert again.attempts == 1
 
 
 def test_a_sick_table_holds_every_group_back() -> None:

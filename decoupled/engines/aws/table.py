@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -32,7 +32,8 @@ _REFUSALS = ("ValidationError", "ItemCollectionSizeLimitExceeded")
 
 class DynamoTable:
     """Implements Table. `record_ttl_days`: how long final records are kept; 0 is for ever. `send_dead_letter` puts a
-    copy of what is buried on SQS's dead-letter queue."""
+    copy of what is buried on SQS's dead-letter queue. Of workloads that are `ordered`, what is dead stays so until it
+    is redriven: those behind it have gone on."""
 
     def __init__(
         self,
@@ -42,11 +43,13 @@ class DynamoTable:
         send_dead_letter: Callable[[Message, Record], None] = lambda _message, _dead: None,
         pause: Callable[[float], None] = time.sleep,
         spread: Callable[[], float] = random.random,
+        ordered: Collection[str] = (),
     ) -> None:
         self._dynamodb = dynamodb
         self._table = table_name
         self._record_ttl_s = record_ttl_days * 86_400
         self._send_dead_letter = send_dead_letter
+        self._ordered = ordered
         self._open = OpenRecords(table_name, pause, spread)
         self._threads = ThreadPoolExecutor(limits.AWS_CONCURRENCY, "commit")  # starts none before the first batch
 
@@ -55,10 +58,11 @@ class DynamoTable:
         cls,
         environ: Mapping[str, str],
         send_dead_letter: Callable[[Message, Record], None] = lambda _message, _dead: None,
+        ordered: Collection[str] = (),
     ) -> DynamoTable:
         """The table that the function's environment names: TABLE_NAME, RECORD_TTL_DAYS."""
         days = int(environ.get("RECORD_TTL_DAYS", "0"))
-        return cls(client("dynamodb"), environ["TABLE_NAME"], days, send_dead_letter)
+        return cls(client("dynamodb"), environ["TABLE_NAME"], days, send_dead_letter, ordered=ordered)
 
     # --- commit
 
@@ -93,12 +97,20 @@ class DynamoTable:
 
     def _put(self, message: Message, decision: Commit | Reject, now_ms: int) -> Stored | NotStored:
         record = self._record(message, decision, now_ms)
-        _, existing = self._open.unless_final(self._dynamodb.put_item, Item=record)
+        _, existing = self._open.unless_final(self._dynamodb.put_item, only_if=self._not_too_late(message), Item=record)
         return _stored(decision) if existing is None else records.duplicate(existing)
+
+    def _not_too_late(self, message: Message) -> str:
+        return "attribute_not_exists(#pk) OR #status = :may_queued" if message.workload in self._ordered else ""
 
     def _transact(self, message: Message, commit: Commit, now_ms: int) -> Stored | NotStored | Reject:
         """Store a record with its writes, all or nothing. Answers Reject if a condition of a write did not hold."""
-        put = {"Put": {"Item": self._record(message, commit, now_ms), **self._open.condition()}}
+        put = {
+            "Put": {
+                "Item": self._record(message, commit, now_ms),
+                **self._open.condition(only_if=self._not_too_late(message)),
+            }
+        }
         stored = {write.key: self._read(write.key) for write in commit.writes if writes.reads(write)}
         collision = "none"
         for _ in self._open.tries():
