@@ -98,3 +98,4 @@ def test_an_ordered_workload_is_deployed_with_a_fifo_queue_and_processed_in_orde
     (project / "steps.py").write_text(STEPS.replace("ORDERED", "False"))
     kept = deploy(project, ministack_url)
     assert kept["OrderedQueueUrl"] == outputs["OrderedQueueUrl"]  # messages may wait in it
+    assert "OrderedQueueUrl" not in deploy(project, ministack_url, "OrderedWorkloads=")
