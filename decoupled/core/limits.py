@@ -84,10 +84,26 @@ MAX_RETRY_AFTER_S = 43_200  # of what a backend may ask for: the longest visibil
 
 # --- outbound: webhooks and e-mail --------------------------------------------
 OUTBOUND_TIMEOUT_S = 8.0  # for a whole webhook exchange; for each step of an e-mail's
+OUTBOUND_KEEP_ALIVE_S = 4.0  # that a connection is kept for the next exchange: most servers keep it for 5 s or longer
+MAX_OUTBOUND_SOCKETS = 512  # of a process, that are kept; with more, an exchange asks for its connection to be closed
 MAX_OUTBOUND_ADDRESSES = 4  # of a host, that are tried
+MAX_ANSWER_BODY_BYTES = 16 * KIB  # of an answer to a webhook, that are read so that its connection can be kept,
+ANSWER_BODY_S = 1.0  # if they come within that time
+MAX_LOOKUPS = 32  # names looked up at once, a thread each
+MAX_MAIL_THREADS = 32  # e-mails handed over at once; smtplib blocks
 MAX_ADDRESS_OCTETS = 254  # of an e-mail address: RFC 5321's path of 256 without its brackets
 MAX_LOCAL_PART_OCTETS = 64  # RFC 5321
 MAX_DOMAIN_OCTETS = 253  # DNS
+
+# --- workloads that call others -----------------------------------------------
+ASYNC_CONCURRENCY = 256  # messages at once in one process: 1,000/s of 0.3 s each take 150 in each of two
+MAX_CONCURRENCY = 1_000  # that a workload may ask for
+MAX_THREADS = 64  # of a workload in one process; each may need a stack of 8 MiB
+LATE_S = 0.5  # more for a message whose deadline was seen late; if later than that, it is not to blame
+OVERDUE_S = 1.0  # after its deadline, from which on what does not end is stuck
+MAX_AWAITED = 64  # coroutines that wait for one another, looked through for what the last one waits for
+BEAT_S = 0.25  # between two signs of life of a process that decides many at once
+MAX_MARKED = 10_000  # messages that killed their process, and are kept apart from others
 
 # --- worker processes ---------------------------------------------------------
 WORKER_START_S = 60.0  # for a worker to import its workloads

@@ -4,8 +4,9 @@ it; no I/O, no clock, no engine. A workload's own file imports these from `decou
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from types import UnionType
 from typing import Any
@@ -111,6 +112,10 @@ Schema = type[msgspec.Struct] | UnionType
 """What entries look like: a Struct, or a union of Structs told apart by a tag (`Open | Transfer`)."""
 
 
+Process = Callable[[Any, Message], Effects] | Callable[[Any, Message], Awaitable[Effects]]
+"""From an entry and its message to what it does. A coroutine function (`async def`) is for what calls others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A use case: `POST /{name}` takes entries of `schema`, and `process` turns each into effects.
@@ -124,11 +129,15 @@ class Workload:
     `natural_key` names what makes an entry the same entry when it is sent again (device and timestamp, say); entries
     without one are told apart by Idempotency-Key or not at all. `readable` lists the collections of items that
     `GET /{name}/{collection}/{key}` shows. `emits_to` lists the workloads it emits to, which must be served too.
+
+    A plain `process` decides one message at a time in its worker process. An `async` one decides up to `concurrency` at
+    once there (limits.ASYNC_CONCURRENCY by default); with `threads`, a plain one as many as that, for client libraries
+    that block.
     """
 
     name: str
     schema: Schema
-    process: Callable[[Any, Message], Effects]
+    process: Process
     group: Callable[[Any], str] | None = None
     rate: float | None = None
     group_rate: float | None = None
@@ -136,6 +145,24 @@ class Workload:
     natural_key: Callable[[Any], str] | None = None
     readable: tuple[str, ...] = ()
     emits_to: tuple[str, ...] = ()
+    concurrency: int | None = None
+    threads: int = 0
+    is_async: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        process = self.process  # or a callable object, whose method may be async
+        is_async = inspect.iscoroutinefunction(process) or inspect.iscoroutinefunction(type(process).__call__)
+        object.__setattr__(self, "is_async", is_async)
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether its messages are decided at once, not one after the other."""
+        return self.is_async or self.threads > 0
+
+    @property
+    def at_once(self) -> int:
+        """How many of its messages one process decides at the same time."""
+        return self.threads or ((self.concurrency or limits.ASYNC_CONCURRENCY) if self.is_async else 1)
 
     def group_of(self, entry: Any, caller: str) -> str:
         """The group of an entry: what `group` says, or the caller; "" for callers that nobody can tell apart. A name

@@ -26,6 +26,7 @@ from decoupled.pipeline import network
 FAIR_SHARE = 0.5  # of a batch's time: a message that was left less is not to blame for running out of it
 NOT_STARTED = Failure("not_started", "NotStarted", "the function's time was used up by the messages before it")
 BEHIND = Failure("not_started", "Behind", "a message of its group that came before it has to be delivered again")
+KEPT_WAITING = Failure("not_started", "KeptWaiting", "others kept its process from going on until its time was up")
 NOT_OURS = Failure("not_ours", "NotOurs", "the message has no workload attribute: it was not sent by the receiver")
 
 

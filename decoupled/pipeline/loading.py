@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from decoupled.core import limits
 from decoupled.core.workload import Workload, Workloads
 
 OURS = "decoupled.workloads"
@@ -78,7 +79,27 @@ def _load(name: str, root: Path) -> Workload:
             f"workload {name!r}: it calls itself {workload.name!r}, which would be its route; name it {own_name!r},"
             f" or ask for {name}:{attribute or 'WORKLOAD'}"
         )
+    if wrong := _not_at_once(workload):
+        raise WorkloadError(f"workload {name!r}: {wrong}")
     return workload
+
+
+def _not_at_once(workload: Workload) -> str | None:
+    """What is wrong with what it says of deciding messages at once."""
+    concurrency, threads = workload.concurrency, workload.threads
+    if threads != 0 and not _is_whole(threads, limits.MAX_THREADS):
+        return f"threads is {threads!r}, not a whole number from 1 to {limits.MAX_THREADS}, or 0 for none"
+    if concurrency is not None and not _is_whole(concurrency, limits.MAX_CONCURRENCY):
+        return f"concurrency is {concurrency!r}, not a whole number from 1 to {limits.MAX_CONCURRENCY}"
+    if workload.is_async and threads:
+        return "threads are for a plain process, and its process is async: say concurrency"
+    if concurrency is not None and not workload.is_async:
+        return "concurrency is for an async process: for a plain one that waits for others, say threads"
+    return None
+
+
+def _is_whole(value: object, most: int) -> bool:
+    return type(value) is int and 1 <= value <= most
 
 
 def _import(name: str, module: str) -> ModuleType:

@@ -7,7 +7,8 @@ other is judged by its class or one above it; and what was raised `from` such an
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -84,12 +85,15 @@ _CLIENTS = frozenset(name.partition(".")[0] for name in _CLASSES if not name.sta
     "selectors",
     "h11",
     "h2",
+    "aiohappyeyeballs",
     "anyio",
     "boto3",
     "grpc",
 }
 """Packages whose code waits for the network. A lock or a queue, which some of them wait by, is looked through."""
-_LOOKED_THROUGH = frozenset({"threading", "queue", "concurrent", "asyncio", "contextlib"})
+_LOOKED_THROUGH = frozenset({"threading", "queue", "concurrent", "asyncio", "contextlib", "uvloop", "async_timeout"})
+_ASYNC = frozenset({"asyncio.streams", "asyncio.base_events", "asyncio.selector_events", "decoupled.outbound.mail"})
+"""What stands in these modules and can be awaited waits for the network."""
 _DEPTH = 8  # of errors that stand behind one another, and of frames that are looked through
 
 
@@ -112,16 +116,24 @@ def trouble(error: BaseException) -> Trouble | None:
     return None
 
 
-def waits(frame: FrameType | None) -> bool:
-    """Whether what runs in a frame that was interrupted waits for the network: by the client library that it is in."""
-    for _ in range(_DEPTH):
-        if frame is None:
-            return False
-        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+def waits(frames: Iterable[FrameType]) -> bool:
+    """Whether what was interrupted waits for the network: by the client library that it is in. Its frames, the
+    innermost first."""
+    for frame in itertools.islice(frames, _DEPTH):
+        name = str(frame.f_globals.get("__name__", ""))
+        package = name.partition(".")[0]
+        if name in _ASYNC:
+            return True
         if package not in _LOOKED_THROUGH:
             return package in _CLIENTS
-        frame = frame.f_back
     return False
+
+
+def stack(frame: FrameType | None) -> Iterator[FrameType]:
+    """A frame that runs, and those that called it."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -11,21 +11,25 @@ last attempt, so it is marked before it is touched, and goes alone:
 
 Messages of an ordered workload go in rounds, the next one of each group in each: none before the one ahead of it is
 finished.
+
+What calls others and waits for them is decided at once (`concurrently.py`); of what was delivered before, that of which
+every start so far has returned: one that did not is alone from then on.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import Any
 
 import msgspec
 
 from decoupled.core.effects import encode
 from decoupled.core.outcomes import Decision, Delivery, Failure, Reject
 from decoupled.core.status import FINAL
-from decoupled.core.workload import Message, Rejected, Unavailable, Workloads, decoder
+from decoupled.core.workload import Message, Rejected, Unavailable, Workload, Workloads, decoder
 from decoupled.engines.protocols import Queue, Table
 from decoupled.pipeline import blame, network
 from decoupled.pipeline.settlement import Policy, bury_again, settle, settle_duplicate
@@ -50,15 +54,24 @@ def process(
         decision = decide(delivery.message, workloads, remaining_s() - reserved_s, whole_s=time_s - reserved_s)
         return policy.runs.judge(delivery, decision)
 
+    def decide_each(some: Sequence[Delivery]) -> list[tuple[Delivery, Decision]]:
+        together = [delivery for delivery in some if _is_concurrent(delivery, workloads)]
+        decided = [(delivery, decide_one(delivery)) for delivery in some if delivery not in together]
+        if together:
+            messages = [delivery.message for delivery in together]
+            decisions = _at_once(messages, workloads, remaining_s() - reserved_s, time_s - reserved_s)
+            decided += [(it, policy.runs.judge(it, decision)) for it, decision in zip(together, decisions, strict=True)]
+        return decided
+
     def process_some(deliveries: Sequence[Delivery]) -> list[Delivery]:
         first = [delivery for delivery in deliveries if delivery.receive_count == 1]
         again = [delivery for delivery in deliveries if delivery.receive_count > 1]
-        failed = settle([(delivery, decide_one(delivery)) for delivery in first], queue, table, policy)
-        return failed + _process_again(again, decide_one, queue, table, policy, ordered, remaining_s)
+        failed = settle(decide_each(first), queue, table, policy)
+        company, more = _process_again(again, decide_one, workloads, queue, table, policy, remaining_s)
+        return failed + more + settle(decide_each(company), queue, table, policy, begun=True)
 
-    ordered = {name for name, workload in workloads.items() if workload.ordered}
-    failed = process_some([delivery for delivery in deliveries if delivery.message.workload not in ordered])
-    in_order = [delivery for delivery in deliveries if delivery.message.workload in ordered]
+    failed = process_some([delivery for delivery in deliveries if not _is_ordered(delivery, workloads)])
+    in_order = [delivery for delivery in deliveries if _is_ordered(delivery, workloads)]
     return failed + _process_in_order(in_order, process_some, queue, table, policy)
 
 
@@ -83,15 +96,28 @@ def _process_in_order(
     return failed
 
 
+def _is_concurrent(delivery: Delivery, workloads: Workloads) -> bool:
+    workload = workloads.get(delivery.message.workload)
+    return workload is not None and workload.concurrent
+
+
+def _is_ordered(delivery: Delivery, workloads: Workloads) -> bool:
+    workload = workloads.get(delivery.message.workload)
+    return workload is not None and workload.ordered
+
+
 def _process_again(
     suspects: Sequence[Delivery],
     decide_one: Callable[[Delivery], Decision],
+    workloads: Workloads,
     queue: Queue,
     table: Table,
     policy: Policy,
-    ordered: Collection[str],
     remaining_s: Callable[[], float],
-) -> list[Delivery]:
+) -> tuple[list[Delivery], list[Delivery]]:
+    """Process each alone. Returns those that may go together all the same, whose start is counted, and those to deliver
+    again."""
+    company: list[Delivery] = []
     failed: list[Delivery] = []
     sick: Failure | None = None  # the table's last answer; once it is sick, the rest need not wait for its time-outs
     for delivery in suspects:
@@ -106,14 +132,16 @@ def _process_again(
             continue
         if record.status in FINAL:
             failed += settle_duplicate(delivery, queue, table, policy)
-        elif record.status == "dead" and delivery.message.workload in ordered:
+        elif record.status == "dead" and _is_ordered(delivery, workloads):
             failed += bury_again(delivery, record, queue, table, policy)
+        elif record.attempts == 1 and _is_concurrent(delivery, workloads):
+            company.append(delivery)
         else:
             if policy.span_s and record.attempts > 1:  # should it kill this process, it is not to come back too soon
                 queue.retry_later([(delivery, remaining_s() + policy.pause_s(record.attempts - 1, None))])
             culprit = blame.never_returned(record, delivery.receive_count, policy.max_attempts)
             failed += settle([(delivery, culprit or decide_one(delivery))], queue, table, policy, begun=True)
-    return failed
+    return company, failed
 
 
 # --- decide: pure -------------------------------------------------------------
@@ -123,6 +151,30 @@ def decide(message: Message, workloads: Workloads, limit_s: float, whole_s: floa
     """What a message comes to, within `limit_s` seconds. Never raises: a workload's exceptions are verdicts.
 
     `whole_s` is the time that the batch had, if messages before this one used some of it."""
+    opened = open_entry(message, workloads, limit_s)
+    if isinstance(opened, Failure):
+        return opened
+    workload, entry = opened
+    if workload.is_async:
+        return _at_once([message], workloads, limit_s, whole_s)[0]
+    try:
+        with TimeLimit(limit_s):
+            effects = workload.process(entry, message)
+        return encode(effects, message, workloads)  # type: ignore[arg-type]  # it is no coroutine function
+    except RAISED as error:
+        return verdict(error, limit_s, whole_s)
+
+
+def _at_once(
+    messages: Sequence[Message], workloads: Workloads, limit_s: float, whole_s: float | None
+) -> list[Decision]:
+    from decoupled.pipeline import concurrently  # asyncio, which others need not wait for
+
+    return concurrently.decide_all(messages, workloads, limit_s, whole_s)
+
+
+def open_entry(message: Message, workloads: Workloads, limit_s: float) -> tuple[Workload, Any] | Failure:
+    """The workload of a message and its entry, or why it cannot be decided."""
     if limit_s <= 0:
         return blame.NOT_STARTED
     if not message.workload:
@@ -131,24 +183,23 @@ def decide(message: Message, workloads: Workloads, limit_s: float, whole_s: floa
     if workload is None:
         return blame.unknown_workload(message.workload)
     try:
-        entry = decoder(workload.schema).decode(message.body)
+        return workload, decoder(workload.schema).decode(message.body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         return blame.undecodable(error)
     except Exception as error:  # noqa: BLE001  the schema's own checks raised what is no verdict on the entry
         return blame.raised(error)
-    try:
-        with _TimeLimit(limit_s):
-            effects = workload.process(entry, message)
-        return encode(effects, message, workloads)
-    except Rejected as verdict:
-        return Reject(blame.text(verdict))
-    except _TimeLimitExceeded as interruption:
-        return blame.out_of_time(limit_s, whole_s, interruption.waiting)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  the edge: what a workload raises is a verdict
-        return blame.raised(error)
 
 
-class _TimeLimitExceeded(BaseException):
+def verdict(error: BaseException, limit_s: float, whole_s: float | None) -> Decision:
+    """What an exception comes to that a workload raised, or that interrupted it."""
+    if isinstance(error, Rejected):
+        return Reject(blame.text(error))
+    if isinstance(error, TimeLimitExceeded):
+        return blame.out_of_time(limit_s, whole_s, error.waiting)
+    return blame.raised(error)
+
+
+class TimeLimitExceeded(BaseException):
     """`waiting`: what was interrupted waited for the network."""
 
     def __init__(self, waiting: bool) -> None:
@@ -156,19 +207,28 @@ class _TimeLimitExceeded(BaseException):
         self.waiting = waiting
 
 
-class _TimeLimit:
+RAISED = (Exception, SystemExit, TimeLimitExceeded)
+"""The edge: of what a workload raises, what is a verdict."""
+
+
+Interrupt = Callable[[int, FrameType | None], None]
+"""A handler of SIGALRM, which may raise TimeLimitExceeded in what runs in the main thread."""
+
+
+class TimeLimit:
     """Interrupt what runs longer than that. Only the main thread can be interrupted, and there a function runs. The
     handler stays in place: setting it anew for each message would cost more than most messages take."""
 
-    __slots__ = ("_seconds",)
+    __slots__ = ("_handler", "_seconds")
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, handler: Interrupt | None = None) -> None:
+        self._handler = handler or interrupt
         self._seconds = seconds if threading.current_thread() is threading.main_thread() else 0.0
 
     def __enter__(self) -> None:
         if self._seconds:
-            if signal.getsignal(signal.SIGALRM) is not _interrupt:
-                signal.signal(signal.SIGALRM, _interrupt)
+            if signal.getsignal(signal.SIGALRM) is not self._handler:
+                signal.signal(signal.SIGALRM, self._handler)
             signal.setitimer(signal.ITIMER_REAL, self._seconds, INTERRUPT_AGAIN_S)
 
     def __exit__(self, *_: object) -> None:
@@ -176,5 +236,5 @@ class _TimeLimit:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _interrupt(_signal: int, frame: FrameType | None) -> None:
-    raise _TimeLimitExceeded(network.waits(frame))
+def interrupt(_signal: int, frame: FrameType | None) -> None:
+    raise TimeLimitExceeded(network.waits(network.stack(frame)))

@@ -98,15 +98,17 @@ async def _serve(
         what = database.damage.told()
         return None if what is None else Trouble(what)
 
-    looks: list[Look] = [writer.trouble, poller.crew.trouble]
+    looks: list[Look] = [writer.trouble, *(crew.trouble for crew in poller.crews)]
     looks += [files.taken, files.long, damage, standard_error.trouble, poller.groups.trouble]
 
     def health() -> Mapping[str, Any]:
         return {
             **summary(looks),
             "workloads": list(workloads),
-            "workers": poller.crew.ready(),
-            "workers_replaced": poller.crew.replaced,
+            "workers": sum(crew.ready() for crew in poller.crews),
+            "workers_replaced": {
+                over: sum(crew.replaced[over] for crew in poller.crews) for over in poller.crew.replaced
+            },
             "breakers": poller.breakers.states(),
             "not_served": unserved.look(),
             "log_lines_dropped": standard_error.dropped,

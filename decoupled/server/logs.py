@@ -7,13 +7,17 @@ import json
 import logging
 import sys
 import time
+from contextvars import ContextVar
 from typing import Any
 
 from decoupled.core import limits
 from decoupled.core.workload import Message
 
 deciding: Message | None = None
-"""The message that this process decides right now: what is logged meanwhile is about it."""
+"""The message that this process decides right now: what is logged meanwhile is about it, also by threads of its own."""
+
+deciding_here: ContextVar[Message | None] = ContextVar("deciding_here", default=None)
+"""Where a process decides many at once, the one of this coroutine or thread, and of what they start."""
 
 
 class JsonLines(logging.Formatter):
@@ -30,8 +34,8 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
         }
         line |= {name: value for name, value in vars(record).items() if name not in self._standard}
-        if deciding is not None:
-            line = {"message_id": deciding.id, "workload": deciding.workload} | line
+        if (about := deciding or deciding_here.get()) is not None:
+            line = {"message_id": about.id, "workload": about.workload} | line
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         text = json.dumps(line, default=str)
@@ -70,10 +74,11 @@ def configure_logs(level: str) -> None:
 
 
 class Printed(io.TextIOBase):
-    """Stands for a worker's standard output: each line that a workload prints becomes a line of the log."""
+    """Stands for a worker's standard output: each line that a workload prints becomes a line of the log. What is
+    decided at the same time has its own lines."""
 
     def __init__(self) -> None:
-        self._begun = ""
+        self._begun: ContextVar[str] = ContextVar("begun", default="")
 
     def writable(self) -> bool:
         """It is."""
@@ -81,10 +86,11 @@ class Printed(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Log the lines that are whole, and a piece that is longer than a line may be."""
-        *lines, self._begun = (self._begun + text).split("\n")
-        if len(self._begun) > limits.MAX_LOG_LINE_CHARS:
-            lines.append(self._begun)
-            self._begun = ""
+        *lines, begun = (self._begun.get() + text).split("\n")
+        if len(begun) > limits.MAX_LOG_LINE_CHARS:
+            lines.append(begun)
+            begun = ""
+        self._begun.set(begun)
         for line in lines:
             logging.getLogger("stdout").info("%s", line[: limits.MAX_LOG_LINE_CHARS])
         return len(text)

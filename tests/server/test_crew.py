@@ -174,7 +174,7 @@ def test_a_worker_with_too_much_memory_makes_way_between_two_batches(server: Ser
 
     lines = wait_for(lambda: logged(server, "worker replaced"), lambda lines: len(lines) == replaced()["memory"])
     assert lines
-    assert replaced() == {"memory": len(lines), "messages": 0}
+    assert replaced() == {"memory": len(lines), "messages": 0, "stuck": 0}
     assert all("MB of memory; it may have 120" in line["cause"] for line in lines)
     assert logged(server, "worker lost") == []
     status = [str(DECOUPLED), "status", "--json", "--data", str(server.data)]
@@ -202,7 +202,7 @@ def test_what_a_workload_needs_before_its_first_message_is_no_reason_to_replace_
     found = server.get("/health").json
     assert found["status"] == "degraded"
     assert "before its first message, and may have 1" in found["detail"]
-    assert found["workers_replaced"] == {"memory": 0, "messages": 0}
+    assert found["workers_replaced"] == {"memory": 0, "messages": 0, "stuck": 0}
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux limits what a message may allocate")
@@ -232,7 +232,7 @@ def test_no_limit_is_no_limit(server: Server) -> None:
     for pid in server.workers():
         soft, _ = resource.prlimit(pid, resource.RLIMIT_DATA)
         assert soft == resource.getrlimit(resource.RLIMIT_DATA)[0]
-    assert server.get("/health").json["workers_replaced"] == {"memory": 0, "messages": 0}
+    assert server.get("/health").json["workers_replaced"] == {"memory": 0, "messages": 0, "stuck": 0}
 
 
 # --- what nobody foresaw -------------------------------------------------------------

@@ -6,12 +6,12 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar, cast
 from unittest import mock
 
 from decoupled.core.outcomes import Commit, Delivery, Reject, Stored
@@ -27,6 +27,7 @@ from tests.support.events import process_event
 from tests.support.faults import Crash, Faults, FaultyQueue, FaultyTable
 from tests.support.model_engine import ManualClock, ModelTable
 
+T = TypeVar("T")
 VISIBILITY_TIMEOUT_S = 180.0
 MAX_ATTEMPTS = 2
 WORKLOADS = load(NAMES)
@@ -251,8 +252,10 @@ class History:
             if self.faults.happens(self.faults.bug_rate):
                 raise RuntimeError("a bug that comes and goes")
             effects = workload.process(entry, message)
+            if isinstance(effects, Coroutine):
+                effects = _without_waiting(effects)
             self.faults.at("after process")
-            return effects
+            return cast(Effects, effects)
 
         return process
 
@@ -299,6 +302,16 @@ class History:
             for patch in patches:
                 stack.enter_context(patch)
             yield
+
+
+def _without_waiting(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What it returns. In here nothing takes time: it has no reason to wait."""
+    try:
+        coroutine.send(None)
+    except StopIteration as returned:
+        value: T = returned.value
+        return value
+    raise AssertionError("it waits")
 
 
 def _sqs_record(delivery: Delivery, message_id: str) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from decoupled.pipeline.processor import decide
 from decoupled.pipeline.settlement import Policy
 from decoupled.server.options import Options
 from decoupled.server.scheduling.claims import Poller
+from decoupled.server.workers.child import Batch
 from decoupled.server.workers.crew import Crew
-from decoupled.server.workers.pool import Batch
+from decoupled.server.workers.pool import Worker
 
 T = TypeVar("T")
 
@@ -125,11 +126,13 @@ class _InProcessWorker:
         self.poller._decided(batch, decisions, took_s)
 
 
-class _InProcessCrew(Crew):
+class _InProcessCrew(Crew[Worker]):
     """Of workers that are no processes."""
 
     def __init__(self, poller: EmbeddedInVirtualTime) -> None:
-        super().__init__(poller.options, poller.loop, poller._decided, poller._lost, poller.wake)
+        super().__init__(
+            Worker, poller.options.concurrency, poller.options, poller.loop, poller._decided, poller._lost, poller.wake
+        )
         self.poller = poller
 
     async def _start_worker(self) -> None:

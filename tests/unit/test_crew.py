@@ -10,18 +10,19 @@ import pytest
 from decoupled.core import limits
 from decoupled.server.options import Options
 from decoupled.server.workers.crew import Crew
+from decoupled.server.workers.pool import Worker
 from tests.support.virtual_time import run
 
 HOUR_S = 3_600
 
 
-class Failing(Crew):
+class Failing(Crew[Worker]):
     """None of its workers can be started until a time."""
 
     def __init__(self, until_s: float, spread: float) -> None:
         loop = asyncio.get_running_loop()
         nothing = lambda *_: None  # noqa: E731
-        super().__init__(Options(concurrency=4), loop, nothing, nothing, nothing, lambda: spread)
+        super().__init__(Worker, 4, Options(), loop, nothing, nothing, nothing, lambda: spread)
         self.until_s = until_s
         self.tries_at: list[float] = []
 

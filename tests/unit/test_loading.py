@@ -19,6 +19,19 @@ class Entry(Struct):
 WORKLOAD = Workload("{name}", Entry, lambda entry, message: Effects({{}}))
 RETURNS = Workload("returns", Entry, lambda entry, message: Effects({{}}))
 TEXT = "not a workload"
+
+async def call(entry, message):
+    return Effects({{}})
+
+MANY = Workload("many", Entry, call, concurrency=1_000)
+THREADS = Workload("threads", Entry, RETURNS.process, threads=64)
+NONE_AT_ONCE = Workload("none", Entry, call, concurrency=0)
+TOO_MANY = Workload("many", Entry, call, concurrency=1_001)
+HALF = Workload("half", Entry, call, concurrency=1.5)
+PLAIN_MANY = Workload("many", Entry, RETURNS.process, concurrency=5)
+ASYNC_THREADS = Workload("threads", Entry, call, threads=5)
+NO_THREADS = Workload("threads", Entry, RETURNS.process, threads=-1)
+TOO_MANY_THREADS = Workload("threads", Entry, RETURNS.process, threads=65)
 """
 
 
@@ -52,6 +65,8 @@ def named(root: Path, name: str) -> str:
         ("orders", "orders"),
         ("shop.parcels", "parcels"),
         ("shop.parcels:RETURNS", "returns"),
+        ("shop.parcels:MANY", "many"),
+        ("shop.parcels:THREADS", "threads"),
         ("./parcels.py", "parcels"),
     ],
 )
@@ -84,6 +99,13 @@ def test_several_are_served_by_their_own_names(root: Path) -> None:
         (["shop.unclear"], "SyntaxError: .*unclear.py, line 1"),
         (["shop.missing"], "No module named 'nobody_wrote_this' .*missing.py, line 1"),
         (["registrations"], "emits to 'notifications': name that one too"),
+        (["shop.parcels:NONE_AT_ONCE"], "concurrency is 0, not a whole number from 1 to 1000"),
+        (["shop.parcels:TOO_MANY"], "concurrency is 1001, not a whole number from 1 to 1000"),
+        (["shop.parcels:HALF"], "concurrency is 1.5, not a whole number"),
+        (["shop.parcels:PLAIN_MANY"], "concurrency is for an async process: for a plain one .* say threads"),
+        (["shop.parcels:ASYNC_THREADS"], "threads are for a plain process, and its process is async: say concurrency"),
+        (["shop.parcels:NO_THREADS"], "threads is -1, not a whole number from 1 to 64, or 0 for none"),
+        (["shop.parcels:TOO_MANY_THREADS"], "threads is 65, not a whole number"),
         (["what is this?"], "is none of: orders, shop.orders"),
     ],
 )

@@ -29,7 +29,7 @@ from decoupled.core.workload import Effects, Message, Rejected, Unavailable
 from decoupled.outbound import settings as outbound_settings
 from decoupled.outbound import webhook as outbound_webhook
 from decoupled.pipeline.loading import load
-from decoupled.workloads.notifications import GIVE_UP_AFTER_S, WORKLOAD, Notification
+from decoupled.workloads.notifications import GIVE_UP_AFTER_S, Notification, process
 from tests.support.hostile import ENCODED, LINE_ENDS
 from tests.support.receivers import HttpReceiver, MailReceiver, Reply, http_receiver, mail_receiver
 
@@ -66,7 +66,7 @@ def notify(*to: dict[str, str], accepted_at: int = NOW_MS, **changes: Any) -> Ef
     } | changes
     notification = msgspec.json.decode(json.dumps(entry), type=Notification)
     message = Message("0123abcd", "notifications", json.dumps(entry), "anonymous", accepted_at)
-    effects = WORKLOAD.process(notification, message)
+    effects = process(notification, message)
     encode(effects, message, load(["notifications"]))  # no engine would refuse them
     return effects
 
@@ -106,7 +106,7 @@ def test_data_reaches_a_webhook_digit_by_digit(receiver: HttpReceiver) -> None:
     entry = f"""{{"to": {to}, "type": "a", "subject": "s",
                  "text": "t", "data": {{"exact": 1234567890123.4567890123456789, "deep": [1e400, {{"a": "☂"}}]}}}}"""
     notification = msgspec.json.decode(entry, type=Notification)
-    WORKLOAD.process(notification, Message("0123abcd", "notifications", entry, "anonymous", NOW_MS))
+    process(notification, Message("0123abcd", "notifications", entry, "anonymous", NOW_MS))
     assert b'"exact":1234567890123.4567890123456789,"deep":[1e400, {"a": "\xe2\x98\x82"}]' in receiver.requests[0][2]
 
 

@@ -25,8 +25,10 @@ from decoupled.server.group_commit import Writer
 from decoupled.server.options import Options
 from decoupled.server.scheduling.groups import Groups
 from decoupled.server.scheduling.settling import Settler
-from decoupled.server.workers.crew import AHEAD_S, Crew
-from decoupled.server.workers.pool import MAX_WINDOW, Batch
+from decoupled.server.workers.child import Batch
+from decoupled.server.workers.concurrent import Concurrent, ConcurrentWorker
+from decoupled.server.workers.crew import Crew
+from decoupled.server.workers.pool import AHEAD_S, MAX_WINDOW, Worker, room_s, roomy
 
 log = logging.getLogger("decoupled.poller")
 
@@ -47,10 +49,14 @@ class Poller:
         self.options = options
         self.loop = writer.loop
         self.visibility_timeout_s = options.visibility_timeout_s
-        self.groups = Groups(workloads, options.rate, self.loop.time, max(1, options.concurrency // 2))
+        self.concurrent = Concurrent(workloads, options, self.loop, self._decided_at_once, self.wake)
+        half = {name: slots * options.concurrency // 2 for name, slots in self.concurrent.slots.items()}
+        suspects_at_once = {"": max(1, options.concurrency // 2)} | {name: max(1, most) for name, most in half.items()}
+        self.groups = Groups(workloads, options.rate, self.loop.time, suspects_at_once)
         self.breakers = self.groups.breakers
         self.settler = Settler(writer, queue, table, policy, self.groups, self._settled)
-        self.crew = Crew(options, self.loop, self._decided, self._lost, self.wake)
+        size = options.concurrency if workloads.keys() - self.concurrent.slots.keys() else 0
+        self.crew = Crew(Worker, size, options, self.loop, self._decided, self._lost, self.wake)
         self.stopping = False
         self._waiting: deque[Batch] = deque()  # claimed, and not yet with a worker
         self._message_s: dict[str, float] = {}  # how long a message of each workload takes, a running mean
@@ -61,26 +67,36 @@ class Poller:
         self._blind = False  # damage keeps us from seeing which workloads have messages: each is asked for some
         self._claiming_of: str | None = None
 
+    @property
+    def crews(self) -> tuple[Crew[Worker], Crew[ConcurrentWorker]]:
+        """All workers that there are."""
+        return self.crew, self.concurrent.crew
+
     def start(self) -> None:
         """Start the workers and the clock."""
-        self.crew.fill()
+        for crew in self.crews:
+            crew.fill()
         self._tick()
 
     def _tick(self) -> None:
         if not self.stopping:
             self.loop.call_later(TICK_S, self._tick)
-        self.crew.look()
+        for crew in self.crews:
+            crew.look()
         self._caught_up = False  # the time of a message that waited may have come
         self.wake()
 
     def wake(self) -> None:
         """Something changed: hand out what waits, and claim more if workers have room."""
-        while self._waiting and (worker := self.crew.roomy()) is not None:
+        while self._waiting and (worker := roomy(self.crew.workers)) is not None:
             worker.give(self._waiting.popleft())
-        self.crew.flush()
+        for worker in self.crew.workers:
+            worker.flush()
+        if self.concurrent.slots:
+            self.concurrent.deal()
         if self._caught_up or self._claiming or self.stopping or self._waiting or self.breakers.all_shut():
             return
-        if self.crew.room_s() > 0 and not self.writer.gives_way():
+        if any(map(self._has_room, self._names)) and not self.writer.gives_way():
             self._claiming = True
             self.writer.run(self._claim).add_done_callback(self._claimed)
 
@@ -101,25 +117,40 @@ class Poller:
     def _room(self) -> int:
         if self._waiting or self.stopping:
             return 0
-        room = int(self.crew.room_s() / max(self._message_s.values(), default=FIRST_GUESS_S))
+        rooms = [self.concurrent.least_free()] if self.concurrent.slots else []
+        if self.crew.size:
+            rooms.append(int(room_s(self.crew.workers) / max(self._message_s.values(), default=FIRST_GUESS_S)))
         if self._caught_up:
-            return room
+            return min(rooms)
         # Past older ones only into room to spare, and not on a guess: then it is not the fresh ones that keep the older
         # ones waiting, but the writer, which gives way to the front.
-        return room // 2 if self._message_s else 0
+        return min(rooms) // 2 if self._message_s else 0
+
+    def _has_room(self, workload: str) -> bool:
+        if workload in self.concurrent.slots:
+            return self.concurrent.free(workload) > 0
+        return room_s(self.crew.workers) > 0
 
     def sent(self, claimed: list[Delivery]) -> None:
         """Fresh messages are on the disk, and these of them in flight."""
         by_workload: dict[str, list[Delivery]] = {}
         for delivery in claimed:
             by_workload.setdefault(delivery.message.workload, []).append(delivery)
-        for name, deliveries in by_workload.items():
-            self._waiting.extend(self._batches(name, deliveries))
+        self._hand_out([batch for name, some in by_workload.items() for batch in self._batches(name, some)])
         self.wake()
+
+    def _hand_out(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            if batch.workload in self.concurrent.slots:
+                self.concurrent.give(batch.deliveries)
+            else:
+                self._waiting.append(batch)
 
     def _batches(self, workload: str, deliveries: Sequence[Delivery]) -> list[Batch]:
         """Up to ten messages each, fewer where a message takes long. One whose group may hang goes alone, and nothing
-        is handed to its worker behind it."""
+        is handed to its worker behind it. What is decided at once is one batch."""
+        if workload in self.concurrent.slots:
+            return [Batch(workload, deliveries)] if deliveries else []
         message_s = self._message_s.get(workload, FIRST_GUESS_S)
         alone: list[Batch] = []
         if not self.breakers.free(workload):
@@ -138,10 +169,12 @@ class Poller:
         self._caught_up = True
         self._claiming_of = None
         names = self._names if self._blind else self.queue.ready()
-        ready = [name for name in names if self.breakers.allowance(name) != 0]
+        open_ = [name for name in names if self.breakers.allowance(name) != 0]
+        ready = [name for name in open_ if self._has_room(name)]
+        self._caught_up = len(ready) == len(open_)
         for name in ready:
             self._claiming_of = name
-            room = self._room_for(name) // len(ready) + 1
+            room = self._room_for(name, len(ready)) + 1
             wanted = self.groups.wanted(name, room)
             if not wanted:
                 self._caught_up = False
@@ -154,11 +187,13 @@ class Poller:
             batches += self._batches(name, fit)
         return batches
 
-    def _room_for(self, workload: str) -> int:
-        """How many messages to claim beside the first one."""
-        room = int(self.crew.room_s() / self._message_s.get(workload, FIRST_GUESS_S))
+    def _room_for(self, workload: str, sharers: int) -> int:
+        """How many messages to claim beside the first one, of a workload that shares its workers with so many."""
+        if workload in self.concurrent.slots:
+            return self.writer.take_spare(min(self.concurrent.free(workload) - 1, limits.MAX_CLAIMED))
+        room = int(room_s(self.crew.workers) / self._message_s.get(workload, FIRST_GUESS_S))
         most = min(MAX_WINDOW * limits.RECEIVE_MAX * len(self.crew.workers), limits.MAX_CLAIMED)
-        return self.writer.take_spare(min(room, most))
+        return self.writer.take_spare(min(room, most)) // sharers
 
     def _claimed(self, future: asyncio.Future[list[Batch]]) -> None:
         self._claiming = False
@@ -171,7 +206,7 @@ class Poller:
         batches = future.result()
         for batch in batches:
             self.groups.took(batch.workload, batch.deliveries)
-        self._waiting.extend(batches)
+        self._hand_out(batches)
         if batches:
             self.wake()
 
@@ -218,6 +253,12 @@ class Poller:
             self._caught_up = False  # whoever was next in the group may go now
         self.wake()
 
+    def _decided_at_once(self, batch: Batch, decisions: list[Decision]) -> None:
+        if self.groups.decided(batch.workload, batch.deliveries):
+            self._caught_up = False
+        self.settler.settle(list(zip(batch.deliveries, decisions, strict=True)))
+        self.wake()
+
     # --- lost -----------------------------------------------------------------
 
     def _lost(self, head: Batch | None, untouched: list[Batch], cause: str) -> None:
@@ -244,8 +285,12 @@ class Poller:
             self.wake()
             await asyncio.sleep(0.01)
         drained = not self._in_flight()
-        self.crew.stop()
+        for crew in self.crews:
+            crew.stop()
         return drained
 
     def _in_flight(self) -> bool:
-        return bool(self._waiting or self.settler.pending or self._claiming or self.crew.busy())
+        return bool(self._waiting or self.settler.pending or self._claiming or self._deciding())
+
+    def _deciding(self) -> bool:
+        return self.concurrent.busy() or any(worker.batches for worker in self.crew.workers)

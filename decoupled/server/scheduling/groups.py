@@ -27,10 +27,15 @@ class Groups:
     """What is in flight of each group, and what more may be."""
 
     def __init__(
-        self, workloads: Workloads, rate: float | None, clock: Callable[[], float], suspects_at_once: int
+        self,
+        workloads: Workloads,
+        rate: float | None,
+        clock: Callable[[], float],
+        suspects_at_once: Mapping[str, int],
     ) -> None:
         """`rate`: messages a second of all workloads together, or None. `suspects_at_once`: of groups whose last answer
-        was that they are sick, so many messages may be with the workers; they may hang."""
+        was that they are sick, so many messages may be with the workers, where they may hang; of each concurrent
+        workload, and under "" of all others together."""
         self.breakers = Breakers({name: it.group is not None for name, it in workloads.items()}, clock, _tell)
         self.limited = False  # something was left waiting that a message in flight makes way for
         self._workloads = workloads
@@ -40,7 +45,7 @@ class Groups:
         self._group_rates: dict[str, dict[str, Rate]] = {name: {} for name in workloads}
         self._in_flight: dict[str, dict[str, int]] = {name: {} for name in workloads}
         self._suspects_at_once = suspects_at_once
-        self._suspects: set[str] = set()  # ids of messages that are in flight
+        self._suspects: dict[str, set[str]] = {name: set() for name in suspects_at_once}  # ids, in flight
         self._chosen = 0
 
     # --- what may be claimed
@@ -72,7 +77,7 @@ class Groups:
             if may and self.breakers.in_group(workload, group):
                 may = self._within_share(in_flight, group, total, may)
             if may and self.breakers.suspect(workload, group):
-                may = self._of_suspects(may)
+                may = self._of_suspects(workload, may)
             return may
 
         return share
@@ -84,11 +89,16 @@ class Groups:
         self.limited = self.limited or may > most - has
         return max(0, min(may, most - has))
 
-    def _of_suspects(self, may: int) -> int:
-        left = max(0, self._suspects_at_once - len(self._suspects) - self._chosen)
+    def _of_suspects(self, workload: str, may: int) -> int:
+        those = self._with(workload)
+        left = max(0, self._suspects_at_once[those] - len(self._suspects[those]) - self._chosen)
         self.limited = self.limited or left < may
         self._chosen += min(left, may)
         return min(left, may)
+
+    def _with(self, workload: str) -> str:
+        """Whose workers it shares."""
+        return workload if workload in self._suspects_at_once else ""
 
     def _group_rate(self, workload: str, group: str, rate: float) -> Rate:
         rates = self._group_rates[workload]
@@ -118,7 +128,7 @@ class Groups:
                 group = delivery.message.group
                 self.breakers.probing(workload, group)
                 if self.breakers.suspect(workload, group):
-                    self._suspects.add(delivery.message.id)
+                    self._suspects[self._with(workload)].add(delivery.message.id)
 
     def decided(self, workload: str, deliveries: Sequence[Delivery]) -> bool:
         """They are not in flight any more, as far as workers are concerned. Returns whether that makes way for others,
@@ -129,8 +139,8 @@ class Groups:
                 in_flight[group] -= 1
             else:
                 in_flight.pop(group, None)
-        if self._suspects:
-            self._suspects.difference_update(delivery.message.id for delivery in deliveries)
+        if suspects := self._suspects[self._with(workload)]:
+            suspects.difference_update(delivery.message.id for delivery in deliveries)
         made_way, self.limited = self.limited, False
         return made_way
 

@@ -10,24 +10,24 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 from decoupled.core import limits
 from decoupled.core.backoff import doubled_s
 from decoupled.core.outcomes import Decision
 from decoupled.server.health import Trouble
 from decoupled.server.options import Options
-from decoupled.server.workers.pool import MAX_WINDOW, Batch, Worker
+from decoupled.server.workers.child import Batch, WorkerProcess
 from decoupled.server.workers.protocol import Leaving
 
 log = logging.getLogger("decoupled.workers")
 
-AHEAD_S = 0.05  # of work that a worker may have ahead of it: little enough to take back when the worker dies
-
+W = TypeVar("W", bound=WorkerProcess)
 Decided = Callable[[Batch, list[Decision], float], None]
 Lost = Callable[[Batch | None, list[Batch], str], None]
 
 
-class Crew:
+class Crew(Generic[W]):
     """Owns the workers.
 
     ends after it had decided something, or at work on a batch ──▶ another one at once
@@ -35,6 +35,8 @@ class Crew:
 
     def __init__(
         self,
+        kind: type[W],
+        size: int,
         options: Options,
         loop: asyncio.AbstractEventLoop,
         on_decided: Decided,
@@ -42,12 +44,16 @@ class Crew:
         on_room: Callable[[], None],
         spread: Callable[[], float] = random.random,
     ) -> None:
-        """`on_lost` is told the batch that a worker was at work on, those that it had not begun, and the cause;
-        `on_room`, that there is a worker more."""
+        """Of `size` workers of a kind. `on_lost` is told the batch that a worker was at work on, those that it had not
+        begun, and the cause; `on_room`, that there is a worker more."""
         self.options = options
         self.loop = loop
-        self.workers: list[Worker] = []
-        self.replaced: Counter[str] = Counter({"memory": 0, "messages": 0})
+        self.size = size
+        self.workers: list[W] = []
+        self.departing: list[W] = []  # begin nothing more, have something to decide, and are replaced already
+        self.replaced: Counter[str] = Counter({"memory": 0, "messages": 0, "stuck": 0})
+        self._kind = kind
+        self._called = "concurrent workers" if kind.concurrent else "workers"
         self._on_decided = on_decided
         self._on_lost = on_lost
         self._on_room = on_room
@@ -61,29 +67,11 @@ class Crew:
         self._short_since: float | None = None  # when workers were first seen to be missing
         self._outgrown_until = 0.0
 
-    # --- work -----------------------------------------------------------------
+    def started(self, worker: W) -> None:
+        if not worker.gone:
+            self._on_room()
 
-    def roomy(self) -> Worker | None:
-        """The first worker that has nothing to do, or little: work is packed, so that idle workers stay idle."""
-        for worker in self.workers:
-            if _has_room(worker) or not (worker.batches or worker.gone):
-                return worker
-        return None
-
-    def room_s(self) -> float:
-        """How much more work the workers may have ahead of them."""
-        return sum(AHEAD_S - worker.expected_s for worker in self.workers if _has_room(worker))
-
-    def flush(self) -> None:
-        """Write what the workers were given."""
-        for worker in self.workers:
-            worker.flush()
-
-    def busy(self) -> bool:
-        """Whether any worker has a batch."""
-        return any(worker.batches for worker in self.workers)
-
-    def decided(self, worker: Worker, batch: Batch, decisions: list[Decision], took_s: float) -> None:
+    def decided(self, worker: W, batch: Batch, decisions: list[Decision], took_s: float) -> None:
         if self._failures and worker.started_at > self._failed_at:
             self._failures = 0  # one that was started since does its work
         self._on_decided(batch, decisions, took_s)
@@ -97,7 +85,7 @@ class Crew:
             self._filling.add_done_callback(self._filled)
 
     def _missing(self) -> bool:
-        return not self._stopping and len(self.workers) < self.options.concurrency
+        return not self._stopping and len(self.workers) < self.size
 
     async def _fill(self) -> None:
         while self._missing():
@@ -116,11 +104,11 @@ class Crew:
         self.fill()  # one may have been lost since the last look
 
     async def _start_worker(self) -> None:
-        worker = Worker(self.options, self)
+        worker = self._kind(self.options, self)
         await worker.start()
         if not worker.gone:
             self.workers.append(worker)
-            self._on_room()
+            self._on_room()  # it takes what it will decide when it is ready
 
     def _failed(self, why: str) -> None:
         self._failures += 1
@@ -131,22 +119,34 @@ class Crew:
             log.error("workers are missing; they are started again, ever more slowly", extra={"cause": why})
         self._why = why
 
-    def lost(self, worker: Worker, left: list[Batch], cause: str) -> None:
+    def leaves(self, worker: W) -> None:
+        """Another one takes its place while it decides what it has."""
         if worker in self.workers:
             self.workers.remove(worker)
-        if self._stopping:
-            return  # what is left is still on the queue
-        head = left[0] if left and worker.at_work else None
+        self.departing.append(worker)
         if worker.leaving is not None:
             self._left(worker, worker.leaving)
-        elif worker.useful or head is not None:
-            log.error("worker lost", extra={"cause": cause, "batches": len(left)})
-        else:
-            self._failed(f"a worker ended before it had done anything: {cause}")
-        self._on_lost(head, left if head is None else left[1:], cause)
         self.fill()
 
-    def _left(self, worker: Worker, why: Leaving) -> None:
+    def lost(self, worker: W, begun: Batch | None, untouched: list[Batch], cause: str) -> None:
+        replaced = worker in self.departing
+        for workers in (self.workers, self.departing):
+            if worker in workers:
+                workers.remove(worker)
+        if self._stopping:
+            return  # what is left is still on the queue
+        if replaced and begun is None:
+            return
+        if worker.leaving is not None and not replaced:
+            self._left(worker, worker.leaving)
+        elif worker.useful or begun is not None:
+            log.error("worker lost", extra={"cause": cause, "batches": len(untouched) + (begun is not None)})
+        else:
+            self._failed(f"a worker ended before it had done anything: {cause}")
+        self._on_lost(begun, untouched, cause)
+        self.fill()
+
+    def _left(self, worker: W, why: Leaving) -> None:
         self.replaced[why.over] += 1
         log.info("worker replaced", extra={"cause": why.detail})
         lived_s = time.monotonic() - worker.started_at
@@ -158,7 +158,7 @@ class Crew:
         self._stopping = True
         if self._filling is not None:
             self._filling.cancel()
-        for worker in list(self.workers):
+        for worker in [*self.workers, *self.departing]:
             worker.kill("the server stops")
 
     # --- health ---------------------------------------------------------------
@@ -169,7 +169,7 @@ class Crew:
 
     def look(self) -> None:
         """Again and again: whether all are there."""
-        enough = self.ready() >= self.options.concurrency
+        enough = self.ready() >= self.size
         self._short_since = None if enough else self._short_since or self.loop.time()
         if self._why is not None and enough and all(worker.proven for worker in self.workers):
             log.info("all workers run again", extra={"workers": len(self.workers)})
@@ -186,7 +186,7 @@ class Crew:
             if self._short_since is None or self.loop.time() - self._short_since < limits.WORKER_SLOW_START_S:
                 return
             why = "the others are still starting"
-        yield f"{self.ready()} of {self.options.concurrency} workers are ready: {why}"
+        yield f"{self.ready()} of {self.size} {self._called} are ready: {why}"
 
     def _too_large(self) -> Iterator[str]:
         may_mb = self.options.worker_memory_mb
@@ -194,7 +194,3 @@ class Crew:
             yield f"a worker has {first_mb:,} MB before its first message, and may have {may_mb:,}: it is not replaced"
         elif self.loop.time() < self._outgrown_until:
             yield f"a worker outgrows {may_mb:,} MB within seconds, and is replaced again and again"
-
-
-def _has_room(worker: Worker) -> bool:
-    return worker.expected_s < AHEAD_S and len(worker.batches) < MAX_WINDOW and not worker.gone

@@ -1,5 +1,6 @@
-"""A worker process: reads batches of messages from its socket, decides each, writes the decisions back. It writes
-nothing else anywhere: the main process stores what was decided. Run as `python -m decoupled.server.workers.process`."""
+"""A worker process: reads messages from its socket, decides each, writes the decisions back; batch after batch here,
+many at once in `at_once.py`. It writes nothing else anywhere: the main process stores what was decided. Run as
+`python -m decoupled.server.workers.process`."""
 
 from __future__ import annotations
 
@@ -39,6 +40,15 @@ def main() -> None:
     lifetime = Lifetime(named["memory_mb"], named["messages"])
     limit_message(named["memory_mb"])
     _send(connection, pack_ready(lifetime.first_mb))
+    if named["concurrent"]:
+        from decoupled.server.workers import at_once  # an event loop, which the others do not need
+
+        at_once.serve(connection, workloads, timeout_s, lifetime)
+    else:
+        _serve(connection, workloads, timeout_s, lifetime)
+
+
+def _serve(connection: socket.socket, workloads: Workloads, timeout_s: float, lifetime: Lifetime) -> None:
     with connection.makefile("rb", buffering=1 << 16) as frames:
         while header := frames.read(HEADER.size):
             (size,) = HEADER.unpack(header)

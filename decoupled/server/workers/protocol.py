@@ -25,17 +25,19 @@ class Ready(msgspec.Struct, array_like=True):
 class Leaving(msgspec.Struct, array_like=True, frozen=True):
     """Why a worker decides nothing more, and makes way for a new one."""
 
-    over: Literal["memory", "messages"]
+    over: Literal["memory", "messages", "stuck"]
     detail: str
 
 
 class Reply(msgspec.Struct, array_like=True):
-    """Decisions in the order of the messages. Writes travel beside them as a pickle of {index: writes}: they may hold
-    Decimals in nested data, and few messages have any. `leaving`: it is the worker's last."""
+    """Decisions in the order of the messages, or, from a worker that decides many at once, of those with these numbers:
+    the first message that it was given is 0. Writes travel beside them as a pickle of {index: writes}: they may hold
+    Decimals in nested data, and few messages have any. `leaving`: it begins nothing more."""
 
     decisions: list[Commit | Reject | Failure]
     writes: bytes = b""
     leaving: Leaving | None = None
+    numbers: list[int] = []
 
 
 def pack_ready(memory_mb: int) -> bytes:
@@ -48,28 +50,28 @@ def unpack_ready(frame: bytes) -> int:
     return _ready_decoder.decode(frame).memory_mb
 
 
-def pack_reply(decisions: list[Decision], leaving: Leaving | None = None) -> bytes:
+def pack_reply(decisions: list[Decision], leaving: Leaving | None = None, numbers: Sequence[int] = ()) -> bytes:
     """A reply's frame, without its header."""
     writes = {
         i: decision.writes for i, decision in enumerate(decisions) if type(decision) is Commit and decision.writes
     }
     if not writes:
-        return _encoder.encode(Reply(decisions, leaving=leaving))
+        return _encoder.encode(Reply(decisions, b"", leaving, list(numbers)))
     bare = [
         msgspec.structs.replace(decision, writes=[]) if i in writes else decision
         for i, decision in enumerate(decisions)
     ]
-    return _encoder.encode(Reply(bare, pickle.dumps(writes), leaving))
+    return _encoder.encode(Reply(bare, pickle.dumps(writes), leaving, list(numbers)))
 
 
-def unpack_reply(frame: bytes | memoryview) -> tuple[list[Decision], Leaving | None]:
-    """The other way round: the decisions, and why they are the worker's last, if they are."""
+def unpack_reply(frame: bytes | memoryview) -> tuple[list[Decision], Leaving | None, list[int]]:
+    """The other way round: the decisions, why they are the worker's last, if they are, and the messages' numbers."""
     reply = _reply_decoder.decode(frame)
     decisions: list[Decision] = list(reply.decisions)
     if reply.writes:
         for i, writes in pickle.loads(reply.writes).items():  # noqa: S301  from our own child process
             decisions[i] = msgspec.structs.replace(decisions[i], writes=writes)
-    return decisions, reply.leaving
+    return decisions, reply.leaving, reply.numbers
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -1,0 +1,103 @@
+"""What a worker process does that decides many messages at once: begins each as it comes, and writes every decision
+back as soon as it is made. As a sign of life it says something again and again. A workload that blocks its event loop
+for as long as the function timeout is interrupted; if this does not help, the main process ends the worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import signal
+import socket
+from functools import partial
+from typing import cast
+
+import uvloop
+
+from decoupled.core import limits
+from decoupled.core.outcomes import Decision
+from decoupled.core.workload import Message, Workloads
+from decoupled.pipeline.concurrently import Concurrently, interrupt_one
+from decoupled.pipeline.processor import INTERRUPT_AGAIN_S
+from decoupled.server import logs
+from decoupled.server.workers.lifetime import Lifetime
+from decoupled.server.workers.protocol import HEADER, Leaving, pack_reply, unpack_messages
+
+
+def serve(connection: socket.socket, workloads: Workloads, timeout_s: float, lifetime: Lifetime) -> None:
+    """Until the main process hangs up."""
+    signal.signal(signal.SIGALRM, interrupt_one)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(connection, workloads, timeout_s, lifetime))
+
+
+async def _serve(connection: socket.socket, workloads: Workloads, timeout_s: float, lifetime: Lifetime) -> None:
+    loop = asyncio.get_running_loop()
+    desk = _Desk(workloads, timeout_s, lifetime)
+    await loop.create_connection(lambda: desk, sock=connection)
+    while True:
+        signal.setitimer(signal.ITIMER_REAL, timeout_s + limits.BEAT_S, INTERRUPT_AGAIN_S)
+        desk.beat()
+        await asyncio.sleep(limits.BEAT_S)
+
+
+class _Desk(asyncio.Protocol):
+    """The worker's end of the socket."""
+
+    def __init__(self, workloads: Workloads, timeout_s: float, lifetime: Lifetime) -> None:
+        self._timeout_s = timeout_s
+        self._lifetime = lifetime
+        self._loop = asyncio.get_running_loop()
+        self._concurrently = Concurrently(workloads)
+        self._buffer = bytearray()
+        self._begun = 0  # messages so far: the number of the next one
+        self._decisions: list[Decision] = []  # to be written when all that is ready now has been seen to
+        self._numbers: list[int] = []
+        self._leaving: Leaving | None = None
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Of asyncio."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The main process is gone, or wants no more of us: nothing that still runs is waited for."""
+        os._exit(0)
+
+    def data_received(self, data: bytes) -> None:
+        """Messages."""
+        self._buffer += data
+        start = 0
+        while len(self._buffer) - start >= HEADER.size:
+            (size,) = HEADER.unpack_from(self._buffer, start)
+            end = start + HEADER.size + size
+            if len(self._buffer) < end:
+                break
+            for message in unpack_messages(bytes(self._buffer[start + HEADER.size : end])):
+                contextvars.copy_context().run(self._begin, message)
+            start = end
+        del self._buffer[:start]
+
+    def _begin(self, message: Message) -> None:
+        logs.deciding_here.set(message)
+        number, self._begun = self._begun, self._begun + 1
+        self._concurrently.begin(message, self._timeout_s, partial(self._decided, number))
+
+    def _decided(self, number: int, decision: Decision) -> None:
+        if not self._numbers:
+            self._loop.call_soon(self._write)
+        self._numbers.append(number)
+        self._decisions.append(decision)
+
+    def _write(self) -> None:
+        if self._leaving is None:
+            self._leaving = self._lifetime.over(len(self._numbers))
+        frame = pack_reply(self._decisions, self._leaving, self._numbers)
+        self._decisions, self._numbers = [], []
+        self._transport.write(HEADER.pack(len(frame)) + frame)
+
+    def beat(self) -> None:
+        """A sign of life, and a look at what does not end."""
+        if self._leaving is None and (why := self._concurrently.stuck()) is not None:
+            self._leaving = Leaving("stuck", why)
+        self._write()
