@@ -5,11 +5,14 @@ what looks encoded in its input, and older ones fold a line end that comes out o
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import contextlib
+import functools
 import re
 import smtplib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -64,6 +67,11 @@ def compose(sender: str, address: str, subject: str, text: str, message_id: str)
     return Mail(from_address, to_address, message_id, "".join(f"{line}\r\n" for line in lines).encode())
 
 
+def host(address: str) -> str:
+    """The domain of an address that can be mailed, as it stands in DNS."""
+    return mailbox(address).rpartition("@")[2]
+
+
 def send(server_url: str, mail: Mail) -> None:
     """Hand an e-mail to the mail server at smtp://user:password@host:port (STARTTLS where it is offered; never a
     password without it) or smtps://.
@@ -92,6 +100,16 @@ def send(server_url: str, mail: Mail) -> None:
         raise NotConfigured("the mail server (SMTP_URL): its name, the user or the password is not usable") from None
     except (smtplib.SMTPException, OSError) as error:
         raise Unavailable(f"the mail server: {type(error).__name__}: {error}") from error
+
+
+async def send_in_thread(server_url: str, mail: Mail) -> None:
+    """`send`, in one of a few threads: while they all wait for the mail server, so do further e-mails."""
+    await asyncio.get_running_loop().run_in_executor(_threads(), send, server_url, mail)
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(limits.MAX_MAIL_THREADS, thread_name_prefix="mail")
 
 
 # --- an e-mail's lines

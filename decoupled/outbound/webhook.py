@@ -1,29 +1,21 @@
 """One HTTP POST to a host that a client named. Guards against requests into our own network (SSRF). Knows not what
-is sent, or why.
+is sent, or why. aiohttp speaks HTTP (`connections.py`); where it may connect to is said here.
 
-A host is resolved once, every address it has is checked, and the connection goes to an address that was checked, so
-that a name cannot point elsewhere in between. Everything ends within OUTBOUND_TIMEOUT_S, however slowly the other side
-drips. No redirect is followed, no proxy asked, and of the answer only the head is read."""
+Every address that a host has is checked, and so is, once more, the address of each socket that is opened: a name cannot
+point elsewhere in between. Everything ends within OUTBOUND_TIMEOUT_S, however slowly the other side drips. No redirect
+is followed, no proxy asked, and of an answer's body only so much is read as it takes to use the connection again."""
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import io
+import asyncio
 import ipaddress
-import queue
 import re
-import socket
-import threading
-import time
 from collections.abc import Collection, Mapping
-from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from decoupled.core import limits
 from decoupled.core.backoff import asked_to_wait_s
 from decoupled.core.workload import BadField, Rejected, Unavailable
-from decoupled.outbound.settings import tls
 
 
 def check_url(pointer: str, url: str) -> None:
@@ -34,37 +26,45 @@ def check_url(pointer: str, url: str) -> None:
         raise BadField(pointer, str(error)) from error
 
 
-def post(url: str, headers: Mapping[str, str], body: bytes, trusted_hosts: Collection[str] = ()) -> int:
+def host(url: str) -> str:
+    """Whom it is for, of a URL that `check_url` took."""
+    return urlsplit(url).hostname or ""
+
+
+async def post(url: str, headers: Mapping[str, str], body: bytes, trusted_hosts: Collection[str] = ()) -> int:
     """POST to a host that a client named; answers the 2xx status. `trusted_hosts` may be private, and be spoken to
     without TLS.
 
     Raises Rejected for a target that is not allowed and for any answer that is final (3xx, 4xx), Unavailable when
     there is no answer in time, or one that asks to come again (408, 429, 5xx), and ValueError for a URL that
     `check_url` refuses or a header that is no line of visible ASCII."""
-    deadline = time.monotonic() + limits.OUTBOUND_TIMEOUT_S
+    from decoupled.outbound import connections  # aiohttp, which a receiver need not wait for when it starts
+
     parts = _parts(url)
-    for name, value in headers.items():  # http.client lets a folded line through
-        if not _VISIBLE.fullmatch(name) or not _VISIBLE.fullmatch(value.replace(" ", "")):
-            raise ValueError(f"no header: {name[:40]!r}")
-    host = parts.hostname or ""
-    secure, trusted = parts.scheme == "https", host in trusted_hosts
-    if not secure and not trusted:
+    for field, value in headers.items():
+        if not _VISIBLE.fullmatch(field) or not _VISIBLE.fullmatch(value.replace(" ", "")):
+            raise ValueError(f"no header: {field[:40]!r}")
+    name = parts.hostname or ""
+    trusted = name in trusted_hosts
+    if parts.scheme != "https" and not trusted:
         raise Rejected(f"{parts.scheme} is not allowed, only https")
-    port = parts.port or (443 if secure else 80)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    target = parts._replace(path=parts.path or "/").geturl()
     try:
-        addresses = resolve(host, port, deadline)
-        if not trusted and not all(is_public(address) for address in addresses):
-            raise Rejected(f"{host} is not a public address")
-        with contextlib.closing(_connect(addresses, port, host if secure else None, deadline)) as connection:
-            response = _exchange(connection, deadline, path, {**headers, "host": parts.netloc}, body)
-    except (OSError, http.client.HTTPException) as error:  # refused, reset, timed out, a bad certificate, no such name
-        raise Unavailable(f"{host}: {type(error).__name__}: {error}") from error
-    if response.status in (408, 429) or response.status >= 500:
-        raise Unavailable(f"{host} answered {response.status}", asked_to_wait_s(response.headers.get("retry-after")))
-    if response.status >= 300:
-        raise Rejected(f"{host} answered {response.status}")
-    return response.status
+        async with asyncio.timeout(limits.OUTBOUND_TIMEOUT_S):
+            kept = connections.kept(None if trusted else is_public)
+            status, retry_after = await kept.post(target, name, headers, body)
+    except connections.NotPermitted as error:
+        raise Rejected(f"{name} is not a public address") from error
+    except TimeoutError as error:
+        raise Unavailable(f"{name}: timed out") from error
+    except connections.TROUBLE as error:  # refused, reset, a bad certificate, no such name, no HTTP
+        cause = connections.cause(error)
+        raise Unavailable(f"{name}: {type(cause).__name__}: {cause}") from error
+    if status in (408, 429) or status >= 500:
+        raise Unavailable(f"{name} answered {status}", asked_to_wait_s(retry_after))
+    if status >= 300:
+        raise Rejected(f"{name} answered {status}")
+    return status
 
 
 _VISIBLE = re.compile("[!-~]*")
@@ -80,29 +80,6 @@ def _parts(url: str) -> SplitResult:
     if parts.username is not None or parts.fragment:
         raise ValueError("a URL with neither user nor fragment is needed")
     return parts
-
-
-def resolve(host: str, port: int, deadline: float) -> list[str]:
-    """The addresses of a host. The system's resolver knows no deadline, so it is waited for from outside."""
-    found: queue.SimpleQueue[list[str] | OSError] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            found.put([str(address[0]) for *_, address in answers])
-        except UnicodeError:
-            found.put(OSError(f"{host} is not a host name"))
-        except OSError as error:
-            found.put(error)
-
-    threading.Thread(target=look_up, daemon=True).start()
-    try:
-        addresses = found.get(timeout=_left(deadline))
-    except queue.Empty:
-        raise TimeoutError("no answer from DNS") from None
-    if isinstance(addresses, OSError):
-        raise addresses
-    return addresses
 
 
 # The blocks of IANA's registries of special-purpose addresses that are not globally reachable, as of 2025, and those
@@ -138,67 +115,3 @@ def is_public(address: str) -> bool:
         if ip in _NAT64:
             return is_public(str(ipaddress.IPv4Address(ip.packed[-4:])))
     return any(ip in block for block in _PUBLIC_WITHIN) or not any(ip in block for block in _NOT_PUBLIC)
-
-
-def _connect(addresses: list[str], port: int, tls_name: str | None, deadline: float) -> socket.socket:
-    """A connection to the first address that takes one, with TLS if there is a name to verify it by."""
-    last: OSError = OSError("no address")
-    for address in addresses[: limits.MAX_OUTBOUND_ADDRESSES]:
-        try:
-            connection = socket.create_connection((address, port), timeout=_left(deadline))
-            if tls_name is None:
-                return connection
-            with contextlib.ExitStack() as undo:
-                undo.callback(connection.close)
-                connection.settimeout(_left(deadline))
-                secured = tls().wrap_socket(connection, server_hostname=tls_name)
-                undo.pop_all()
-                return secured
-        except OSError as error:
-            last = error
-    raise last
-
-
-def _exchange(
-    connection: socket.socket, deadline: float, path: str, headers: Mapping[str, str], body: bytes
-) -> http.client.HTTPResponse:
-    exchange = http.client.HTTPConnection("")
-    exchange.sock = _Timed(connection, deadline)  # connected already: it opens none by itself
-    exchange.request("POST", path, body, {**headers, "connection": "close"})
-    return exchange.getresponse()
-
-
-class _Timed:
-    """A connection that ends at a deadline. A socket's own time-out starts anew with every byte."""
-
-    def __init__(self, connection: socket.socket, deadline: float) -> None:
-        self._connection, self._deadline = connection, deadline
-
-    def sendall(self, data: bytes) -> None:
-        self._connection.settimeout(_left(self._deadline))
-        self._connection.sendall(data)
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_TimedReader(self._connection, self._deadline))
-
-    def close(self) -> None:
-        """Left to who opened it."""
-
-
-class _TimedReader(io.RawIOBase):
-    def __init__(self, connection: socket.socket, deadline: float) -> None:
-        self._connection, self._deadline = connection, deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._connection.settimeout(_left(self._deadline))
-        return self._connection.recv_into(buffer)
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("timed out")
-    return left

@@ -8,7 +8,6 @@ MAIL_FROM. What needs one that is missing becomes a dead letter that says so, to
 import os
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -48,42 +47,44 @@ class Notification(Struct, frozen=True, forbid_unknown_fields=True):
             raise BadField("/to", "too many recipients for so much text: send it in parts")
 
 
-def process(notification: Notification, message: Message) -> Effects:
-    if len(notification.to) > 1:
+def group(notification: Notification) -> str:
+    """The receiver's host. Several receivers share no fate: each gets a message of its own."""
+    recipient, *others = notification.to
+    host = mail.host(recipient.address) if isinstance(recipient, Email) else webhook.host(recipient.url)
+    return "" if others else host
+
+
+async def process(notification: Notification, message: Message) -> Effects:
+    recipient, *others = notification.to
+    if others:
         emits = [Emit("notifications", msgspec.structs.replace(notification, to=[to])) for to in notification.to]
         urls = [f"/notifications/{message.emitted_id(index)}" for index in range(len(emits))]
         return Effects({"deliveries": urls}, emits=emits)
-    (recipient,) = notification.to
     try:
         if isinstance(recipient, Email):
-            return Effects(send_mail(recipient.address, notification, message))
-        return Effects(call(recipient.url, notification, message))
+            return Effects(await send_mail(recipient.address, notification, message))
+        return Effects(await call(recipient.url, notification, message))
     except Unavailable as error:
         if datetime.now(UTC).timestamp() - message.accepted_at / 1000 > GIVE_UP_AFTER_S:
             raise Rejected(f"undeliverable for {GIVE_UP_AFTER_S // 86_400} days: {error}") from error
         raise
 
 
-def call(url: str, notification: Notification, message: Message) -> dict[str, Any]:
+async def call(url: str, notification: Notification, message: Message) -> dict[str, Any]:
     now, accepted = datetime.now(UTC), datetime.fromtimestamp(message.accepted_at / 1000, UTC)
     content = {"subject": notification.subject, "text": notification.text} | notification.data
     body = msgspec.json.encode({"type": notification.type, "timestamp": accepted, "data": content})
     signature = Signer(setting("WEBHOOK_SECRET")).sign(message.id, now, body.decode())
-    headers = {
-        "content-type": "application/json",
-        "webhook-id": message.id,
-        "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": signature,
-    }
-    trusted = os.environ.get("WEBHOOK_TRUSTED_HOSTS", "").split(",")
-    http_status = webhook.post(url, headers, body, trusted)
-    return {"delivered_to": urlsplit(url).hostname, "http_status": http_status}  # a path may hold a secret
+    headers = {"content-type": "application/json", "webhook-id": message.id}
+    headers |= {"webhook-timestamp": str(int(now.timestamp())), "webhook-signature": signature}
+    http_status = await webhook.post(url, headers, body, os.environ.get("WEBHOOK_TRUSTED_HOSTS", "").split(","))
+    return {"delivered_to": webhook.host(url), "http_status": http_status}  # a path may hold a secret
 
 
-def send_mail(address: str, notification: Notification, message: Message) -> dict[str, Any]:
+async def send_mail(address: str, notification: Notification, message: Message) -> dict[str, Any]:
     outgoing = mail.compose(setting("MAIL_FROM"), address, notification.subject, notification.text, message.id)
-    mail.send(setting("SMTP_URL"), outgoing)
+    await mail.send_in_thread(setting("SMTP_URL"), outgoing)
     return {"delivered_to": address, "message_id": outgoing.message_id}
 
 
-WORKLOAD = Workload("notifications", Notification, process, emits_to=("notifications",))
+WORKLOAD = Workload("notifications", Notification, process, group=group, emits_to=("notifications",))

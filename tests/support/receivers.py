@@ -25,6 +25,7 @@ class HttpReceiver:
     port: int = 0
     reply: Callable[[], Reply] = lambda: (204, {})
     requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)  # path, headers, body
+    connections: int = 0
 
 
 @contextlib.contextmanager
@@ -33,6 +34,12 @@ def http_receiver(certificate: trustme.LeafCert | None = None) -> Iterator[HttpR
     receiver = HttpReceiver()
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # connections are kept
+
+        def setup(self) -> None:
+            super().setup()
+            receiver.connections += 1
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             receiver.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))

@@ -259,10 +259,10 @@ class History:
 
         return process
 
-    def _receive_webhook(self, url: str, headers: Mapping[str, str], _body: bytes, _trusted: Any) -> int:
+    async def _receive_webhook(self, url: str, headers: Mapping[str, str], _body: bytes, _trusted: Any) -> int:
         return self._receive(url, headers["webhook-id"])
 
-    def _receive_mail(self, _server: str, mail: Mail) -> None:
+    async def _receive_mail(self, _server: str, mail: Mail) -> None:
         self._receive(mail.recipient, mail.message_id.strip("<>").partition("@")[0])
 
     def _receive(self, recipient: str, message_id: str) -> int:
@@ -295,7 +295,7 @@ class History:
             mock.patch.object(settlement.log, "disabled", True),
             mock.patch("decoupled.workloads.notifications.datetime", now),
             mock.patch("decoupled.outbound.webhook.post", self._receive_webhook),
-            mock.patch("decoupled.outbound.mail.send", self._receive_mail),
+            mock.patch("decoupled.outbound.mail.send_in_thread", self._receive_mail),
             mock.patch.dict("os.environ", settings),
         ]
         with ExitStack() as stack:

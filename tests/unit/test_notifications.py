@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import email
 import email.policy
@@ -10,11 +11,11 @@ import ipaddress
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -26,13 +27,15 @@ from decoupled.core import limits
 from decoupled.core.effects import encode
 from decoupled.core.validation import faults
 from decoupled.core.workload import Effects, Message, Rejected, Unavailable
+from decoupled.outbound import connections
 from decoupled.outbound import settings as outbound_settings
 from decoupled.outbound import webhook as outbound_webhook
 from decoupled.pipeline.loading import load
-from decoupled.workloads.notifications import GIVE_UP_AFTER_S, Notification, process
+from decoupled.workloads.notifications import GIVE_UP_AFTER_S, WORKLOAD, Notification, process
 from tests.support.hostile import ENCODED, LINE_ENDS
 from tests.support.receivers import HttpReceiver, MailReceiver, Reply, http_receiver, mail_receiver
 
+T = TypeVar("T")
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NOW_MS = int(datetime.now(UTC).timestamp() * 1000)
 
@@ -66,9 +69,22 @@ def notify(*to: dict[str, str], accepted_at: int = NOW_MS, **changes: Any) -> Ef
     } | changes
     notification = msgspec.json.decode(json.dumps(entry), type=Notification)
     message = Message("0123abcd", "notifications", json.dumps(entry), "anonymous", accepted_at)
-    effects = process(notification, message)
+    effects = run(process(notification, message))
     encode(effects, message, load(["notifications"]))  # no engine would refuse them
     return effects
+
+
+def run(exchange: Coroutine[Any, Any, T]) -> T:
+    """In an event loop of its own, whose connections end with it."""
+
+    async def to_its_end() -> T:
+        try:
+            return await exchange
+        finally:
+            for kept in connections._kept.pop(asyncio.get_running_loop(), {}).values():
+                await kept.session.close()
+
+    return asyncio.run(to_its_end())
 
 
 def webhook(port: int, host: str = "127.0.0.1", scheme: str = "http", path: str = "/hook?a=1") -> dict[str, str]:
@@ -106,7 +122,7 @@ def test_data_reaches_a_webhook_digit_by_digit(receiver: HttpReceiver) -> None:
     entry = f"""{{"to": {to}, "type": "a", "subject": "s",
                  "text": "t", "data": {{"exact": 1234567890123.4567890123456789, "deep": [1e400, {{"a": "☂"}}]}}}}"""
     notification = msgspec.json.decode(entry, type=Notification)
-    process(notification, Message("0123abcd", "notifications", entry, "anonymous", NOW_MS))
+    run(process(notification, Message("0123abcd", "notifications", entry, "anonymous", NOW_MS)))
     assert b'"exact":1234567890123.4567890123456789,"deep":[1e400, {"a": "\xe2\x98\x82"}]' in receiver.requests[0][2]
 
 
@@ -262,6 +278,125 @@ def test_what_is_public_does_not_depend_on_the_age_of_the_interpreter(monkeypatc
     assert not outbound_webhook.is_public("3fff::1")
 
 
+def test_the_address_of_each_socket_is_checked_whatever_was_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def resolve(_resolver: Any, host: str, port: int = 0, **_: Any) -> Any:
+        return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": 0, "proto": 0, "flags": 0}]
+
+    monkeypatch.setattr(connections._Resolver, "resolve", resolve)
+    with http_receiver() as trap:
+        with pytest.raises(Rejected, match="not a public address"):
+            notify(webhook(trap.port, "rebind.example", "https"))
+        assert trap.connections == 0
+
+
+# --- connections that are kept ---------------------------------------------------
+
+
+def deliver(*targets: dict[str, str], at_once: bool = False) -> list[Effects | BaseException]:
+    """Several notifications by one process: one after the other, or at once."""
+
+    def one(to: dict[str, str]) -> Coroutine[Any, Any, Effects]:
+        entry = {"to": [to], "type": "order.shipped", "subject": "s", "text": "t"}
+        message = Message("0123abcd", "notifications", json.dumps(entry), "anonymous", NOW_MS)
+        return process(msgspec.convert(entry, Notification), message)
+
+    async def all_of_them() -> list[Effects | BaseException]:
+        if at_once:
+            return await asyncio.gather(*map(one, targets), return_exceptions=True)
+        return [(await asyncio.gather(one(to), return_exceptions=True))[0] for to in targets]
+
+    return run(all_of_them())
+
+
+def test_deliveries_to_one_receiver_share_a_connection(receiver: HttpReceiver) -> None:
+    outcomes = deliver(*[webhook(receiver.port)] * 20)
+    assert all(isinstance(outcome, Effects) for outcome in outcomes)
+    assert len(receiver.requests) == 20
+    assert receiver.connections == 1
+
+
+def test_deliveries_at_once_each_have_a_connection(receiver: HttpReceiver) -> None:
+    everybody = threading.Barrier(20)
+
+    def reply() -> Reply:
+        everybody.wait(10)
+        return 204, {}
+
+    receiver.reply = reply
+    assert all(isinstance(outcome, Effects) for outcome in deliver(*[webhook(receiver.port)] * 20, at_once=True))
+    assert receiver.connections == 20
+
+
+@contextlib.contextmanager
+def closing_server(answers: int) -> Iterator[int]:
+    """Closes each connection without an answer, after so many."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        for _ in range(answers):
+                            connection.recv(65_536)
+                            connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+                        connection.recv(65_536)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+def test_a_kept_connection_that_was_closed_meanwhile_costs_no_attempt() -> None:
+    with closing_server(1) as port:
+        outcomes = deliver(*[webhook(port)] * 5)
+    assert all(isinstance(outcome, Effects) for outcome in outcomes)
+
+
+def test_a_new_connection_that_is_closed_is_not_tried_again_at_once() -> None:
+    with closing_server(0) as port:
+        (outcome,) = deliver(webhook(port))
+    assert isinstance(outcome, Unavailable)
+
+
+def test_an_answer_with_a_long_body_costs_its_connection_and_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ANSWER_BODY_S", 0.1)
+    with raw_server(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123") as port:
+        assert notify(webhook(port)).result["http_status"] == 200
+
+
+def test_names_whose_servers_are_silent_keep_no_other_waiting(
+    receiver: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "OUTBOUND_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(limits, "MAX_LOOKUPS", 4)
+    answered, really = threading.Event(), socket.getaddrinfo
+
+    def look_up(host: str, *args: Any, **options: Any) -> Any:
+        if "silent" in host:
+            answered.wait(20)
+        return really("127.0.0.1", *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    silent = [webhook(443, f"silent{index}.example", "https") for index in range(3)]
+    outcomes = deliver(*silent * 20, webhook(receiver.port, "hooks.example"), at_once=True)
+    assert isinstance(outcomes.pop(), Effects)
+    assert all(isinstance(outcome, Unavailable) and "timed out" in str(outcome) for outcome in outcomes)
+    many = [webhook(443, f"silent{index}.example", "https") for index in range(8)]
+    told = [str(outcome) for outcome in deliver(*many, at_once=True)]
+    assert sum("DNS has not answered for many other names yet" in text for text in told) == 4
+    answered.set()
+
+
+def test_the_group_is_the_receiver() -> None:
+    def group(*to: dict[str, str]) -> str:
+        entry = {"to": list(to), "type": "a", "subject": "s", "text": "t"}
+        return WORKLOAD.group_of(msgspec.convert(entry, Notification), "shop")
+
+    assert group(webhook(1, "Hooks.Example")) == group(webhook(2, "hooks.example", "https")) == "hooks.example"
+    assert group(mail_to("ana@exámple.com")) == group(mail_to("bo@xn--exmple-qta.com")) == "xn--exmple-qta.com"
+    assert group(webhook(1), mail_to("ana@example.com")) == ""
+
+
 # --- what does not become a header ----------------------------------------------
 
 
@@ -280,14 +415,14 @@ def test_what_is_public_does_not_depend_on_the_age_of_the_interpreter(monkeypatc
 )
 def test_a_url_that_is_none_is_not_posted_to(url: str) -> None:
     with pytest.raises(ValueError, match="URL"):
-        outbound_webhook.post(url, {}, b"", ["hooks.example"])
+        run(outbound_webhook.post(url, {}, b"", ["hooks.example"]))
 
 
 @pytest.mark.parametrize("value", ["a\r\nx: y", "a\r\n folded", "a\n\tfolded", "a\x00", "é", "\u2028"])
 def test_a_header_that_is_more_than_a_line_is_not_sent(receiver: HttpReceiver, value: str) -> None:
     for headers in ({"webhook-id": value}, {value: "a"}):
         with pytest.raises(ValueError, match="header"):
-            outbound_webhook.post(f"http://127.0.0.1:{receiver.port}/", headers, b"", ["127.0.0.1"])
+            run(outbound_webhook.post(f"http://127.0.0.1:{receiver.port}/", headers, b"", ["127.0.0.1"]))
     assert receiver.requests == []
 
 
@@ -321,12 +456,12 @@ def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest
     asked = resolve_to(monkeypatch, "93.184.216.34")
     connected: list[Any] = []
 
-    def connect(address: Any, timeout: float) -> Any:
+    async def connect(_loop: Any, _socket: socket.socket, address: Any) -> None:
         connected.append(address)
         resolve_to(monkeypatch, "127.0.0.1")
         raise ConnectionRefusedError("as far as this test goes")
 
-    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", connect)
     with pytest.raises(Unavailable):
         notify(webhook(443, "rebind.example", "https"))
     assert asked == ["rebind.example"]
