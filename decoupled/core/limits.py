@@ -98,7 +98,8 @@ MAX_DOMAIN_OCTETS = 253  # DNS
 # --- workloads that call others -----------------------------------------------
 ASYNC_CONCURRENCY = 256  # messages at once in one process: 1,000/s of 0.3 s each take 150 in each of two
 MAX_CONCURRENCY = 1_000  # that a workload may ask for
-MAX_THREADS = 64  # of a workload in one process; each may need a stack of 8 MiB
+MAX_THREADS = 64  # of a workload in one process
+THREAD_STACK_BYTES = 2 * MIB  # of each in a worker: all of it counts for what a message may allocate
 LATE_S = 0.5  # more for a message whose deadline was seen late; if later than that, it is not to blame
 OVERDUE_S = 1.0  # after its deadline, from which on what does not end is stuck
 MAX_AWAITED = 64  # coroutines that wait for one another, looked through for what the last one waits for

@@ -23,7 +23,7 @@ from typing import Any
 from decoupled.core import limits
 from decoupled.core.effects import encode
 from decoupled.core.outcomes import Decision, Failure
-from decoupled.core.workload import Message, Workload, Workloads
+from decoupled.core.workload import Message, Unavailable, Workload, Workloads
 from decoupled.pipeline import blame, network
 from decoupled.pipeline.processor import RAISED, TimeLimit, interrupt, open_entry, verdict
 
@@ -52,7 +52,11 @@ class Concurrently:
         workload, entry = opened
         call = _Call(workload, limit_s, whole_s, decided)
         if workload.threads:
-            self._begin_in_thread(call, entry, message)
+            try:
+                self._begin_in_thread(call, entry, message)
+            except RuntimeError as error:  # the system's limit is reached
+                decided(blame.unavailable(Unavailable(f"no thread can be started: {error}")))
+                return
         else:
             call.task = self._loop.create_task(call.awaited(entry, message, self._workloads))
             call.task.add_done_callback(partial(self._ended, call))

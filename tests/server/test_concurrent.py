@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.receivers import http_receiver
 from tests.support.server import Server, alive, wait_for
 
 OPTIONS = ("--workloads", "calls,threads,hazards", "--max-attempts", "2")
@@ -111,6 +112,24 @@ def test_processes_that_call_are_there_only_for_workloads_that_do(server: Server
     assert len(server.workers()) == 2
     (message_id,) = server.accept("/calls", {})
     server.wait_until("processed", f"/calls/{message_id}")
+
+
+def test_notifications_to_a_receiver_that_hangs_keep_no_other_receiver_waiting(server: Server) -> None:
+    server.options = ("--workloads", "notifications", "--concurrency", "2")
+    server.environment = {
+        "WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "WEBHOOK_TRUSTED_HOSTS": "127.0.0.1,localhost",
+    }
+    server.start()
+    notification: dict[str, Any] = {"type": "order.shipped", "subject": "s", "text": "t"}
+    with meeting(10_000) as hangs, http_receiver() as receiver:
+        to = [{"kind": "webhook", "url": f"http://127.0.0.1:{hangs}/"}]
+        server.accept("/notifications", *[notification | {"to": to}] * 1_000)
+        to = [{"kind": "webhook", "url": f"http://localhost:{receiver.port}/"}]
+        ids = server.accept("/notifications", *[notification | {"to": to}] * 100)
+        server.wait_until("processed", *[f"/notifications/{message_id}" for message_id in ids])
+        assert Counter(headers["webhook-id"] for _, headers, _ in receiver.requests) == dict.fromkeys(ids, 1)
+        assert server.statuses() == {"processed": 100, "queued": 1_000}
 
 
 # --- deadlines ----------------------------------------------------------------

@@ -231,6 +231,16 @@ def test_one_that_blocks_the_event_loop_is_interrupted_and_is_to_blame() -> None
     assert isinstance(good, Commit)
 
 
+def test_a_thread_that_cannot_be_started_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    (failure,) = decided(blocking(lambda: None))
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.error) == ("unavailable", "no thread can be started: can't start new thread")
+
+
 def test_what_does_not_end_is_told_of_when_it_is_half(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "OVERDUE_S", 0.1)
     goes_on = threading.Event()

@@ -9,6 +9,7 @@ import contextvars
 import os
 import signal
 import socket
+import threading
 from functools import partial
 from typing import cast
 
@@ -27,6 +28,7 @@ from decoupled.server.workers.protocol import HEADER, Leaving, pack_reply, unpac
 def serve(connection: socket.socket, workloads: Workloads, timeout_s: float, lifetime: Lifetime) -> None:
     """Until the main process hangs up."""
     signal.signal(signal.SIGALRM, interrupt_one)
+    threading.stack_size(limits.THREAD_STACK_BYTES)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(connection, workloads, timeout_s, lifetime))
 

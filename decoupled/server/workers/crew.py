@@ -148,7 +148,9 @@ class Crew(Generic[W]):
 
     def _left(self, worker: W, why: Leaving) -> None:
         self.replaced[why.over] += 1
-        log.info("worker replaced", extra={"cause": why.detail})
+        log.log(
+            logging.WARNING if why.over == "stuck" else logging.INFO, "worker replaced", extra={"cause": why.detail}
+        )
         lived_s = time.monotonic() - worker.started_at
         if why.over == "memory" and lived_s < limits.WORKER_SHORT_LIFE_S:
             self._outgrown_until = self.loop.time() + limits.WORKER_SHORT_LIFE_S
