@@ -104,7 +104,11 @@ def send(server_url: str, mail: Mail) -> None:
 
 async def send_in_thread(server_url: str, mail: Mail) -> None:
     """`send`, in one of a few threads: while they all wait for the mail server, so do further e-mails."""
-    await asyncio.get_running_loop().run_in_executor(_threads(), send, server_url, mail)
+    try:
+        sent = asyncio.get_running_loop().run_in_executor(_threads(), send, server_url, mail)
+    except RuntimeError as error:  # the system's limit is reached
+        raise Unavailable(f"no thread can be started: {error}") from error
+    await sent
 
 
 @functools.cache

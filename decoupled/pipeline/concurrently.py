@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import logging
 import sys
 import threading
 from collections import Counter
@@ -26,6 +27,8 @@ from decoupled.core.outcomes import Decision, Failure
 from decoupled.core.workload import Message, Unavailable, Workload, Workloads
 from decoupled.pipeline import blame, network
 from decoupled.pipeline.processor import RAISED, TimeLimit, interrupt, open_entry, verdict
+
+log = logging.getLogger("decoupled.processor")
 
 NOT_LATE_S = 0.05  # that an event loop may take to see to a timer
 DECIDE_GRACE_S = 2 * limits.LATE_S  # beyond the last deadline, before what keeps the loop from running is interrupted
@@ -212,8 +215,8 @@ def _attribute(it: Any, *names: str) -> Any:
 def decide_all(
     messages: Sequence[Message], workloads: Workloads, limit_s: float, whole_s: float | None = None
 ) -> list[Decision]:
-    """What messages come to that are decided at once, each within `limit_s` seconds. The thread's event loop is kept,
-    and with it the connections that workloads hold in it."""
+    """What messages of concurrent workloads come to, each within `limit_s` seconds, as many at once as they may be. The
+    thread's event loop is kept, and with it the connections that workloads hold in it."""
     with TimeLimit(limit_s + DECIDE_GRACE_S, interrupt_one):
         return _kept.runner().run(_decide_all(messages, workloads, limit_s, whole_s))
 
@@ -223,10 +226,16 @@ async def _decide_all(
 ) -> list[Decision]:
     await asyncio.sleep(0)  # a connection that was closed since the last batch is heard of first
     loop, concurrently = asyncio.get_running_loop(), _kept.concurrently(workloads)
-    decisions: list[asyncio.Future[Decision]] = [loop.create_future() for _ in messages]
-    for message, decision in zip(messages, decisions, strict=True):
-        concurrently.begin(message, limit_s, decision.set_result, whole_s)
-    return await asyncio.gather(*decisions)
+    until = loop.time() + limit_s
+    slots = {name: asyncio.Semaphore(workload.at_once) for name, workload in workloads.items()}
+
+    async def one(message: Message) -> Decision:
+        async with slots[message.workload]:
+            decision: asyncio.Future[Decision] = loop.create_future()
+            concurrently.begin(message, until - loop.time(), decision.set_result, whole_s)
+            return await decision
+
+    return await asyncio.gather(*map(one, messages))
 
 
 class _Kept(threading.local):
@@ -243,7 +252,10 @@ class _Kept(threading.local):
         return self._runner
 
     def concurrently(self, workloads: Workloads) -> Concurrently:
-        """The one for these workloads: their threads are kept, too."""
+        """The one for these workloads: their threads are kept, too, as long as they end."""
+        if self._last is not None and (why := self._last[1].stuck()) is not None:
+            log.warning("others take their place", extra={"cause": why})
+            self._last = None
         if self._last is None or self._last[0] is not workloads:
             self._last = workloads, Concurrently(workloads)
         return self._last[1]

@@ -53,8 +53,7 @@ def http_receiver(certificate: trustme.LeafCert | None = None) -> Iterator[HttpR
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate.configure_cert(context)
@@ -66,6 +65,11 @@ def http_receiver(certificate: trustme.LeafCert | None = None) -> Iterator[HttpR
     finally:
         server.shutdown()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256  # who finds no place in it tries again after a second
 
 
 @dataclass

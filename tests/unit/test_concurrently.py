@@ -277,6 +277,34 @@ def test_a_batch_on_lambda_is_decided_at_once_also_when_it_was_delivered_before(
     assert all((record := table.get(f"m{index}")) and record.status == "processed" for index in range(8))
 
 
+def test_no_more_of_a_batch_are_decided_at_once_than_the_workload_says() -> None:
+    running: list[int] = []
+    most: list[int] = []
+
+    async def process(_entry: Anything, _message: Message) -> Effects:
+        running.append(1)
+        await asyncio.sleep(0.02)
+        most.append(len(running))
+        running.pop()
+        return Effects({})
+
+    workloads = {"calls": Workload("calls", Anything, process, concurrency=3)}
+    assert [type(decision) for decision in decided(workloads, 10, limit_s=5)] == [Commit] * 10
+    assert max(most) == 3
+
+
+def test_threads_that_do_not_end_keep_no_later_batch_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "OVERDUE_S", 0.0)
+    goes_on = threading.Event()
+    hang, end = (lambda: goes_on.wait(20)), (lambda: None)
+    workloads = blocking(hang, hang, hang, end, threads=2)
+    for _ in range(3):  # more than there are threads, and spare ones
+        assert {type(decision) for decision in decided(workloads, 2, limit_s=0.1)} == {Failure}
+    last = messages(4)[3]
+    assert [type(decision) for decision in decide_all([last], workloads, 5.0)] == [Commit]
+    goes_on.set()
+
+
 def test_one_that_began_and_never_returned_is_alone_on_lambda() -> None:
     running: set[str] = set()
     seen: list[set[str]] = []

@@ -197,8 +197,9 @@ class Concurrent:
         for worker in self.crew.workers:
             worker.reserved = worker.reserved and bool(worker.in_flight or self._suspects)
         most = min(len(self._suspects), max(1, self.crew.size // 2))
-        kept = sum(worker.reserved for worker in self.crew.workers)
-        for worker in sorted(self._open(), key=lambda it: len(it.in_flight))[: max(0, most - kept)]:
+        most -= sum(worker.reserved for worker in self.crew.workers)
+        most -= self.crew.size - len(self.crew.workers)  # a new one has nothing else to finish first
+        for worker in sorted(self._open(), key=lambda it: len(it.in_flight))[: max(0, most)]:
             worker.reserved = True
 
     def _deal_suspects(self) -> list[Delivery]:
