@@ -74,8 +74,8 @@ class Connections:
         _opened.set(opened)
         try:
             return await self._exchange(target, headers, body)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            if opened:
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if opened or isinstance(error, aiohttp.ClientConnectorError):
                 raise
             return await self._exchange(target, headers, body)
 

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -16,8 +17,10 @@ from decoupled.core.workload import Message
 deciding: Message | None = None
 """The message that this process decides right now: what is logged meanwhile is about it, also by threads of its own."""
 
-deciding_here: ContextVar[Message | None] = ContextVar("deciding_here", default=None)
-"""Where a process decides many at once, the one of this coroutine or thread, and of what they start."""
+_deciding_here: ContextVar[Message | None] = ContextVar("deciding_here", default=None)
+_begun_here: ContextVar[list[str]] = ContextVar("begun_here")
+"""Where a process decides many at once, the one of this coroutine or thread, and of what they start; and what it has
+printed of a line. One that a process decides alone has neither."""
 
 
 class JsonLines(logging.Formatter):
@@ -34,7 +37,7 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
         }
         line |= {name: value for name, value in vars(record).items() if name not in self._standard}
-        if (about := deciding or deciding_here.get()) is not None:
+        if (about := deciding or _deciding_here.get()) is not None:
             line = {"message_id": about.id, "workload": about.workload} | line
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
@@ -73,12 +76,27 @@ def configure_logs(level: str) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
+def about(message: Message) -> Callable[[], None]:
+    """From here on, in this context, what is logged and printed is about that message. Returns what is to be called
+    when it is decided: a line that it did not end is told then."""
+    line = [""]
+    _deciding_here.set(message)
+    _begun_here.set(line)
+
+    def decided() -> None:
+        if line[0]:
+            extra = {"message_id": message.id, "workload": message.workload}
+            logging.getLogger("stdout").info("%s", line[0], extra=extra)
+            line[0] = ""
+
+    return decided
+
+
 class Printed(io.TextIOBase):
-    """Stands for a worker's standard output: each line that a workload prints becomes a line of the log. What is
-    decided at the same time has its own lines."""
+    """Stands for a worker's standard output: each line that a workload prints becomes a line of the log."""
 
     def __init__(self) -> None:
-        self._begun: ContextVar[str] = ContextVar("begun", default="")
+        self._begun = [""]
 
     def writable(self) -> bool:
         """It is."""
@@ -86,11 +104,11 @@ class Printed(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Log the lines that are whole, and a piece that is longer than a line may be."""
-        *lines, begun = (self._begun.get() + text).split("\n")
-        if len(begun) > limits.MAX_LOG_LINE_CHARS:
-            lines.append(begun)
-            begun = ""
-        self._begun.set(begun)
+        begun = _begun_here.get(self._begun)
+        *lines, begun[0] = (begun[0] + text).split("\n")
+        if len(begun[0]) > limits.MAX_LOG_LINE_CHARS:
+            lines.append(begun[0])
+            begun[0] = ""
         for line in lines:
             logging.getLogger("stdout").info("%s", line[: limits.MAX_LOG_LINE_CHARS])
         return len(text)

@@ -268,7 +268,7 @@ def test_what_is_printed_and_logged_is_told_with_its_message(server: Server, wor
     def told() -> list[dict[str, Any]]:
         return [line for line in server.log_lines() if line["logger"] in ("stdout", workload)]
 
-    lines = wait_for(told, lambda lines: len(lines) == 10)
-    assert Counter(line["message_id"] for line in lines) == dict.fromkeys(ids, 2)
+    lines = wait_for(told, lambda lines: len(lines) == 15)
+    assert Counter(line["message_id"] for line in lines) == dict.fromkeys(ids, 3)
     assert {line["workload"] for line in lines} == {workload}
-    assert {line["message"] for line in lines} <= {"told", "before and after"}
+    assert {line["message"] for line in lines} <= {"told", "before and after", "at last"}

@@ -358,6 +358,19 @@ def test_a_new_connection_that_is_closed_is_not_tried_again_at_once() -> None:
     assert isinstance(outcome, Unavailable)
 
 
+def test_a_name_that_is_not_known_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def unknown(host: str, *_: Any, **__: Any) -> Any:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(Unavailable, match="not known"):
+        notify(webhook(443, "nowhere.example", "https"))
+    assert asked == ["nowhere.example"]
+
+
 def test_an_answer_with_a_long_body_costs_its_connection_and_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "ANSWER_BODY_S", 0.1)
     with raw_server(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123") as port:

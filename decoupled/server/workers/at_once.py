@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -81,11 +82,12 @@ class _Desk(asyncio.Protocol):
         del self._buffer[:start]
 
     def _begin(self, message: Message) -> None:
-        logs.deciding_here.set(message)
+        all_told = logs.about(message)
         number, self._begun = self._begun, self._begun + 1
-        self._concurrently.begin(message, self._timeout_s, partial(self._decided, number))
+        self._concurrently.begin(message, self._timeout_s, partial(self._decided, number, all_told))
 
-    def _decided(self, number: int, decision: Decision) -> None:
+    def _decided(self, number: int, all_told: Callable[[], None], decision: Decision) -> None:
+        all_told()
         if not self._numbers:
             self._loop.call_soon(self._write)
         self._numbers.append(number)

@@ -89,6 +89,7 @@ async def _tell(call: Call) -> None:
     await asyncio.sleep(call.seconds)
     print(" and after")  # noqa: T201
     logging.getLogger("calls").info("told")
+    print("at last", end="")  # noqa: T201
 
 
 ACTS: dict[str, Callable[[Call], Awaitable[None]]] = {

@@ -31,6 +31,7 @@ def process(blocking: Blocking, message: Message) -> Effects:
         elif blocking.act == "tell":
             print("told")  # noqa: T201
             logging.getLogger("threads").info("told")
+            print("at last", end="")  # noqa: T201
     return Effects({"pid": os.getpid(), "thread": threading.get_ident()})
 
 
