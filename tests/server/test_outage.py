@@ -23,7 +23,7 @@ from decoupled.engines.sqlite import outage
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.outage import Outage
 from decoupled.pipeline.loading import load
-from tests.support import events
+from tests.support import client_outages, events
 from tests.support.engines import ReceivingSqliteQueue
 from tests.support.events import process_event
 from tests.support.model_engine import ManualClock, ModelQueue, ModelTable
@@ -121,6 +121,13 @@ def test_a_lambda_waits_an_outage_of_a_day_out_far_below_the_queues_own_limit(se
     assert {record.status for record in table.records.values()} == {"processed"}
     assert len(table.records) == 100
     assert max(counts) < limits.MAX_RECEIVE_COUNT / 4
+
+
+def test_ten_minutes_of_network_trouble_kill_nothing_whatever_the_client_library(seeded: random.Random) -> None:
+    during, after = client_outages.ten_minutes(seeded.random)
+    assert len(during) == 25
+    assert {name: each for name, each in during.items() if set(each) != {"queued"}} == {}
+    assert {name: each for name, each in after.items() if set(each) != {"processed"}} == {}
 
 
 class SickTable(ModelTable):

@@ -9,16 +9,13 @@ import http.client
 import smtplib
 import socket
 import ssl
-import struct
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 
-import aiohttp
 import asyncpg
-import botocore.session
 import grpc
 import httpx
 import msgspec
@@ -27,7 +24,6 @@ import pymysql
 import pytest
 import redis
 import requests
-from botocore.config import Config
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -35,9 +31,18 @@ from decoupled.core.outcomes import Decision, Failure
 from decoupled.core.workload import Effects, Message, Workload
 from decoupled.pipeline import blame, network
 from decoupled.pipeline.processor import decide
+from tests.support.network_trouble import (
+    HTTP_CLIENTS,
+    TIMEOUT_S,
+    answering,
+    botocore_sqs,
+    hang,
+    refusing,
+    reset,
+    say,
+)
 from tests.support.server import ROOT
 
-TIMEOUT_S = 0.3
 ONCE = Retry(NoBackoff(), 0)
 Call = Callable[[str, int], object]
 
@@ -45,44 +50,11 @@ Call = Callable[[str, int], object]
 # --- clients ---------------------------------------------------------------------
 
 
-def _urllib(host: str, port: int) -> None:
-    urllib.request.urlopen(f"http://{host}:{port}/", timeout=TIMEOUT_S).close()
-
-
 def _http_client(host: str, port: int) -> None:
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     with contextlib.closing(connection):
         connection.request("GET", "/")
         connection.getresponse().read()
-
-
-def _requests(host: str, port: int) -> None:
-    requests.get(f"http://{host}:{port}/", timeout=TIMEOUT_S).raise_for_status()
-
-
-def _httpx(host: str, port: int) -> None:
-    httpx.get(f"http://{host}:{port}/", timeout=TIMEOUT_S, trust_env=False).raise_for_status()
-
-
-def _aiohttp(host: str, port: int) -> None:
-    async def get() -> None:
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"http://{host}:{port}/") as answer:
-            answer.raise_for_status()
-
-    asyncio.run(get())
-
-
-def _botocore(host: str, port: int) -> None:
-    client = botocore.session.Session().create_client(
-        "sqs",
-        region_name="eu-west-1",
-        aws_access_key_id="x",
-        aws_secret_access_key="x",  # noqa: S106  nobody checks it
-        endpoint_url=f"http://{host}:{port}",
-        config=Config(connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 1}),
-    )
-    client.list_queues()
 
 
 def _smtplib(host: str, port: int) -> None:
@@ -120,7 +92,7 @@ def _plain_socket(host: str, port: int) -> None:
             raise ConnectionResetError("it hung up")
 
 
-HTTP: list[Call] = [_urllib, _requests, _httpx, _aiohttp, _botocore]
+HTTP: list[Call] = list(HTTP_CLIENTS.values())
 CLIENTS: list[Call] = [
     *HTTP,
     _http_client,
@@ -147,58 +119,10 @@ def name(call: Call) -> str:
     return call.__name__.strip("_")
 
 
-# --- servers ---------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def answering(answer: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A port where each client gets that answer."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        clients: list[socket.socket] = []
-
-        def accept() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    client, _ = listener.accept()
-                    clients.append(client)
-                    with contextlib.suppress(OSError):
-                        answer(client)
-
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            for client in clients:
-                client.close()
-
-
-def hang(_client: socket.socket) -> None:
-    """No word, ever."""
-
-
-def reset(client: socket.socket) -> None:
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.close()
-
-
-def say(text: str) -> Callable[[socket.socket], None]:
-    def answer(client: socket.socket) -> None:
-        client.settimeout(1)
-        client.recv(65_536)
-        client.sendall(text.replace("\n", "\r\n").encode())
-        client.close()
-
-    return answer
-
-
 @pytest.fixture(scope="module")
 def closed_port() -> Iterator[int]:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        yield unused.getsockname()[1]
+    with refusing() as port:
+        yield port
 
 
 # --- trouble of the network ------------------------------------------------------
@@ -246,7 +170,7 @@ def test_a_throttled_call_of_aws_waits_though_its_status_is_400() -> None:
     for code, kind in (("RequestThrottled", "failed"), ("ThrottlingException", "unavailable")):
         text = body.replace("RequestThrottled", code)
         with answering(say(f"HTTP/1.1 400 No\ncontent-length: {len(text)}\n\n{text}")) as port:
-            assert blame.raised(raised(_botocore, "127.0.0.1", port)).kind == kind
+            assert blame.raised(raised(botocore_sqs, "127.0.0.1", port)).kind == kind
 
 
 @pytest.mark.parametrize(("code", "kind"), [(421, "unavailable"), (450, "unavailable"), (554, "failed")])
