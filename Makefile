@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 SHIM := $(if $(filter Linux,$(shell uname)),build/disk.so)
 
-.PHONY: install run test test-fast coverage check soak chaos attack bench bench-lambda lock aws-tools checkov clean
+.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-lambda lock aws-tools checkov clean
 
 install: .venv/dev.stamp ## the tests' and tools' dependencies too
 
@@ -44,6 +44,9 @@ attack: install ## clients that want the server for themselves, beside an honest
 
 bench: install ## BASE=commit: beside that commit, in one run
 	$(BIN)/python -m $(if $(BASE),benchmarks.compare $(BASE),benchmarks.bench) $(ARGS)
+
+bench-io: install ## whether a slow, sick or busy neighbour stops the others; six minutes, or ARGS='--only slow --seconds 5'
+	$(BIN)/python -m benchmarks.io $(ARGS)
 
 bench-lambda: install ## what the Lambda functions cost, beside the usual way
 	$(BIN)/python -m benchmarks.lambda_bench

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.support.attacks import ATTACKS, attacking, large_record
 from tests.support.honest import Honest
-from tests.support.server import ROOT, serving
+from tests.support.server import DECOUPLED, ROOT, serving
 
 PER_S = 100
 P99_S = 1.0  # that the honest client may see
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--source", default="127.0.0.1", help="the attackers' address")
     parser.add_argument("--only", nargs="*", choices=ATTACKS, help="these alone, one after the other")
     parser.add_argument("--together", action="store_true", help="all at once, and none by itself")
-    parser.add_argument("--program", default=None, help="another `decoupled` command, of an earlier commit")
+    parser.add_argument("--program", default=str(DECOUPLED), help="another `decoupled` command, of an earlier commit")
     arguments = parser.parse_args()
     alone = [] if arguments.together else [[name] for name in arguments.only or ATTACKS]
     runs = alone + ([] if arguments.only else [list(ATTACKS)])
@@ -44,8 +44,7 @@ def main() -> None:
 
 
 def _run(data: Path, names: list[str], arguments: argparse.Namespace) -> bool:
-    program = {"program": (arguments.program,)} if arguments.program else {}
-    with serving(data, "--log-level", "WARNING", **program) as server:
+    with serving(data, "--log-level", "WARNING", program=(arguments.program,)) as server:
         honest = Honest(server)
         record = large_record(server)
         with attacking(server, *names, seconds=arguments.seconds, source=arguments.source, record=record):

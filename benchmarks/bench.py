@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ from tests.support.server import ROOT, serving
 SCRIPT = ROOT / "benchmarks" / "orders.lua"
 CONNECTIONS = (32, 64, 256)
 PREFILL_ROWS = 20_000  # a transaction
+PREFILL_CACHE_KIB = 256 * 1024  # the rows of an index come in any order
 EMPTY_WITHIN_S = 120
 ORDER = (
     '{"customer":{"email":"ana@example.com","name":"Ana Ruiz"},"currency":"EUR","lines":[{"sku":"KB-104","quantity":2,'
@@ -141,18 +142,26 @@ def _backlogs(measured: Measured, directory: Path, arguments: argparse.Namespace
             shutil.rmtree(data)
 
 
-def prefill(data: Path, messages: int) -> None:
-    """Put orders on the queue of a server that is down, through the engine's own queue."""
+def prefill(
+    data: Path, messages: int, workload: str = "orders", body: str = ORDER, groups: Sequence[str] = ("",)
+) -> list[str]:
+    """Put messages on the queue of a server that is down, through the engine's own queue. The groups take turns, and
+    their names stand for %s in the body. The messages' ids."""
     data.mkdir(parents=True)
     database = Database(data / FILE_NAME)
+    database.execute(f"PRAGMA cache_size = -{PREFILL_CACHE_KIB}")
     queue = SqliteQueue(database)
     now_ms = queue.clock_ms()
+    ids = [f"{now_ms:012x}{n:020x}" for n in range(messages)]
+    kinds = [(body.replace("%s", group), group) for group in groups]
     for start in range(0, messages, PREFILL_ROWS):
         rows = range(start, min(start + PREFILL_ROWS, messages))
-        outcomes = queue.send([Message(f"{now_ms:012x}{n:020x}", "orders", ORDER, "bench", now_ms) for n in rows])
+        each = [(ids[n], *kinds[n % len(kinds)]) for n in rows]
+        outcomes = queue.send([Message(id_, workload, text, "bench", now_ms, group) for id_, text, group in each])
         if any(outcomes):
             sys.exit(f"the queue refused: {outcomes[0]}")
     database.close()
+    return ids
 
 
 # --- tools --------------------------------------------------------------------

@@ -3,12 +3,14 @@ number needs to mean something. Measures nothing of the system itself."""
 
 from __future__ import annotations
 
+import operator
 import os
 import platform
 import sqlite3
 import statistics
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,16 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 SYNCS = 200
+
+Target = tuple[str, float, str]
+"""What it is, what was measured, and what is wanted: ">= 0.90", "< 200"."""
+_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "<": operator.lt,
+    ">": operator.gt,
+    "=": operator.eq,
+}
 
 METHOD = """\
 Orders are real ones of 1 to 4 lines, each validated, durable (fsynced) before its 202, and processed by two workers
@@ -33,13 +45,7 @@ def render(measured: Measured, disk: str, load_before: float, command: str) -> s
         [
             "# Results",
             "",
-            f"`{command}` at commit {_commit()}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
-            "",
-            f"- Machine: {_cpu()}, {os.cpu_count()} cores, load generator (wrk, one thread) on the same machine",
-            f"- {platform.system()} {platform.release()}, Python {platform.python_version()},"
-            f" SQLite {sqlite3.sqlite_version} (WAL, synchronous=FULL)",
-            f"- Disk: {disk}",
-            f"- Load average before the start: {_load_before(load_before)}",
+            *heading(command, "load generator (wrk, one thread)", disk, load_before),
             "",
             METHOD,
             f"Medians of {len(measured.accepted[32])} rounds; a ratio is the median of the rounds' own ratios.",
@@ -55,6 +61,19 @@ def render(measured: Measured, disk: str, load_before: float, command: str) -> s
             *_targets(measured),
         ]
     )
+
+
+def heading(command: str, beside: str, disk: str, load_before: float) -> list[str]:
+    """What a number needs to mean something: command, commit, machine and what else ran there."""
+    return [
+        f"`{command}` at commit {_commit()}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
+        "",
+        f"- Machine: {_cpu()}, {os.cpu_count()} cores, {beside} on the same machine",
+        f"- {platform.system()} {platform.release()}, Python {platform.python_version()},"
+        f" SQLite {sqlite3.sqlite_version} (WAL, synchronous=FULL)",
+        f"- Disk: {disk}",
+        f"- Load average before the start: {_load_before(load_before)}",
+    ]
 
 
 def _steady(measured: Measured) -> list[str]:
@@ -107,12 +126,23 @@ def _targets(measured: Measured) -> list[str]:
         ("accepted and processed with the large backlog, of that with the small one", both, ">= 0.90"),
         ("peak resident memory of the main process, MB", measured.peak_rss_mb, "< 200"),
     ]
+    return verdicts(targets)
+
+
+def verdicts(targets: Sequence[Target]) -> list[str]:
+    """The table of what was measured and what was wanted."""
     rows = ["| target | measured | wanted | |", "|---|---:|---:|---|"]
     for name, value, wanted in targets:
-        sign, bound = wanted.split()
-        met = value >= float(bound) if sign == ">=" else value < float(bound)
-        rows.append(f"| {name} | {value:.2f} | {wanted} | {'PASS' if met else '**FAIL**'} |")
+        verdict = "PASS" if met((name, value, wanted)) else "**FAIL**"
+        rows.append(f"| {name} | {value:,.2f} | {wanted} | {verdict} |")
     return rows
+
+
+def met(target: Target) -> bool:
+    """Is the number what was wanted?"""
+    _, value, wanted = target
+    sign, _, bound = wanted.partition(" ")
+    return _COMPARISONS[sign](value, float(bound.replace(",", "")))
 
 
 def _median(loads: list[Load], name: str = "per_s") -> float:

@@ -1,4 +1,4 @@
-"""The benchmark's own parts: what it puts in, and that its verdicts can fail."""
+"""The benchmarks' own parts: what they put in, and that their verdicts can fail."""
 
 from __future__ import annotations
 
@@ -40,6 +40,14 @@ def test_the_prefilled_backlog_is_real_messages(tmp_path: Path) -> None:
     queue = ReceivingSqliteQueue(Database(tmp_path / "data" / FILE_NAME))
     deliveries = queue.receive(10, 30) + queue.receive(10, 30)
     assert len({delivery.message.id for delivery in deliveries}) == 12
+
+
+def test_a_prefilled_backlog_in_groups_has_them_take_turns(tmp_path: Path) -> None:
+    ids = bench.prefill(tmp_path / "data", 5, "probe", '{"who": "%s"}', ["a", "b"])
+    rows = Database(tmp_path / "data" / FILE_NAME).execute("SELECT id, message_group, body FROM messages ORDER BY seq")
+    assert [tuple(row) for row in rows] == [
+        (message_id, who, f'{{"who": "{who}"}}') for message_id, who in zip(ids, "ababa", strict=True)
+    ]
 
 
 def test_without_wrk_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,9 +240,15 @@ class Server:
 
 
 @contextmanager
-def serving(data: Path, *options: str, program: Sequence[str] = (str(DECOUPLED),)) -> Iterator[Server]:
+def serving(
+    data: Path,
+    *options: str,
+    program: Sequence[str] = (str(DECOUPLED),),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
     """A server that listens. It is stopped as an operator stops it, and must then end by itself."""
     server = Server(data, *options, program=program)
+    server.environment = environment or {}
     try:
         server.start()
         yield server
