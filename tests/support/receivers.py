@@ -53,7 +53,7 @@ def http_receiver(certificate: trustme.LeafCert | None = None) -> Iterator[HttpR
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = _Server(("127.0.0.1", 0), Handler)
+    server = _ManyClients(("127.0.0.1", 0), Handler)
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate.configure_cert(context)
@@ -67,9 +67,11 @@ def http_receiver(certificate: trustme.LeafCert | None = None) -> Iterator[HttpR
         server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
+class _ManyClients(ThreadingHTTPServer):
+    """Takes connections as fast as they come: a backlog of 5 would have some wait for a second."""
+
     daemon_threads = True
-    request_queue_size = 256  # who finds no place in it tries again after a second
+    request_queue_size = 1_024
 
 
 @dataclass
