@@ -179,7 +179,7 @@ class Poller:
             if not wanted:
                 self._caught_up = False
                 continue
-            share = self.groups.share(name, room)
+            share = self.groups.share(name, room, self._capacity(name))
             deliveries = self.queue.claim(name, wanted, self.visibility_timeout_s, share)
             self.groups.went(name, deliveries)
             self._caught_up = self._caught_up and len(deliveries) < wanted
@@ -192,8 +192,17 @@ class Poller:
         if workload in self.concurrent.slots:
             return self.writer.take_spare(min(self.concurrent.free(workload) - 1, limits.MAX_CLAIMED))
         room = int(room_s(self.crew.workers) / self._message_s.get(workload, FIRST_GUESS_S))
-        most = min(MAX_WINDOW * limits.RECEIVE_MAX * len(self.crew.workers), limits.MAX_CLAIMED)
-        return self.writer.take_spare(min(room, most)) // sharers
+        return self.writer.take_spare(min(room, self._window())) // sharers
+
+    def _window(self) -> int:
+        return min(MAX_WINDOW * limits.RECEIVE_MAX * len(self.crew.workers), limits.MAX_CLAIMED)
+
+    def _capacity(self, workload: str) -> int:
+        """How many messages of a workload may be in flight."""
+        if workload in self.concurrent.slots:
+            return self.concurrent.slots[workload] * self.concurrent.crew.size
+        ahead = int(AHEAD_S * len(self.crew.workers) / self._message_s.get(workload, FIRST_GUESS_S))
+        return max(len(self.crew.workers), min(ahead, self._window()))
 
     def _claimed(self, future: asyncio.Future[list[Batch]]) -> None:
         self._claiming = False

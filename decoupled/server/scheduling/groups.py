@@ -62,11 +62,11 @@ class Groups:
         allowance = self.breakers.allowance(workload)
         return self._rate.may(self._rates[workload].may(room if allowance is None else min(room, allowance)))
 
-    def share(self, workload: str, room: int) -> Share:
-        """How many messages of each of its groups may be claimed, where there is room for so many in all."""
+    def share(self, workload: str, room: int, capacity: int) -> Share:
+        """How many messages of each of its groups may be claimed, where there is room for so many in all, and
+        `capacity` for as many in flight."""
         self._chosen = 0  # of suspects, by the claim that is being made
         in_flight = self._in_flight[workload]
-        total = room + sum(in_flight.values())
         group_rate = self._workloads[workload].group_rate
 
         def share(group: str) -> int:
@@ -75,17 +75,17 @@ class Groups:
             if group_rate is not None and may:
                 may = self._group_rate(workload, group, group_rate).may(may)
             if may and self.breakers.in_group(workload, group):
-                may = self._within_share(in_flight, group, total, may)
+                may = self._within_share(in_flight, group, capacity, may)
             if may and self.breakers.suspect(workload, group):
                 may = self._of_suspects(workload, may)
             return may
 
         return share
 
-    def _within_share(self, in_flight: Mapping[str, int], group: str, total: int, may: int) -> int:
+    def _within_share(self, in_flight: Mapping[str, int], group: str, capacity: int, may: int) -> int:
         has = in_flight.get(group, 0)
         others = len(in_flight) - (has > 0)
-        most = max(1, total // (others + 1) if others else int(total * ALONE))
+        most = max(1, capacity // (others + 1) if others else int(capacity * ALONE))
         self.limited = self.limited or may > most - has
         return max(0, min(may, most - has))
 
