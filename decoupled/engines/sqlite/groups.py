@@ -12,6 +12,8 @@ from decoupled.engines.sqlite import ordered
 from decoupled.engines.sqlite.database import Database
 
 SEVERAL = 256  # groups that are asked for at once
+TURN = 10  # messages of a group in its turn, where many are claimed: each group's lie on pages of their own,
+FEW = 8  # but no fewer groups than this have a turn, while there is room for so many
 
 # A loose index scan, one step for each group, from `start` on; after the last one it ends with a NULL.
 _VISIBLE = """
@@ -41,7 +43,7 @@ class Rounds:
 
     def next(self, workload: str, maximum: int, now: int, share: Share) -> list[int]:
         """The rows of up to `maximum` visible messages: each group's longest-waiting ones. What one group does not
-        need, the others get."""
+        need, the others get that have their turn."""
         self.chosen = []
         if workload in self._database.ordered:
             self.chosen = self._in_order(workload, maximum, now, share)
@@ -52,7 +54,7 @@ class Rounds:
         return self.chosen
 
     def _shared(self, workload: str, maximum: int, now: int, share: Share) -> list[int]:
-        hungry = self._visible(workload, maximum, now, share)
+        hungry = self._visible(workload, max(maximum // TURN, min(maximum, FEW)), now, share)
         found: dict[str, list[int]] = {name: [] for name in hungry}
         left = maximum
         while hungry and left:
