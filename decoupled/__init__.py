@@ -5,6 +5,7 @@ from decoupled.core.identifiers import derived_id
 from decoupled.core.workload import (
     Add,
     BadField,
+    Delete,
     Effects,
     EffectsError,
     Emit,
@@ -13,6 +14,7 @@ from decoupled.core.workload import (
     Put,
     Rejected,
     Unavailable,
+    Update,
     Workload,
     Write,
 )
@@ -22,6 +24,7 @@ __version__ = "0.2.0"
 __all__ = [
     "Add",
     "BadField",
+    "Delete",
     "Effects",
     "EffectsError",
     "Emit",
@@ -30,6 +33,7 @@ __all__ = [
     "Put",
     "Rejected",
     "Unavailable",
+    "Update",
     "Workload",
     "Write",
     "__version__",

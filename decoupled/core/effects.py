@@ -5,13 +5,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 
 from decoupled.core import limits
 from decoupled.core.outcomes import Commit
-from decoupled.core.workload import Add, Effects, EffectsError, Emit, Message, Put, Workloads, Write, decoder
+from decoupled.core.workload import (
+    Add,
+    Delete,
+    Effects,
+    EffectsError,
+    Emit,
+    Item,
+    Message,
+    Put,
+    Update,
+    Workloads,
+    Write,
+    decoder,
+)
 
 
 def encode(effects: Effects, message: Message, workloads: Workloads) -> Commit:
@@ -38,22 +51,57 @@ def _check_writes(writes: Sequence[Write]) -> None:
             raise EffectsError(f"a key has 1 to {limits.MAX_KEY_BYTES} bytes: {write.key[:40]!r}")
         if write.key in keys:
             raise EffectsError(f"two writes to {write.key!r}: one atomic step takes one write an item")
+        if "/" not in write.key:
+            raise EffectsError(f"the key {write.key[:40]!r} has no slash, as in {'workload/collection/name'!r}")
         keys.add(write.key)
+        _check_conditions(write)
         match write:
             case Put(item=item):
-                if reserved := item.keys() & {"", limits.KEY_ATTRIBUTE}:
-                    raise EffectsError(f"an attribute of {write.key!r} cannot have the name {reserved.pop()!r}")
-                if len(_encode(item)) > limits.MAX_ITEM_BYTES:
-                    raise EffectsError(f"the item {write.key!r} is over {limits.MAX_ITEM_BYTES} bytes")
-                _check_plain(item)
+                _check_attributes(write.key, item)
+            case Update():
+                _check_update(write)
             case Add():
                 _check_add(write)
+            case Delete():
+                pass
+            case never:
+                assert_never(never)
+
+
+def _check_conditions(write: Write) -> None:
+    if write.if_present is not None and write.if_absent is not None:
+        raise EffectsError(f"{write.key!r} is to be there and not to be there")
+    _check_attributes(write.key, write.equal)
+    for name, value in write.equal.items():
+        if not isinstance(value, (str, int, Decimal)):
+            raise EffectsError(f"{name!r} of {write.key!r} is compared with text, a number or a boolean only")
+    _check_attributes(write.key, dict.fromkeys(write.absent))
+    if both := write.equal.keys() & set(write.absent):
+        raise EffectsError(f"{both.pop()!r} of {write.key!r} is to have a value and not to be there")
+
+
+def _check_attributes(key: str, attributes: Item) -> None:
+    if reserved := attributes.keys() & {"", limits.KEY_ATTRIBUTE}:
+        raise EffectsError(f"an attribute of {key!r} cannot have the name {reserved.pop()!r}")
+    if len(_encode(attributes)) > limits.MAX_ITEM_BYTES:
+        raise EffectsError(f"the item {key!r} is over {limits.MAX_ITEM_BYTES} bytes")
+    _check_plain(attributes)
+
+
+def _check_update(write: Update) -> None:
+    _check_attributes(write.key, write.set)
+    _check_attributes(write.key, dict.fromkeys(write.remove))
+    if both := write.set.keys() & set(write.remove):
+        raise EffectsError(f"{both.pop()!r} of {write.key!r} is both set and removed")
+    if write.remove and not (write.set or write.if_present or write.equal):
+        raise EffectsError(f"{write.key!r} may not be there to remove from: set something, or ask for if_present")
 
 
 def _check_add(write: Add) -> None:
     if unknown := (write.floor.keys() | write.ceiling.keys()) - write.amounts.keys():
         raise EffectsError(f"bounds on {sorted(unknown)}, which {write.key!r} adds nothing to")
     named = [*write.amounts, *write.lowest, *write.highest]
+    _check_attributes(write.key, dict.fromkeys(named))
     if len(set(named)) < len(named):
         raise EffectsError(f"one number of {write.key!r} is both added to and compared: one step does one of them")
     for part in (write.amounts, write.lowest, write.highest, write.floor, write.ceiling):

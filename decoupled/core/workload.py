@@ -39,21 +39,32 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
         return derived_id(self.id, "emit", str(index))
 
 
-class Put(msgspec.Struct, frozen=True, tag=True):
-    """Store an item whole. With `if_absent`, the message is rejected for that reason when the key is taken."""
+class Conditions(msgspec.Struct, frozen=True, kw_only=True):
+    """What must hold of an item before it is written: else the message is rejected, and nothing of it is applied.
+
+    `if_present` and `if_absent` ask that the item exists, or that it does not, and are the reasons when it is not so.
+    `equal` asks that attributes have these values (text, numbers, booleans), `absent` that there are no attributes of
+    these names; `otherwise` is the reason when one of these does not hold, or a bound of an Add."""
+
+    if_present: str | None = None
+    if_absent: str | None = None
+    equal: Item = {}
+    absent: Sequence[str] = ()
+    otherwise: str = "a condition does not hold"
+
+
+class Put(Conditions, frozen=True, tag=True):
+    """Store an item whole."""
 
     key: str
     item: Item
-    if_absent: str | None = None
 
 
-class Add(msgspec.Struct, frozen=True, tag=True):
-    """Add to numbers of an item, which starts from nothing unless `if_present` asks for it.
+class Add(Conditions, frozen=True, tag=True):
+    """Add to numbers of an item, which starts from nothing.
 
     `lowest` and `highest` keep the smaller and the larger of the stored number and the given one. `floor` and `ceiling`
-    bound numbers named in `amounts`, after adding. `if_present` and `otherwise` are the reasons to reject the message
-    with when the item does not exist, and when a bound would be crossed.
-    """
+    bound numbers named in `amounts`, after adding."""
 
     key: str
     amounts: Mapping[str, Number]
@@ -61,11 +72,24 @@ class Add(msgspec.Struct, frozen=True, tag=True):
     highest: Mapping[str, Number] = {}
     floor: Mapping[str, Number] = {}
     ceiling: Mapping[str, Number] = {}
-    if_present: str | None = None
-    otherwise: str = "out of bounds"
 
 
-Write = Put | Add
+class Update(Conditions, frozen=True, tag=True):
+    """Set single attributes of an item, which starts from nothing, and remove others. One that does neither only asks
+    that its conditions hold."""
+
+    key: str
+    set: Item = {}
+    remove: Sequence[str] = ()
+
+
+class Delete(Conditions, frozen=True, tag=True):
+    """Remove an item, if it is there."""
+
+    key: str
+
+
+Write = Put | Add | Update | Delete
 
 
 class Emit(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ botocore was asked to make while the engine worked."""
 from __future__ import annotations
 
 from decoupled.core.outcomes import Commit, Failure
-from decoupled.core.workload import Add, Put, Write
+from decoupled.core.workload import Add, Delete, Put, Update, Write
 from decoupled.engines.aws.messages import QueuePair
 from tests.support import engines, template
 from tests.support.batches import come_back, entry, event
@@ -23,6 +23,7 @@ ACTIONS = {
 TRANSACTION = {
     "Put": "dynamodb:PutItem",
     "Update": "dynamodb:UpdateItem",
+    "Delete": "dynamodb:DeleteItem",
     "ConditionCheck": "dynamodb:ConditionCheckItem",
 }
 POLLING = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}  # by the event source mapping
@@ -117,6 +118,8 @@ def test_the_processor_may_do_what_it_does_and_nothing_else(moto_engine: engines
     every_write: list[Write] = [
         Put("a/b", {}),
         Add("c/d", {"n": 1}, lowest={"low": 1}),
+        Update("a/d", {"n": 1}),
+        Delete("a/e"),
         Add("a/c", {}, if_present="absent"),
     ]
     commit_one(moto_engine, message(), Commit("{}", every_write))

@@ -14,7 +14,7 @@ import msgspec
 from decoupled.core import limits
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Record, Reject, Stored
 from decoupled.core.status import OPEN
-from decoupled.core.workload import Add, Message, Put, Write
+from decoupled.core.workload import Add, Delete, Message, Put, Update, Write
 from decoupled.engines.protocols import Share, whole
 
 
@@ -182,28 +182,43 @@ class ModelTable:
         self.records[message.id] = msgspec.structs.replace(
             record, status="processed", result=result, finished_at=now_ms, body=None
         )
-        self.items |= items
+        for key, item in items.items():
+            self.items.pop(key, None)
+            if item is not None:
+                self.items[key] = item
         self.emits[message.id] = decision.emits
         return Stored("processed", emits=decision.emits)
 
-    def _after(self, writes: Sequence[Write]) -> tuple[str | None, dict[str, dict[str, Any]]]:
-        """Why the writes cannot be, or the items as they will be."""
-        items = {}
+    def _after(self, writes: Sequence[Write]) -> tuple[str | None, dict[str, dict[str, Any] | None]]:
+        """Why the writes cannot be, or the items as they will be; None for what is gone."""
+        items: dict[str, dict[str, Any] | None] = {}
         for write in writes:
             stored = self.items.get(write.key)
-            if isinstance(write, Put):
-                if write.if_absent is not None and stored is not None:
-                    return write.if_absent, {}
-                items[write.key] = dict(write.item)
-                continue
             if write.if_present is not None and stored is None:
                 return write.if_present, {}
-            item = _added(stored or {}, write)
-            if any(item[name] < least for name, least in write.floor.items()):
+            if write.if_absent is not None and stored is not None:
+                return write.if_absent, {}
+            before = stored or {}
+            kinds = {name: (value, isinstance(value, bool)) for name, value in before.items()}
+            if any(kinds.get(name) != (value, isinstance(value, bool)) for name, value in write.equal.items()):
                 return write.otherwise, {}
-            if any(item[name] > most for name, most in write.ceiling.items()):
+            if before.keys() & set(write.absent):
                 return write.otherwise, {}
-            items[write.key] = item
+            match write:
+                case Put():
+                    items[write.key] = dict(write.item)
+                case Delete():
+                    items[write.key] = None
+                case Update():
+                    kept = {name: value for name, value in before.items() if name not in write.remove}
+                    items[write.key] = (kept | dict(write.set)) or (stored and {})
+                case Add():
+                    item = _added(before, write)
+                    items[write.key] = item or stored
+                    if any(item[name] < least for name, least in write.floor.items()):
+                        return write.otherwise, {}
+                    if any(item[name] > most for name, most in write.ceiling.items()):
+                        return write.otherwise, {}
         return None, items
 
     def stored(self, message_id: str) -> Stored | None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from decoupled.core import limits
 from decoupled.core.effects import encode
-from decoupled.core.workload import Add, Effects, EffectsError, Emit, Message, Put, Workload, Write
+from decoupled.core.workload import Add, Delete, Effects, EffectsError, Emit, Message, Put, Update, Workload, Write
 
 MESSAGE = Message("m-1", "orders", "{}", "ana", 1)
 
@@ -58,7 +58,7 @@ def test_one_atomic_step_takes_a_hundred_items_with_the_record() -> None:
 
 
 def test_two_writes_to_one_item_are_refused() -> None:
-    refused(Effects({}, [Put("k", {}), Add("k", {"n": 1})]), "two writes")
+    refused(Effects({}, [Put("a/k", {}), Add("a/k", {"n": 1})]), "two writes")
 
 
 @pytest.mark.parametrize("key", ["", "x" * 1025, "é" * 513])
@@ -82,14 +82,14 @@ def test_keys_have_their_bounds_in_bytes(key: str) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_numbers_that_a_table_would_change_or_refuse_are_refused(value: Any) -> None:
-    refused(Effects({}, [Put("k", {"deep": [{"n": value}]})]))
+    refused(Effects({}, [Put("a/k", {"deep": [{"n": value}]})]))
     for part in ({"amounts": {"n": value}}, {"lowest": {"n": value}}, {"highest": {"n": value}}):
-        refused(Effects({}, [msgspec.structs.replace(Add("k", {}), **part)]))
+        refused(Effects({}, [msgspec.structs.replace(Add("a/k", {}), **part)]))
 
 
 @pytest.mark.parametrize("value", ["5", True, None, [1]])
 def test_what_is_added_is_a_number(value: Any) -> None:
-    refused(Effects({}, [Add("k", {"n": value})]), "is not a whole number or a Decimal")
+    refused(Effects({}, [Add("a/k", {"n": value})]), "is not a whole number or a Decimal")
 
 
 @given(
@@ -97,28 +97,65 @@ def test_what_is_added_is_a_number(value: Any) -> None:
     | st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), max_value=10**30, places=7)
 )
 def test_numbers_of_38_digits_pass(value: Any) -> None:
-    encode(Effects({}, [Put("k", {"n": value}), Add("l", {"n": value})]), MESSAGE, WORKLOADS)
+    encode(Effects({}, [Put("a/k", {"n": value}), Add("a/l", {"n": value})]), MESSAGE, WORKLOADS)
 
 
 @pytest.mark.parametrize(
     "value", [b"bytes", datetime.date(2026, 11, 23), Note("hi"), {1, 2}, {1: "a"}, object(), "\ud800"]
 )
 def test_what_only_one_engine_could_store_is_refused(value: Any) -> None:
-    refused(Effects({}, [Put("k", {"deep": [value]})]))
+    refused(Effects({}, [Put("a/k", {"deep": [value]})]))
+
+
+@pytest.mark.parametrize("write", [Put("k", {}), Add("k", {"n": 1}), Update("k", {"n": 1}), Delete("k")])
+def test_no_write_can_reach_a_record_whose_id_has_no_slash(write: Write) -> None:
+    refused(Effects({}, [write]), "has no slash")
+
+
+@pytest.mark.parametrize(
+    ("write", "match"),
+    [
+        (Delete("a/k", if_present="x", if_absent="y"), "is to be there and not to be there"),
+        (Put("a/k", {}, equal={"n": 0.5}), "not a whole number or a Decimal"),
+        (Put("a/k", {}, equal={"n": [1]}), "compared with text, a number or a boolean only"),
+        (Put("a/k", {}, equal={"n": None}), "compared with text, a number or a boolean only"),
+        (Put("a/k", {}, equal={"pk": 1}), "cannot have the name 'pk'"),
+        (Put("a/k", {}, absent=["pk"]), "cannot have the name 'pk'"),
+        (Put("a/k", {}, equal={"n": 1}, absent=["n"]), "to have a value and not to be there"),
+        (Add("a/k", {"pk": 1}), "cannot have the name 'pk'"),
+        (Update("a/k", {"pk": 1}), "cannot have the name 'pk'"),
+        (Update("a/k", {"n": 1}, remove=[""]), "cannot have the name ''"),
+        (Update("a/k", {"n": 1}, remove=["n"]), "both set and removed"),
+        (Update("a/k", {"n": 0.1}), "not a whole number or a Decimal"),
+        (Update("a/k", {"n": "x" * limits.MAX_ITEM_BYTES}), "is over 400000 bytes"),
+        (Update("a/k", remove=["n"]), "may not be there to remove from"),
+    ],
+)
+def test_a_write_that_no_engine_could_apply_says_what_is_wrong_with_it(write: Write, match: str) -> None:
+    refused(Effects({}, [write]), match)
+
+
+def test_an_update_or_an_addition_of_nothing_only_asks() -> None:
+    writes: list[Write] = [
+        Update("a/k", if_absent="taken"),
+        Update("a/l", remove=["n"], equal={"m": 1}),
+        Add("a/m", {}),
+    ]
+    assert encode(Effects({}, writes), MESSAGE, WORKLOADS).writes == writes
 
 
 def test_bounds_belong_to_amounts() -> None:
-    refused(Effects({}, [Add("k", {"n": 1}, floor={"m": 0})]), "bounds on")
-    refused(Effects({}, [Add("k", {"n": 1}, ceiling={"m": 0})]), "bounds on")
+    refused(Effects({}, [Add("a/k", {"n": 1}, floor={"m": 0})]), "bounds on")
+    refused(Effects({}, [Add("a/k", {"n": 1}, ceiling={"m": 0})]), "bounds on")
 
 
 def test_one_number_takes_one_operation() -> None:
-    refused(Effects({}, [Add("k", {"n": 1}, lowest={"n": 1})]), "both")
-    refused(Effects({}, [Add("k", {}, lowest={"n": 1}, highest={"n": 1})]), "both")
+    refused(Effects({}, [Add("a/k", {"n": 1}, lowest={"n": 1})]), "both")
+    refused(Effects({}, [Add("a/k", {}, lowest={"n": 1}, highest={"n": 1})]), "both")
 
 
 def test_an_item_over_its_limit_is_refused() -> None:
-    refused(Effects({}, [Put("k", {"text": "x" * limits.MAX_ITEM_BYTES})]), "over 400000 bytes")
+    refused(Effects({}, [Put("a/k", {"text": "x" * limits.MAX_ITEM_BYTES})]), "over 400000 bytes")
 
 
 def test_the_size_of_a_record_counts_bytes_and_what_it_emits() -> None:

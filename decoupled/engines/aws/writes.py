@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Context, Decimal, Inexact
-from typing import Any
+from typing import Any, assert_never
 
 from decoupled.core.outcomes import Commit, Reject
-from decoupled.core.workload import Add, Message, Number, Put, Write
-from decoupled.engines.aws.attributes import Attributes, decode, encode, encode_item
+from decoupled.core.workload import Add, Delete, Message, Number, Put, Update, Write
+from decoupled.engines.aws.attributes import Attribute, Attributes, decode, encode, encode_item
 
 _exact = Context(prec=400, traps=[Inexact])  # DynamoDB's exponents span 255 digits; nothing is rounded here
 
@@ -24,49 +24,90 @@ def reads(write: Write) -> bool:
 
 def action(write: Write, table: str, stored: Attributes | None) -> dict[str, Any] | None:
     """The action for a write, given what is stored where `reads` asked for it; None if there is nothing to do."""
-    names = {"#pk": "pk"}
-    values: Attributes = {}
-    if isinstance(write, Put):
-        body: dict[str, Any] = {"TableName": table, "Item": {"pk": {"S": write.key}, **encode_item(write.item)}}
-        if write.if_absent is not None:
-            body["ConditionExpression"] = "attribute_not_exists(#pk)"
-            body["ExpressionAttributeNames"] = names
-            body["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
-        return {"Put": body}
-
-    update, conditions = _add(write, stored or {}, names, values)
-    body = {"TableName": table, "Key": {"pk": {"S": write.key}}, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
-    if write.if_present is not None:
-        conditions.append("attribute_exists(#pk)")
-    else:
-        del names["#pk"]
-    if conditions:
-        body["ConditionExpression"] = " AND ".join(conditions)
+    expressions = _Expressions()
+    conditions = _conditions(write, expressions)
+    body: dict[str, Any] = {"TableName": table}
+    update = ""
+    match write:
+        case Put():
+            body["Item"] = {"pk": {"S": write.key}, **encode_item(write.item)}
+        case Add():
+            update, bounds = _add(write, stored or {}, expressions)
+            conditions += bounds
+        case Update():
+            update = _update(write, expressions)
+        case Delete():
+            pass
+        case never:
+            assert_never(never)
+    if not isinstance(write, Put):
+        body["Key"] = {"pk": {"S": write.key}}
     if update:
         body["UpdateExpression"] = update
-    if names:
-        body["ExpressionAttributeNames"] = names
-    if values:
-        body["ExpressionAttributeValues"] = values
-    if update:
-        return {"Update": body}
-    return {"ConditionCheck": body} if conditions else None
+    if conditions:
+        body["ConditionExpression"] = " AND ".join(conditions)
+        body["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
+    if expressions.names:
+        body["ExpressionAttributeNames"] = expressions.names
+    if expressions.values:
+        body["ExpressionAttributeValues"] = expressions.values
+    match write:
+        case Put() | Delete():
+            return {type(write).__name__: body}
+        case Add() | Update():
+            if update:
+                return {"Update": body}
+            return {"ConditionCheck": body} if conditions else None
+        case never:
+            assert_never(never)
 
 
-def _add(write: Add, stored: Attributes, names: dict[str, str], values: Attributes) -> tuple[str, list[str]]:
-    """The update expression of an Add, and its conditions; fills in names and values."""
+class _Expressions:
+    """The names and values of a request's expressions. DynamoDB refuses one that no expression uses."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+        self.values: Attributes = {}
+
+    def name(self, attribute: str) -> str:
+        """What stands for an attribute's name."""
+        placeholder = f"#n{len(self.names)}"
+        self.names[placeholder] = attribute
+        return placeholder
+
+    def value(self, value: Any) -> str:
+        """What stands for a value."""
+        placeholder = f":v{len(self.values)}"
+        self.values[placeholder] = encode(value)
+        return placeholder
+
+
+def _conditions(write: Write, expressions: _Expressions) -> list[str]:
+    """What every kind of write may ask for."""
+    conditions = []
+    if write.if_present is not None:
+        conditions.append(f"attribute_exists({expressions.name('pk')})")
+    if write.if_absent is not None:
+        conditions.append(f"attribute_not_exists({expressions.name('pk')})")
+    conditions += [f"attribute_not_exists({expressions.name(attribute)})" for attribute in write.absent]
+    conditions += [
+        f"{expressions.name(attribute)} = {expressions.value(value)}" for attribute, value in write.equal.items()
+    ]
+    return conditions
+
+
+def _update(write: Update, expressions: _Expressions) -> str:
+    sets = [f"{expressions.name(attribute)} = {expressions.value(value)}" for attribute, value in write.set.items()]
+    removes = [expressions.name(attribute) for attribute in write.remove]
+    parts = [f"SET {', '.join(sets)}"] if sets else []
+    parts += [f"REMOVE {', '.join(removes)}"] if removes else []
+    return " ".join(parts)
+
+
+def _add(write: Add, stored: Attributes, expressions: _Expressions) -> tuple[str, list[str]]:
+    """The update expression of an Add, and the conditions that come of it."""
     added, kept, conditions = [], [], []
-
-    def value(number: Number) -> str:
-        placeholder = f":v{len(values)}"
-        values[placeholder] = encode(number)
-        return placeholder
-
-    def name(attribute: str) -> str:
-        placeholder = f"#n{len(names)}"
-        names[placeholder] = attribute
-        return placeholder
-
+    name, value = expressions.name, expressions.value
     for attribute, amount in write.amounts.items():
         stands_for = name(attribute)
         added.append(f"{stands_for} {value(amount)}")
@@ -95,17 +136,29 @@ def _add(write: Add, stored: Attributes, names: dict[str, str], values: Attribut
 def refusal(write: Write, stored: Attributes | None) -> str | None:
     """The reason to reject the message with, given the item for which the condition failed; None if the condition
     failed only because the item had changed since it was read."""
-    if isinstance(write, Put):
-        return write.if_absent
     if stored is None and write.if_present is not None:
         return write.if_present
+    if stored is not None and write.if_absent is not None:
+        return write.if_absent
+    there = stored or {}
+    if any(attribute in there for attribute in write.absent):
+        return write.otherwise
+    if not all(_same(there.get(attribute), value) for attribute, value in write.equal.items()):
+        return write.otherwise
+    if not isinstance(write, Add):
+        return None
     for attribute, amount in write.amounts.items():
-        after = _exact.add(Decimal(_stored_number(stored or {}, attribute)), amount)
+        after = _exact.add(Decimal(_stored_number(there, attribute)), amount)
         if not _at_least(after, write.floor.get(attribute, after)) or not _at_most(
             after, write.ceiling.get(attribute, after)
         ):
             return write.otherwise
     return None
+
+
+def _same(stored: Attribute | None, given: str | Number) -> bool:
+    """As DynamoDB compares: a number is no boolean, and has the same value however it is written."""
+    return stored is not None and stored.keys() == encode(given).keys() and bool(decode(stored) == given)
 
 
 def _stored_number(stored: Mapping[str, Any], attribute: str) -> Number:

@@ -6,11 +6,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from decimal import Context, Decimal
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 
-from decoupled.core.workload import Add, Number, Put, Write
+from decoupled.core import limits
+from decoupled.core.workload import Add, Delete, Number, Put, Update, Write
 from decoupled.engines.sqlite.database import Database
 
 
@@ -21,29 +22,69 @@ def read(database: Database, key: str) -> dict[str, Any] | None:
     return None if row is None else json.loads(row[0], parse_float=number, parse_int=int)
 
 
-def after(database: Database, writes: Sequence[Write]) -> tuple[str | None, list[tuple[str, str]]]:
-    """The reason of the first write whose condition does not hold, or keys and items as they will be."""
+class TooLarge(Exception):  # noqa: N818  a verdict on the write
+    """An item that would be larger than one may be."""
+
+
+def after(database: Database, writes: Sequence[Write]) -> tuple[str | None, list[tuple[str, str | None]]]:
+    """The reason of the first write whose condition does not hold, or keys and items as they will be; None for those
+    that will be gone. Raises TooLarge."""
     changed = []
     for write in writes:
         stored = read(database, write.key)
+        if (reason := _refusal(write, stored)) is not None:
+            return reason, []
+        item: Mapping[str, Any] | None
         match write:
-            case Put(if_absent=reason) if reason is not None and stored is not None:
-                return reason, []
-            case Put(item=item):
-                changed.append((write.key, _encode(item)))
-            case Add(if_present=reason) if reason is not None and stored is None:
-                return reason, []
+            case Put():
+                item = write.item
             case Add():
-                added = _added(stored or {}, write)
-                if added is None:
+                item = _added(stored or {}, write)
+                if item is None:
                     return write.otherwise, []
-                changed.append((write.key, _encode(added)))
+            case Update():
+                kept = {name: value for name, value in (stored or {}).items() if name not in write.remove}
+                item = {**kept, **write.set}
+            case Delete():
+                item = None
+            case never:
+                assert_never(never)
+        if item or isinstance(write, (Put, Delete)) or stored is not None:  # to add nothing makes no item
+            changed.append((write.key, None if item is None else _checked(write, _encode(item))))
     return None, changed
 
 
-def store(database: Database, changed: Sequence[tuple[str, str]]) -> None:
+def _checked(write: Write, text: str) -> str:
+    """What effects could not be checked for: an item grows by updates."""
+    if isinstance(write, Update) and len(text.encode()) > limits.MAX_ITEM_BYTES:
+        raise TooLarge(f"the item {write.key!r} would be over {limits.MAX_ITEM_BYTES} bytes")
+    return text
+
+
+def store(database: Database, changed: Sequence[tuple[str, str | None]]) -> None:
     """Write them, inside a transaction."""
-    database.executemany("INSERT OR REPLACE INTO items (key, item) VALUES (?, ?)", changed)
+    database.executemany("INSERT OR REPLACE INTO items (key, item) VALUES (?, ?)", [it for it in changed if it[1]])
+    if gone := [(key,) for key, item in changed if item is None]:
+        database.executemany("DELETE FROM items WHERE key = ?", gone)
+
+
+def _refusal(write: Write, stored: Mapping[str, Any] | None) -> str | None:
+    """The reason why a write cannot be, a bound apart."""
+    if stored is None and write.if_present is not None:
+        return write.if_present
+    if stored is not None and write.if_absent is not None:
+        return write.if_absent
+    there = stored or {}
+    if any(name in there for name in write.absent):
+        return write.otherwise
+    if not all(name in there and _same(there[name], value) for name, value in write.equal.items()):
+        return write.otherwise
+    return None
+
+
+def _same(stored: Any, given: str | Number) -> bool:
+    """To Python, True is 1; to DynamoDB it is no number."""
+    return isinstance(stored, bool) == isinstance(given, bool) and bool(stored == given)
 
 
 def _added(stored: dict[str, Any], write: Add) -> dict[str, Any] | None:

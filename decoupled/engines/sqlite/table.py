@@ -71,13 +71,16 @@ class SqliteTable:
         with self.database.transaction():
             return [self._commit_one(message, decision, now_ms) for message, decision in decided]
 
-    def _commit_one(self, message: Message, decision: Commit | Reject, now_ms: int) -> Stored:
+    def _commit_one(self, message: Message, decision: Commit | Reject, now_ms: int) -> Stored | NotStored:
         if isinstance(decision, Commit):
-            changed: list[tuple[str, str]] = []
+            changed: list[tuple[str, str | None]] = []
             if decision.writes:
                 if (before := self._ended(message)) is not None:
                     return before
-                reason, changed = items.after(self.database, decision.writes)
+                try:
+                    reason, changed = items.after(self.database, decision.writes)
+                except items.TooLarge as error:
+                    return NotStored(str(error), refused=True)
                 if reason is not None:
                     return self._finish(message, "rejected", None, reason, now_ms)
             stored = self._finish(message, "processed", decision.result, None, now_ms)
