@@ -119,7 +119,7 @@ def destroy(stack: str, yes: bool) -> None:
         for queue in kept["queue"]:
             waiting, in_flight = aws.depth(queue)
             click.echo(f"  queue  {queue}  ({waiting} waiting, {in_flight} in flight)")
-        for kind in ("table", "key"):
+        for kind in ("later", "table", "key"):
             for name in kept[kind]:
                 click.echo(f"  {kind:<5}  {name}")
         click.echo("Messages that still wait will not be processed: nothing takes them any more.")
@@ -130,6 +130,8 @@ def destroy(stack: str, yes: bool) -> None:
         click.echo(f"Deleted {stack}. To delete for good what it kept:")
         for queue in kept["queue"]:
             click.echo(f"  aws sqs delete-queue --queue-url {queue}")
+        for name in kept["later"]:
+            click.echo(f"  aws scheduler delete-schedule-group --name {name}")
         for name in kept["table"]:
             click.echo(f"  aws dynamodb update-table --table-name {name} --no-deletion-protection-enabled")
             click.echo(f"  aws dynamodb delete-table --table-name {name}")

@@ -35,11 +35,11 @@ def encode(effects: Effects, message: Message, workloads: Workloads) -> Commit:
         raise EffectsError("result must be a mapping")
     _check_writes(effects.writes)
     result = _encode(effects.result)
-    emits = _messages(effects.emits, message, workloads)
+    emits, later = _messages(effects.emits, message, workloads)
     size = len(result) + sum(len(emitted.body.encode()) for emitted in emits)
     if size > limits.MAX_ITEM_BYTES:
         raise EffectsError(f"the result and what is emitted have {size} bytes; a record takes {limits.MAX_ITEM_BYTES}")
-    return Commit(result.decode(), list(effects.writes), emits)
+    return Commit(result.decode(), list(effects.writes), emits, later)
 
 
 def _check_writes(writes: Sequence[Write]) -> None:
@@ -109,10 +109,11 @@ def _check_add(write: Add) -> None:
             _check_number(number)
 
 
-def _messages(emits: Sequence[Emit], message: Message, workloads: Workloads) -> list[Message]:
+def _messages(emits: Sequence[Emit], message: Message, workloads: Workloads) -> tuple[list[Message], dict[int, float]]:
+    """What is emitted as messages, and those of them that are due later."""
     if len(emits) > limits.MAX_EMITS:
         raise EffectsError(f"{len(emits)} messages emitted; {limits.MAX_EMITS} is the limit")
-    messages = []
+    messages, later = [], dict[int, float]()
     for index, emit in enumerate(emits):
         if emit.workload not in workloads:
             raise EffectsError(f"emits to {emit.workload!r}, which is not served here")
@@ -123,10 +124,23 @@ def _messages(emits: Sequence[Emit], message: Message, workloads: Workloads) -> 
             raise EffectsError(f"emits what {emit.workload!r} would refuse: {error}") from error
         if len(body) > limits.MAX_ENTRY_BYTES:
             raise EffectsError(f"emits {len(body)} bytes to {emit.workload!r}; {limits.MAX_ENTRY_BYTES} is the limit")
+        if emit.delay_s:
+            later[index] = _delay_s(emit, len(body))
         text = body.decode().translate(_ESCAPED)
         emitted_id, group = message.emitted_id(index), workload.group_of(entry, message.caller)
         messages.append(Message(emitted_id, emit.workload, text, message.caller, message.accepted_at, group))
-    return messages
+    return messages, later
+
+
+def _delay_s(emit: Emit, size: int) -> float:
+    if not isinstance(emit.delay_s, (int, float)) or not 0 <= emit.delay_s <= limits.MAX_LATER_S:
+        raise EffectsError(f"emits to {emit.workload!r} in {emit.delay_s!r:.40} s; 0 to {limits.MAX_LATER_S} may be")
+    if emit.delay_s > limits.MAX_DELAY_S and size > limits.MAX_LATER_ENTRY_BYTES:
+        raise EffectsError(
+            f"emits {size} bytes to {emit.workload!r}; what is due after {limits.MAX_DELAY_S} s has"
+            f" {limits.MAX_LATER_ENTRY_BYTES} at most"
+        )
+    return emit.delay_s
 
 
 # SQS takes neither of these two raw; in JSON they can only stand inside a string, where an escape means the same.

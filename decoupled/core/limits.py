@@ -45,6 +45,10 @@ MAX_GROUP_CHARS = 255  # of a group's name; a longer one is told by its digest
 RECEIVE_MAX = 10  # AWS: SQS hands out at most ten messages a receive, and takes ten entries a batch call
 MAX_VISIBILITY_TIMEOUT_S = 43_200  # AWS: twelve hours
 MAX_DELAY_S = 900  # AWS
+MAX_LATER_S = 366 * 86_400  # that a message may be due later, or be put off by NotYet at once
+MAX_LATER_ENTRY_BYTES = 120 * KIB  # of an entry that is due later than MAX_DELAY_S: quoted, it fits a schedule
+MAX_SCHEDULE_BYTES = 256_000  # AWS: of an EventBridge schedule's input
+NOT_YET_S = 1.0  # the shortest that NotYet puts a message off
 MAX_GROUP_ID_CHARS = 128  # AWS: MessageGroupId of a fair queue
 MAX_SQS_BYTES = MIB  # AWS: of a message, and of a batch call, attributes included
 

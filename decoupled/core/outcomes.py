@@ -40,6 +40,7 @@ class Commit(msgspec.Struct, frozen=True, tag=True, array_like=True):
     result: str  # JSON text of an object
     writes: list[Write] = []
     emits: list[Message] = []
+    later: dict[int, float] = {}  # seconds after the commit at which one of `emits` is due, by its place there
 
 
 class Reject(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -48,19 +49,21 @@ class Reject(msgspec.Struct, frozen=True, tag=True, array_like=True):
     reason: str
 
 
-FailureKind = Literal["unavailable", "failed", "undecodable", "not_ours", "not_started", "held"]
+FailureKind = Literal["unavailable", "failed", "undecodable", "not_ours", "not_started", "not_yet", "held"]
 
 
 class Failure(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Processing came to nothing. `unavailable` and `not_started` are not the message's fault; `failed` is, and counts
-    as an attempt; `undecodable` is one that only another version can understand, and `not_ours` one that none can.
-    `held`: all messages of its kind fail like this, so that it is not the message's fault after all."""
+    as an attempt; `undecodable` is one that only another version can understand, and `not_ours` one that none can. What
+    is `not_yet` due comes back after `retry_after_s`, or at `due_at`. `held`: all messages of its kind fail like this,
+    so that it is not the message's fault after all."""
 
     kind: FailureKind
     error_type: str
     error: str
     retry_after_s: float | None = None
     traceback: str | None = None  # of what the workload raised; kept with a dead letter
+    due_at: int | None = None  # milliseconds since the epoch
 
 
 Decision = Commit | Reject | Failure
@@ -106,4 +109,5 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     first_failed_at: int | None = None
     last_failed_at: int | None = None
     traceback: str | None = None  # of the last failure
+    due_at: int | None = None  # queued: not before this time, where the engine knows it
     body: str | None = None  # dead: what to redrive

@@ -7,6 +7,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from types import UnionType
 from typing import Any
@@ -33,6 +34,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     caller: str  # who sent it: scopes idempotency keys
     accepted_at: int  # milliseconds since the epoch
     group: str = ""  # what it shares a fate with (see `Workload.group`), at most MAX_GROUP_CHARS
+    due_at: int | None = None  # not before this time, likewise; told to the queue, which hands it out without
 
     def emitted_id(self, index: int) -> str:
         """The id of the message that this one's `emits[index]` becomes: the same at every redelivery."""
@@ -97,6 +99,7 @@ class Emit(msgspec.Struct, frozen=True):
 
     workload: str
     entry: Any  # a schema's Struct, or plain data that it accepts
+    delay_s: float = 0  # after this one is processed; at most MAX_LATER_S
 
 
 class Effects(msgspec.Struct, frozen=True):
@@ -117,6 +120,20 @@ class Unavailable(Exception):  # noqa: N818  a state of the backend, not an erro
     def __init__(self, detail: str, retry_after_s: float | None = None) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+
+
+class NotYet(Exception):  # noqa: N818  neither a verdict nor an error
+    """It is not time for this message yet: it comes back `until` then, or after so many seconds. That is no attempt,
+    and nobody's fault. Raises ValueError for a time without its zone, or seconds that are not 0 to MAX_LATER_S."""
+
+    def __init__(self, until: datetime | float) -> None:
+        if isinstance(until, datetime):
+            if until.tzinfo is None:
+                raise ValueError(f"NotYet until {until} of which time zone?")
+        elif not 0 <= until <= limits.MAX_LATER_S:
+            raise ValueError(f"NotYet takes 0 to {limits.MAX_LATER_S} seconds, or a time; not {until}")
+        super().__init__(f"not before {until}" if isinstance(until, datetime) else f"not for {until} s")
+        self.until = until
 
 
 class BadField(ValueError):  # noqa: N818  a verdict on what the client sent, not an error of the schema
@@ -152,7 +169,8 @@ class Workload:
 
     `natural_key` names what makes an entry the same entry when it is sent again (device and timestamp, say); entries
     without one are told apart by Idempotency-Key or not at all. `readable` lists the collections of items that
-    `GET /{name}/{collection}/{key}` shows. `emits_to` lists the workloads it emits to, which must be served too.
+    `GET /{name}/{collection}/{key}` shows. `emits_to` lists the workloads it emits to, which must be served too. One
+    that is `internal` has no route: other workloads emit to it, and nobody else sends to it or reads of it.
 
     A plain `process` decides one message at a time in its worker process. An `async` one decides up to `concurrency` at
     once there (limits.ASYNC_CONCURRENCY by default); with `threads`, a plain one as many as that, for client libraries
@@ -171,6 +189,7 @@ class Workload:
     emits_to: tuple[str, ...] = ()
     concurrency: int | None = None
     threads: int = 0
+    internal: bool = False
     is_async: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

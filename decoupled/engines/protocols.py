@@ -34,7 +34,8 @@ class Producer(Protocol):
 
     def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
         """Returns, for each message in turn, None (durable) or why it is not. A message whose id the queue has already
-        may be put there again: it is the table that makes its effects happen once. Never raises for a failed send."""
+        may be put there again: it is the table that makes its effects happen once. A message with a `due_at` is not
+        handed out before that time. Never raises for a failed send."""
         ...
 
 
@@ -44,6 +45,12 @@ class Consumer(Protocol):
     def retry_later(self, delays: Sequence[tuple[Delivery, float]]) -> None:
         """Make each delivered message visible again after that many seconds, at most MAX_VISIBILITY_TIMEOUT_S. A lapsed
         receipt changes nothing, silently."""
+        ...
+
+    def defer(self, due: Sequence[tuple[Delivery, int]], now_ms: int) -> list[Delivery]:
+        """Hand each message out again at its time, in milliseconds since the epoch, at most MAX_LATER_S from now. A
+        lapsed receipt changes nothing, silently. Returns those to give back; of the others the engine has made sure
+        otherwise, and they are to be deleted."""
         ...
 
 
@@ -78,14 +85,14 @@ class Feed(Queue, Protocol):
         ...
 
     def send_claimed(self, messages: Sequence[Message], visibility_timeout_s: float) -> list[Delivery]:
-        """Send messages and claim them, in one step. Returns no delivery for a message that was accepted before,
-        and for one of an ordered workload that follows another of its group."""
+        """Send messages and claim them, in one step. Returns no delivery for a message that was accepted before, is due
+        later, or is of an ordered workload and follows another of its group."""
         ...
 
     def release_in_flight(self) -> int:
         """Make visible what a server that died had claimed; the receive counts stand. Returns how many. What waits for
         longer than anything may, because a clock was set back since, waits that long; what was never handed out, not at
-        all."""
+        all; what is due later, until that time, as the time of day now tells it."""
         ...
 
 

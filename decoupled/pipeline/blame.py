@@ -5,6 +5,7 @@ becomes a Failure. Pure.
 |---|---|---|---|
 | unavailable | the backend's, or the network's: see `network.py` | no | later, as often as it takes |
 | not_started | nobody's: the batch's time was used up before it, or its group waits | no | soon |
+| not_yet | nobody's: it is not due yet, as the workload says | no | at its time |
 | failed | the message's: its workload raised, killed its process, or took all the time | yes | later, or dead |
 | undecodable | the message's, or its receiver is newer | no | later, for VERSION_SKEW_S; then dead |
 | held | a bug's, or an unknown outage's: many fail like this, and none does not | no | later, as often as it takes |
@@ -15,12 +16,13 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
+from datetime import datetime
 
 import msgspec
 
 from decoupled.core import limits
 from decoupled.core.outcomes import Delivery, Failure, FailureKind, Record
-from decoupled.core.workload import Unavailable
+from decoupled.core.workload import NotYet, Unavailable
 from decoupled.pipeline import network
 
 FAIR_SHARE = 0.5  # of a batch's time: a message that was left less is not to blame for running out of it
@@ -34,6 +36,8 @@ def raised(error: BaseException) -> Failure:
     """Of what a workload raised, Rejected apart. Network trouble is the backend's, whatever client library met it."""
     if isinstance(error, Unavailable):
         return unavailable(error)
+    if isinstance(error, NotYet):
+        return not_yet(error)
     if (trouble := network.trouble(error)) is not None:
         return _failure("unavailable", error, trouble.retry_after_s)
     return _failure("failed", error, traceback_=_traceback(error))
@@ -53,6 +57,13 @@ def unavailable(error: Unavailable) -> Failure:
     """A backend is sick, and may have said when to come again."""
     wish = error.retry_after_s  # of a workload's own, which may say anything
     return _failure("unavailable", error, wish if isinstance(wish, (int, float)) else None)
+
+
+def not_yet(error: NotYet) -> Failure:
+    """The workload says when it is time."""
+    if isinstance(error.until, datetime):
+        return Failure("not_yet", "NotYet", text(error), due_at=round(error.until.timestamp() * 1000))
+    return Failure("not_yet", "NotYet", text(error), error.until)
 
 
 def out_of_time(limit_s: float, whole_s: float | None, waiting: bool = False) -> Failure:

@@ -72,6 +72,10 @@ def _load(name: str, root: Path) -> Workload:
         raise WorkloadError(f"workload {name!r}: its module {found} {attribute or 'WORKLOAD'}")
     if not _NAME.fullmatch(workload.name):
         raise WorkloadError(f"workload {name!r}: its name {workload.name!r} is no route: a-z, then a-z, 0-9 and _")
+    if workload.internal and workload.readable:
+        raise WorkloadError(
+            f"workload {name!r}: it is internal, so that nothing of it can be readable: it has no route"
+        )
     if workload.name in RESERVED:
         raise WorkloadError(f"workload {name!r}: the route /{workload.name} is the server's own")
     if not colon and workload.name != own_name:

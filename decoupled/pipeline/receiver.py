@@ -68,14 +68,17 @@ def begin(event: Event, workloads: Workloads, now_ms: int, random_hex: Callable[
     if len(body) > limits.MAX_REQUEST_BYTES:
         raise Problem(413, f"The body has {len(body)} bytes; {limits.MAX_REQUEST_BYTES} is the limit.")
     key = _idempotency_key(headers.get("idempotency-key"))
+    delay_s = _delay_s(headers.get("delay"))
+    due_at = now_ms + delay_s * 1000 if delay_s else None
+    most = limits.MAX_ENTRY_BYTES if delay_s <= limits.MAX_DELAY_S else limits.MAX_LATER_ENTRY_BYTES
     caller = _caller(event)
     identify = _identifier(workload, caller, key, now_ms, random_hex)
     resend = "safe" if key is not None or workload.natural_key else "with_idempotency_key"
 
     if body.lstrip()[:1] != b"[":
-        text, entry = _entry(body, workload)
+        text, entry = _entry(body, workload, most)
         group = workload.group_of(entry, caller)
-        message = Message(identify(entry, 0), workload.name, text, caller, now_ms, group)
+        message = Message(identify(entry, 0), workload.name, text, caller, now_ms, group, due_at)
         return Admission([message], None, {}, resend)
 
     entries, indexes = _entries(body), list[int]()
@@ -86,13 +89,13 @@ def begin(event: Event, workloads: Workloads, now_ms: int, random_hex: Callable[
         for index, raw in enumerate(entries):
             yield
             try:
-                text, entry = _entry(bytes(raw), workload, min(may_be_named, limits.MAX_FAULTS_NAMED))
+                text, entry = _entry(bytes(raw), workload, most, min(may_be_named, limits.MAX_FAULTS_NAMED))
             except Problem as problem:
                 admission.refused[index] = problem
                 may_be_named = max(0, may_be_named - len(problem.errors))
             else:
                 message_id, group = identify(entry, index), workload.group_of(entry, caller)
-                admission.messages.append(Message(message_id, workload.name, text, caller, now_ms, group))
+                admission.messages.append(Message(message_id, workload.name, text, caller, now_ms, group, due_at))
                 indexes.append(index)
 
     admission.rest = admit_entries()
@@ -140,9 +143,11 @@ def _unsent(outcome: NotSent, resend: str) -> Problem:
 
 def _route(event: Event, workloads: Workloads) -> Workload:
     name = (event.get("pathParameters") or {}).get("workload", "")
-    if name not in workloads:
-        raise Problem(404, f"There is no workload {name[:64]!r} here; these are served: {', '.join(workloads)}.")
-    return workloads[name]
+    workload = workloads.get(name)
+    if workload is None or workload.internal:
+        routes = ", ".join(other.name for other in workloads.values() if not other.internal)
+        raise Problem(404, f"There is no workload {name[:64]!r} here; these are served: {routes}.")
+    return workload
 
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
@@ -209,10 +214,12 @@ _FAR = re.compile(rb"[0-9]e[+-]?0*+[23][0-9]{2}(?![0-9])", re.IGNORECASE)
 _SHORTEST = len("1e300,")
 
 
-def _entry(raw: bytes, workload: Workload, faults_named: int = limits.MAX_FAULTS_NAMED) -> tuple[str, Any]:
-    """An entry's text and its value. Raises Problem 400, 413, or 422 with so many faults, and with one if that is 0."""
-    if len(raw) > limits.MAX_ENTRY_BYTES:
-        raise Problem(413, f"The entry has {len(raw)} bytes; {limits.MAX_ENTRY_BYTES} is the limit.")
+def _entry(raw: bytes, workload: Workload, most: int, faults_named: int = limits.MAX_FAULTS_NAMED) -> tuple[str, Any]:
+    """The text and the value of an entry of so many bytes at most. Raises Problem 400, 413, or 422 with so many faults,
+    and with one if that is 0."""
+    if len(raw) > most:
+        later = "" if most == limits.MAX_ENTRY_BYTES else f" with a Delay over {limits.MAX_DELAY_S}"
+        raise Problem(413, f"The entry has {len(raw)} bytes; {most} is the limit{later}.")
     if len(raw) > _SHORTEST * limits.MAX_FAR_EXPONENTS and len(_FAR.findall(raw)) > limits.MAX_FAR_EXPONENTS:
         raise Problem(422, f"The entry has over {limits.MAX_FAR_EXPONENTS} numbers like 1e300: send such as text.")
     try:
@@ -249,6 +256,18 @@ def _idempotency_key(header: str | None) -> str | None:
             400, f"Idempotency-Key is a string of 1 to {limits.MAX_IDEMPOTENCY_KEY_CHARS} visible ASCII characters."
         )
     return key
+
+
+def _delay_s(header: str | None) -> int:
+    """Seconds after which the request's messages are due."""
+    if header is None:
+        return 0
+    if not _SECONDS.fullmatch(header) or int(header) > limits.MAX_LATER_S:
+        raise Problem(400, f"Delay is a whole number of seconds, 0 to {limits.MAX_LATER_S}; this was {header[:40]!r}.")
+    return int(header)
+
+
+_SECONDS = re.compile("[0-9]{1,10}")
 
 
 def _caller(event: Event) -> str:

@@ -14,7 +14,7 @@ from decoupled.core import limits
 from decoupled.core.backoff import backoff_s, spread_s
 from decoupled.core.outcomes import Commit, Decision, Delivery, Failure, NotStored, Record, Reject, Stored
 from decoupled.core.status import FINAL
-from decoupled.core.times import now_ms
+from decoupled.core.times import now_ms, rfc3339
 from decoupled.core.workload import Unavailable
 from decoupled.engines.protocols import Queue, Table
 from decoupled.pipeline import blame
@@ -76,19 +76,38 @@ def settle(
             final.append((delivery, decision))
     if final:
         now = policy.time_of(delivery for delivery, _ in final)
-        outcomes = table.commit([(delivery.message, decision) for delivery, decision in final], now)
+        outcomes = table.commit([(delivery.message, _dated(decision, now)) for delivery, decision in final], now)
         for (delivery, _), outcome in zip(final, outcomes, strict=True):
             if (failure := _finish(delivery, outcome, queue)) is not None:
                 failures.append((delivery, failure))
-    delays = []
+    delays, due = list[tuple[Delivery, float]](), list[tuple[Delivery, int]]()
     for delivery, failure in failures:
+        delay: float | None = None
         try:
-            delay = _give_back(delivery, failure, queue, table, policy, begun)
+            if failure.kind == "not_yet":
+                due.append((delivery, _not_yet(delivery, failure, table, policy, begun)))
+            else:
+                delay = _give_back(delivery, failure, queue, table, policy, begun)
         except Unavailable as error:
             delay = _put_off(delivery, blame.unavailable(error), policy)
         if delay is not None:
             delays.append((delivery, delay))
-    return _retry_later(delays, queue)
+    deferred = queue.defer(due, policy.now_ms()) if due else []
+    return _retry_later(delays, queue) + deferred
+
+
+def _dated(decision: Commit | Reject, now: int) -> Commit | Reject:
+    """What it emits later, with the times at which that is due: from now on, and the same at every redelivery, since
+    they are stored with the record."""
+    if isinstance(decision, Reject) or not decision.later:
+        return decision
+    emits = [
+        msgspec.structs.replace(emit, due_at=now + round(decision.later[place] * 1000))
+        if place in decision.later
+        else emit
+        for place, emit in enumerate(decision.emits)
+    ]
+    return msgspec.structs.replace(decision, emits=emits, later={})
 
 
 def settle_duplicate(delivery: Delivery, queue: Queue, table: Table, policy: Policy) -> list[Delivery]:
@@ -140,7 +159,7 @@ def _give_back(
     """Seconds until the message is tried again; None if it is finished or buried."""
     now = policy.time_of([delivery])
     match failure.kind:
-        case "unavailable" | "not_started":
+        case "unavailable" | "not_started" | "not_yet":  # the last one only where not even its wait could be noted
             if begun:
                 table.undo_attempt(delivery)
             return _put_off(delivery, failure, policy)
@@ -165,6 +184,17 @@ def _give_back(
     delay = policy.pause_s(record.attempts, failure.retry_after_s)
     _log_failure(delivery, failure, delay)
     return delay
+
+
+def _not_yet(delivery: Delivery, failure: Failure, table: Table, policy: Policy, begun: bool) -> int:
+    """When a message is due that came before its time: in a second at the soonest, lest it comes again and again."""
+    if begun:
+        table.undo_attempt(delivery)
+    now = policy.now_ms()
+    due_at = failure.due_at if failure.due_at is not None else now + round((failure.retry_after_s or 0) * 1000)
+    due_at = min(max(due_at, now + round(limits.NOT_YET_S * 1000)), now + limits.MAX_LATER_S * 1000)
+    log.info("not due yet", extra=_fields(delivery) | {"due_at": rfc3339(due_at)})
+    return due_at
 
 
 def _put_off(delivery: Delivery, failure: Failure, policy: Policy) -> float:

@@ -27,7 +27,7 @@ def read(event: Event, table: Table, workloads: Workloads) -> Response:
 def _read(path: dict[str, str], table: Table, workloads: Workloads) -> Response:
     name = path.get("workload", "")
     workload = workloads.get(name)
-    if workload is None:
+    if workload is None or workload.internal:
         raise Problem(404, f"There is no workload {name[:64]!r} here.")
     if "collection" in path:
         item = None
@@ -40,7 +40,8 @@ def _read(path: dict[str, str], table: Table, workloads: Workloads) -> Response:
     record = table.get(path["id"]) if is_id(path["id"]) else None
     if record is None or record.workload != workload.name:
         raise Problem(404, "There is no such record: the id is wrong, or the message is still in the queue.")
-    return answer(200, view(record), {"retry-after": "1"} if record.status == "queued" else {})
+    soon = record.status == "queued" and record.due_at is None
+    return answer(200, view(record), {"retry-after": "1"} if soon else {})
 
 
 def view(record: Record) -> dict[str, Any]:
@@ -55,6 +56,8 @@ def view(record: Record) -> dict[str, Any]:
         case "queued" | "dead":
             if record.attempts:
                 shown["attempts"] = record.attempts
+            if record.due_at is not None and record.status == "queued":
+                shown["due_at"] = rfc3339(record.due_at)
         case "processed":
             shown["result"] = record.result
         case "rejected":

@@ -79,7 +79,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
     workloads = load(options.workloads, options.root)
     clock, queue_clock = Clock(_clock_set), QueueClock.keep(options.data)
-    queue = SqliteQueue(database, queue_clock)
+    queue = SqliteQueue(database, queue_clock, clock.now_ms)
     try:
         released = queue.release_in_flight()
         ordered.adopt(database, workloads)

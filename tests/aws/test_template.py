@@ -228,6 +228,8 @@ def environment_read_by(function: str) -> tuple[set[str], set[str]]:
     code = (ROOT / "functions" / f"{function}.py").read_text()
     for module in re.findall(r"from decoupled\.engines\.aws\.(\w+) import", code):
         code += (ROOT / "decoupled/engines/aws" / f"{module}.py").read_text()
+    if "schedules import" in code:
+        code += (ROOT / "decoupled/engines/aws/schedules.py").read_text()
     optional = set(re.findall(r'environ\.get\("(\w+)"', code))
     if function == "processor":  # it alone processes, and what a workload lacks is the message's trouble
         for workload in (ROOT / "decoupled/workloads").glob("*.py"):
@@ -275,7 +277,7 @@ def test_every_route_asks_who_calls() -> None:
 
 
 def test_what_holds_data_outlives_the_stack() -> None:
-    for kind in ("AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::KMS::Key"):
+    for kind in ("AWS::SQS::Queue", "AWS::Scheduler::ScheduleGroup", "AWS::DynamoDB::Table", "AWS::KMS::Key"):
         for name, resource in resources(kind):
             assert (name, resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == (name, "Retain", "Retain")
 

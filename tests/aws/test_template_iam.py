@@ -3,7 +3,10 @@ botocore was asked to make while the engine worked."""
 
 from __future__ import annotations
 
+import re
+
 from decoupled.core.outcomes import Commit, Failure
+from decoupled.core.times import now_ms
 from decoupled.core.workload import Add, Delete, Put, Update, Write
 from decoupled.engines.aws.messages import QueuePair
 from tests.support import engines, template
@@ -26,6 +29,7 @@ TRANSACTION = {
     "Delete": "dynamodb:DeleteItem",
     "ConditionCheck": "dynamodb:ConditionCheckItem",
 }
+LATER = {"Schedules": {"scheduler:CreateSchedule"}, "ScheduleRole": {"iam:PassRole"}}
 POLLING = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}  # by the event source mapping
 
 
@@ -45,8 +49,11 @@ def granted(role: str, ordered: bool = False) -> dict[str, set[str]]:
                 assert (condition, otherwise) == ("WithOrderedWorkloads", {"Ref": "AWS::NoValue"})
                 if not ordered:
                     continue
-            resource, attribute = target["Fn::GetAtt"]
-            assert attribute == "Arn"
+            if "Fn::Sub" in target:  # the schedules of the stack's own group
+                (resource,) = re.findall(r":schedule/\$\{(\w+)\}/\*$", target["Fn::Sub"])
+            else:
+                resource, attribute = target["Fn::GetAtt"]
+                assert attribute == "Arn"
             grants.setdefault(resource, set()).update(actions)
     return grants
 
@@ -63,14 +70,30 @@ def needed(engine: engines.AwsEngine, fifo: engines.OrderedQueues | None = None)
                 ((kind, request),) = action.items()
                 needs.setdefault(names[request["TableName"]], set()).add(TRANSACTION[kind])
             continue
+        if operation == "CreateSchedule":
+            assert parameters["GroupName"] == engine.schedule_group
+            assert parameters["Target"]["RoleArn"] == engines.ROLE_ARN
+            needs |= LATER
+            continue
         target = names[parameters.get("QueueUrl") or parameters["TableName"]]
         needs.setdefault(target, set()).update(ACTIONS[operation])
     return needs
 
 
 def test_the_receiver_may_send_and_nothing_else(moto_engine: engines.AwsEngine) -> None:
-    moto_engine.queue.send([message() for _ in range(25)])
-    assert granted("ReceiverRole") == needed(moto_engine) == {"Queue": {"sqs:SendMessage"}}
+    moto_engine.queue.send([*[message() for _ in range(25)], message(due_at=now_ms() + 86_400_000)])
+    assert granted("ReceiverRole") == needed(moto_engine) == {"Queue": {"sqs:SendMessage"}, **LATER}
+
+
+def test_a_role_is_passed_to_the_scheduler_only_and_taken_by_the_stack_s_own_schedules() -> None:
+    for function in ("Receiver", "Processor"):
+        statements = template.properties(f"{function}Role")["Policies"][0]["PolicyDocument"]["Statement"]
+        (passing,) = [it for it in statements if it.get("Action") == "iam:PassRole"]
+        assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}}
+    (trust,) = template.properties("ScheduleRole")["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    assert trust["Condition"]["StringEquals"]["aws:SourceArn"] == {"Fn::GetAtt": ["Schedules", "Arn"]}
+    assert granted("ScheduleRole") == {"Queue": {"sqs:SendMessage"}, "DeadLetterQueue": {"sqs:SendMessage"}}
 
 
 def test_with_ordered_workloads_the_receiver_may_send_to_both_queues(moto_engine: engines.AwsEngine) -> None:
@@ -124,7 +147,7 @@ def test_the_processor_may_do_what_it_does_and_nothing_else(moto_engine: engines
     ]
     commit_one(moto_engine, message(), Commit("{}", every_write))
     moto_engine.table.record_failure(delivered(message()), Failure("failed", "E", "e"), NOW)
-    moto_engine.queue.send([emitted(sent[0], 0)])
+    moto_engine.queue.send([emitted(sent[0], 0), message(due_at=now_ms() + 86_400_000)])
     needs = needed(moto_engine)
     needs["Queue"] |= POLLING
     assert granted("ProcessorRole") == needs

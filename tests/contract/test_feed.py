@@ -194,12 +194,103 @@ def test_nothing_waits_for_a_clock_that_was_set_back_before_a_server_starts(cloc
     assert waits in [delivery.message for delivery in feed.claim("orders", 9, 300)]
 
 
+def test_what_is_due_later_is_neither_ready_nor_claimed_before_its_time(clocked: Clocked) -> None:
+    feed, clock = clocked
+    later = message(due_at=clock() + 86_400_000)
+    assert feed.send_claimed([later], 30) == []
+    feed.send([message(workload="readings", due_at=clock() + 60_000)])
+    assert feed.queued(10) == {"orders": 1, "readings": 1}
+    assert feed.ready() == []
+    clock.advance(60)
+    assert feed.ready() == ["readings"]
+    assert feed.claim("orders", 1, 30) == []
+    clock.advance(86_340)
+    (delivery,) = feed.claim("orders", 1, 30)
+    assert (delivery.message.id, delivery.receive_count) == (later.id, 1)
+
+
+def test_what_is_put_off_is_handed_out_at_its_time_and_no_longer_in_flight(clocked: Clocked) -> None:
+    send(clocked, "orders")
+    feed, clock = clocked
+    (delivery,) = feed.claim("orders", 1, 30)
+    assert feed.defer([(delivery, clock() + 86_400_000)], clock()) == [delivery]
+    assert feed.release_in_flight() == 0
+    clock.advance(86_399)
+    assert feed.claim("orders", 1, 30) == []
+    clock.advance(1)
+    (again,) = feed.claim("orders", 1, 30)
+    assert again.receive_count == 2
+
+
+def test_what_failed_after_it_was_due_waits_as_any_other(clocked: Clocked) -> None:
+    feed, clock = clocked
+    feed.send([message(due_at=clock() + 60_000)])
+    clock.advance(60)
+    (delivery,) = feed.claim("orders", 1, 30)
+    feed.retry_later([(delivery, 600)])
+    assert feed.release_in_flight() == 0
+    assert feed.ready() == []
+    clock.advance(600)
+    assert feed.ready() == ["orders"]
+
+
 def test_what_is_not_finished_is_counted_by_workload_no_further_than_asked(clocked: Clocked) -> None:
     send(clocked, "orders", "orders", "orders", "readings")
     feed, _ = clocked
     feed.claim("orders", 1, 30)
     assert feed.queued(2) == {"orders": 2, "readings": 1}
     assert feed.queued(100) == {"orders": 3, "readings": 1}
+
+
+# --- two clocks of one queue, and messages that are due by the time of day ------------
+
+
+@pytest.mark.parametrize("put_off", [False, True])
+@pytest.mark.parametrize(
+    ("wall_s", "queue_s", "left_s"),
+    [
+        (100, 100, 3_500),  # nothing was set
+        (-3_600, 0, 7_200),  # the time of day was set back: it is not yet that time
+        (3_000, 0, 600),
+        (4_000, 0, 0),  # or past it
+        (4_000, -86_400, 0),  # the machine booted, and the queue's clock was set by another time of day
+        (100, 86_400, 3_500),
+        (-86_400, 3_600, 90_000),
+    ],
+)
+def test_a_start_has_what_is_due_later_wait_by_the_time_of_day(
+    tmp_path: Path, wall_s: int, queue_s: int, left_s: int, put_off: bool
+) -> None:
+    wall, waits_by = ManualClock(), ManualClock()
+    database = Database(tmp_path / "decoupled.sqlite3")
+    queue = SqliteQueue(database, waits_by, wall)
+    due_at = wall() + 3_600_000
+    queue.send([message(due_at=None if put_off else due_at)])
+    if put_off:
+        queue.defer([(queue.claim("orders", 1, 30)[0], due_at)], wall())
+    wall.advance(wall_s)
+    waits_by.advance(queue_s)
+    assert queue.release_in_flight() == 0
+    if left_s:
+        waits_by.advance(left_s - 1)
+        assert queue.claim("orders", 1, 30) == []
+        waits_by.advance(1)
+    (delivery,) = queue.claim("orders", 1, 30)
+    assert delivery.receive_count == 1 + put_off
+    database.close()
+
+
+def test_what_was_handed_out_when_it_was_due_does_not_wait_again(tmp_path: Path) -> None:
+    wall, waits_by = ManualClock(), ManualClock()
+    database = Database(tmp_path / "decoupled.sqlite3")
+    queue = SqliteQueue(database, waits_by, wall)
+    queue.send([message(due_at=wall() + 1_000)])
+    waits_by.advance(1)
+    assert len(queue.claim("orders", 1, 300)) == 1
+    wall.advance(-3_600)
+    assert queue.release_in_flight() == 1
+    assert len(queue.claim("orders", 1, 300)) == 1
+    database.close()
 
 
 # --- transactions -------------------------------------------------------------

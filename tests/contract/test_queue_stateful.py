@@ -19,7 +19,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from decoupled.core.outcomes import Commit, Delivery, Failure, Record, Reject, Stored
 from decoupled.core.status import Status
-from decoupled.core.workload import Add, Message, Put
+from decoupled.core.workload import Add, Delete, Message, Put, Update
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.table import SqliteTable
 from tests.support.engines import ReceivingSqliteQueue
@@ -30,6 +30,7 @@ WORKLOADS = ("orders", "readings", "transactions")
 FAILURE = Failure("failed", "ValueError", "no such thing")
 
 delays_s = st.sampled_from([0, 0.001, 1, 30, 900])
+laters_s = st.sampled_from([1, 60, 50_000, 300 * 86_400])
 timeouts_s = st.sampled_from([1, 30, 180])
 
 
@@ -50,6 +51,7 @@ class Known:
     last_failed_at: int | None = None
     finished_at: int | None = None
     reason: str | None = None
+    due_at: int | None = None
 
     def is_visible(self, now: int) -> bool:
         return self.status == "queued" and self.visible_at <= now
@@ -70,6 +72,7 @@ class Known:
             error=FAILURE.error if self.failed else None,
             first_failed_at=self.first_failed_at,
             last_failed_at=self.last_failed_at,
+            due_at=self.due_at,
             body=self.message.body if self.status == "dead" else None,
         )
 
@@ -79,9 +82,10 @@ class Model:
     """A queue, a table and a clock in plain Python."""
 
     now: int = START
+    time_ms: int = START  # of day, which can be set
     messages: dict[str, Known] = field(default_factory=dict)
     counter: int = 0
-    items: set[str] = field(default_factory=set)
+    items: dict[str, str] = field(default_factory=dict)  # workload to "new" or "seen"
 
     def holder(self, delivery: Delivery) -> Known | None:
         """The message that this receipt is still good for."""
@@ -109,7 +113,7 @@ class Engine(RuleBasedStateMachine):
     def open(self) -> None:
         self.database = Database(self.file)
         self.reader = Database(self.file)
-        self.queue = ReceivingSqliteQueue(self.database, lambda: self.model.now)
+        self.queue = ReceivingSqliteQueue(self.database, lambda: self.model.now, lambda: self.model.time_ms)
         self.table = SqliteTable(self.database, clock_ms=lambda: self.model.now)
         self.reading_table = SqliteTable(self.reader)
 
@@ -131,6 +135,22 @@ class Engine(RuleBasedStateMachine):
         for message in messages:
             self.model.messages[message.id] = Known(message, self.model.now)
         return multiple(*messages)
+
+    @rule(target=sent, workload=st.sampled_from(WORKLOADS), delay_s=laters_s, claimed=st.booleans())
+    def send_later(self, workload: str, delay_s: float, claimed: bool) -> Any:
+        """Neither of the two ways to send hands out what is due later."""
+        message = msgspec.structs.replace(self.new(workload), due_at=self.model.time_ms + int(delay_s * 1000))
+        if claimed:
+            assert self.queue.send_claimed([message], 30) == []
+        else:
+            assert self.queue.send([message]) == [None]
+        self.model.messages[message.id] = self.due(message)
+        return message
+
+    def due(self, message: Message) -> Known:
+        assert message.due_at is not None
+        visible_at = self.model.now + message.due_at - self.model.time_ms
+        return Known(msgspec.structs.replace(message, due_at=None), visible_at, due_at=message.due_at)
 
     @rule(message=sent)
     def send_again(self, message: Message) -> None:
@@ -204,12 +224,26 @@ class Engine(RuleBasedStateMachine):
         self.queue.retry_later(several)
         for delivery, delay_s in several:
             if (known := self.model.holder(delivery)) is not None:
-                known.visible_at = self.model.now + int(delay_s * 1000)
+                known.visible_at, known.due_at = self.model.now + int(delay_s * 1000), None
                 known.in_flight = False
 
-    @rule(seconds=st.sampled_from([0.001, 1, 29, 180, 1_000]))
+    @rule(several=st.lists(st.tuples(deliveries, laters_s), max_size=5, unique_by=lambda pair: pair[0].message.id))
+    def defer(self, several: list[tuple[Delivery, float]]) -> None:
+        due = [(delivery, self.model.time_ms + int(later_s * 1000)) for delivery, later_s in several]
+        assert self.queue.defer(due, self.model.time_ms) == [delivery for delivery, _ in several]
+        for delivery, due_at in due:
+            if (known := self.model.holder(delivery)) is not None:
+                known.visible_at, known.due_at = self.model.now + due_at - self.model.time_ms, due_at
+                known.in_flight = False
+
+    @rule(seconds=st.sampled_from([0.001, 1, 29, 180, 1_000, 40_000]))
     def time_passes(self, seconds: float) -> None:
         self.model.now += int(seconds * 1000)
+        self.model.time_ms += int(seconds * 1000)
+
+    @rule(seconds=st.sampled_from([-40_000, -1, 1, 40_000]))
+    def the_time_of_day_is_set(self, seconds: int) -> None:
+        self.model.time_ms += seconds * 1000
 
     # --- the table ------------------------------------------------------------
 
@@ -258,11 +292,11 @@ class Engine(RuleBasedStateMachine):
 
     @rule(
         messages=st.lists(sent, min_size=1, max_size=5, unique_by=lambda message: message.id),
-        kind=st.sampled_from(["plain", "add", "put", "emit", "reject"]),
+        kind=st.sampled_from(["plain", "add", "put", "update", "delete", "emit", "emit later", "reject"]),
     )
     def commit(self, messages: list[Message], kind: str) -> None:
         decided = [(message, self.decision(message, kind)) for message in messages]
-        outcomes = self.table.commit(decided, self.model.now)
+        outcomes = self.table.commit(decided, self.model.time_ms)
         assert outcomes == [self.committed(message, kind) for message in messages]  # all that is emitted is sent
 
     def decision(self, message: Message, kind: str) -> Commit | Reject:
@@ -273,21 +307,29 @@ class Engine(RuleBasedStateMachine):
             case "put":
                 key = f"items/{message.workload}"
                 return Commit(result, [Put(key, {"by": message.id}, if_absent="taken"), Add("puts", {"n": 1})])
+            case "update":
+                key = f"items/{message.workload}"
+                return Commit(result, [Update(key, {"seen": 1}, if_present="gone", absent=["seen"], otherwise="seen")])
+            case "delete":
+                key = f"items/{message.workload}"
+                return Commit(result, [Delete(key, equal={"seen": 1}, otherwise="not seen"), Add("puts", {"n": -1})])
             case "emit":
                 return Commit(result, [], [self.emitted(message)])
+            case "emit later":
+                return Commit(result, [], [self.emitted(message, self.model.time_ms + 60_000)])
             case "reject":
                 return Reject("no")
         return Commit(result)
 
-    def emitted(self, message: Message) -> Message:
-        return Message(f"{message.id}-emitted", "readings", "{}", message.caller, message.accepted_at)
+    def emitted(self, message: Message, due_at: int | None = None) -> Message:
+        return Message(f"{message.id}-emitted", "readings", "{}", message.caller, message.accepted_at, due_at=due_at)
 
     def committed(self, message: Message, kind: str) -> Stored:
         """What the model says to `commit`."""
         known = self.known(message)
         if known.status in ("processed", "rejected"):
             return Stored(known.status, known.reason, duplicate=True)
-        known.status, known.finished_at, known.in_flight = "processed", self.model.now, False
+        known.status, known.finished_at, known.in_flight = "processed", self.model.time_ms, False
         match kind:
             case "add" if self.model.counter == FULL:
                 known.reason = "full"
@@ -296,7 +338,18 @@ class Engine(RuleBasedStateMachine):
             case "put" if message.workload in self.model.items:
                 known.reason = "taken"
             case "put":
-                self.model.items.add(message.workload)
+                self.model.items[message.workload] = "new"
+            case "update" if (before := self.model.items.get(message.workload)) != "new":
+                known.reason = "gone" if before is None else "seen"
+            case "update":
+                self.model.items[message.workload] = "seen"
+            case "delete" if self.model.items.get(message.workload) != "seen":
+                known.reason = "not seen"
+            case "delete":
+                del self.model.items[message.workload]
+            case "emit later":
+                emitted = self.emitted(message, self.model.time_ms + 60_000)
+                self.model.messages.setdefault(emitted.id, self.due(emitted))
             case "emit":
                 emitted = self.emitted(message)
                 self.model.messages.setdefault(emitted.id, Known(emitted, self.model.now))
@@ -317,7 +370,13 @@ class Engine(RuleBasedStateMachine):
         in_flight = [k for k in self.model.messages.values() if k.status == "queued" and k.in_flight]
         assert self.queue.release_in_flight() == len(in_flight)
         for known in in_flight:
-            known.visible_at, known.in_flight = self.model.now, False
+            known.visible_at, known.due_at, known.in_flight = self.model.now, None, False
+        now = self.model.now
+        for known in self.model.messages.values():
+            if known.status == "queued" and known.due_at is not None:
+                left = known.due_at - self.model.time_ms
+                if left > 0 or known.visible_at > now:
+                    known.visible_at = now + max(0, left)
 
     @rule(message=sent, workload=st.sampled_from(WORKLOADS), delivery=deliveries)
     def crash_before_the_commit(self, message: Message, workload: str, delivery: Delivery) -> None:
@@ -333,9 +392,9 @@ class Engine(RuleBasedStateMachine):
     def a_part_that_fails_is_undone_alone(self, message: Message, other: Message) -> None:
         """As in the writer's groups: one operation raises, and the others of its transaction stand."""
         with self.database.transaction():
-            outcomes = self.table.commit([(message, Reject("no"))], self.model.now)
+            outcomes = self.table.commit([(message, Reject("no"))], self.model.time_ms)
             with contextlib.suppress(ZeroDivisionError), self.database.savepoint():
-                self.table.commit([(other, Commit("{}", [Add("counter", {"n": 1})]))], self.model.now)
+                self.table.commit([(other, Commit("{}", [Add("counter", {"n": 1})]))], self.model.time_ms)
                 _ = 1 / 0
         assert outcomes == [self.committed(message, "reject")]
 

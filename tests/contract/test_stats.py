@@ -56,6 +56,21 @@ def test_every_state_is_counted_once(tmp_path: Path) -> None:
     assert overview.server is None
 
 
+def test_what_is_due_later_is_delayed_and_makes_nothing_old(tmp_path: Path) -> None:
+    clock = ManualClock()
+    queue = ReceivingSqliteQueue(Database(tmp_path / "decoupled.sqlite3"), clock)
+    queue.send([Message("m-1", "orders", "{}", "a", clock(), due_at=clock() + 86_400_000)])
+    clock.advance(3_600)
+    stats = SqliteStats(DataDirectory(tmp_path), clock, clock)
+    overview = stats.look()
+    assert (overview.queued, overview.in_flight, overview.delayed, overview.oldest_age_s) == (0, 0, 1, None)
+    queue.send([Message("m-2", "orders", "{}", "a", clock())])
+    clock.advance(30)
+    assert stats.look().oldest_age_s == 30
+    clock.advance(86_400)
+    assert stats.look().oldest_age_s == 3_600 + 30 + 86_400
+
+
 def test_what_is_visible_is_counted_by_the_clock_that_messages_wait_by(tmp_path: Path) -> None:
     wall, waits_by = ManualClock(), ManualClock()
     wall.advance(-3_600)  # it was set back

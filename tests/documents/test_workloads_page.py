@@ -7,11 +7,12 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from decoupled.core import limits
-from decoupled.core.workload import Workload
+from decoupled.core.workload import Workload, Workloads
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline import processor, receiver, settlement, status
@@ -21,8 +22,8 @@ from tests.support.model_engine import ManualClock
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "workloads.md").read_text()
-SOURCE, ITS_TEST = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-(REQUESTS,) = re.findall(r"```http\n(.*?)```", PAGE, re.DOTALL)
+SOURCE, ITS_TEST, SEATS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+REQUESTS, SEATS_REQUESTS = re.findall(r"```http\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
@@ -39,29 +40,57 @@ def test_the_sixth_workload_takes_twenty_lines(votes: Workload) -> None:
 
 
 def test_the_requests_are_answered_as_the_page_says(votes: Workload) -> None:
+    assert outcomes(REQUESTS, {"votes": votes}) == [None, None, "voted already"]
+
+
+def test_a_reservation_expires_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "seats.py").write_text(SEATS)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    served = load(["./seats.py", "./seats.py:RELEASES"], tmp_path)
+    no = ["you do not hold this seat", "the seat is taken"]
+    assert outcomes(SEATS_REQUESTS, served) == [None, None, None, *no, "it was paid", None]
+
+
+def outcomes(requests: str, served: Workloads) -> list[str | None]:
+    """Make the page's requests, and process what they send. The reason of each message that is done, or None."""
     database = Database(":memory:")
     clock = ManualClock()
     queue, table = ReceivingSqliteQueue(database, clock), SqliteTable(database, clock_ms=clock)
-    served = {"votes": votes}
+    monkey_clock = mock.patch.object(receiver, "now_ms", clock)
     reasons = []
-    for exchange in REQUESTS.strip().split("\n\n"):
+    for exchange in requests.strip().split("\n\n"):
+        if exchange == "(ten minutes later)":
+            clock.advance(599)
+            assert queue.receive(10, 30) == []
+            clock.advance(1)
+            reasons += process_all(queue, table, served, clock)
+            continue
         request, _, expected = exchange.partition("\n-> ")
-        response = ask(request, queue, table, served)
+        with monkey_clock:
+            response = ask(request, queue, table, served)
         code, _, rest = expected.strip().partition(" ")
         assert response["statusCode"] == int(code), response
         if rest.startswith("{"):
             assert json.loads(response["body"]) == json.loads(rest)
         else:
             assert all(part in response["body"] for part in rest.split())
-        while deliveries := queue.receive(10, 30):
-            decided = [(each, processor.decide(each.message, served, 30)) for each in deliveries]
-            settlement.settle(decided, queue, table, settlement.Policy(3, clock))
-            reasons += [record.reason for each in deliveries if (record := table.get(each.message.id))]
-    assert reasons == [None, None, "voted already"]
+        reasons += process_all(queue, table, served, clock)
     database.close()
+    return reasons
 
 
-def ask(request: str, queue: ReceivingSqliteQueue, table: SqliteTable, served: dict[str, Workload]) -> Any:
+def process_all(
+    queue: ReceivingSqliteQueue, table: SqliteTable, served: Workloads, clock: ManualClock
+) -> list[str | None]:
+    reasons = []
+    while deliveries := queue.receive(10, 30):
+        decided = [(each, processor.decide(each.message, served, 30)) for each in deliveries]
+        settlement.settle(decided, queue, table, settlement.Policy(3, clock))
+        reasons += [record.reason for each in deliveries if (record := table.get(each.message.id))]
+    return reasons
+
+
+def ask(request: str, queue: ReceivingSqliteQueue, table: SqliteTable, served: Workloads) -> Any:
     line, _, body = request.partition("\n")
     method, path = line.split()
     names = dict(zip(("workload", "collection", "key"), path.strip("/").split("/"), strict=False))
@@ -94,6 +123,8 @@ def test_the_page_s_limits_are_the_code_s() -> None:
     assert f"{limits.MAX_ITEM_BYTES // 1000} KB an item" in PAGE
     assert f"{limits.MAX_EMITS} emitted messages" in PAGE
     assert f"of {limits.MAX_NUMBER_DIGITS} digits" in PAGE
+    assert f"up to a year ({limits.MAX_LATER_S // 86_400} days)" in PAGE
+    assert f"has {limits.MAX_LATER_ENTRY_BYTES // limits.KIB} KiB an entry at most" in PAGE
 
 
 @pytest.mark.parametrize(

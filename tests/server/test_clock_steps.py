@@ -108,6 +108,20 @@ def test_a_clock_that_is_set_between_two_servers_makes_nothing_wait(
         assert accepted_ms <= processed_ms
 
 
+@pytest.mark.parametrize("same_boot", [True, False])
+def test_what_is_due_later_is_due_by_the_time_of_day_when_a_server_starts(server: Clocked, same_boot: bool) -> None:
+    server.start()
+    for delay_s in (HOUR_S, DAY_S):
+        assert server.post("/hazards", {"act": "well"}, delay=str(delay_s)).status == 202
+    server.kill()
+    server.set_clock(HOUR_S + 60)
+    if not same_boot:
+        (server.data / "clock").write_text("another-start-of-the-machine 0\n")
+    server.start()
+    wait_for(server.statuses, lambda it: it == {"processed": 1, "queued": 1}, WITHIN_S)
+    assert json.loads(server.tool("status", "--json"))["delayed"] == 1
+
+
 def test_a_key_means_the_same_message_whatever_the_clock_says(server: Clocked) -> None:
     server.start()
     ids = []

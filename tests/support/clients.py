@@ -11,6 +11,7 @@ from typing import Any
 from decoupled.core.problem import Event
 
 NAMES = ("orders", "transactions", "registrations", "readings", "notifications")
+SIMULATED = (*NAMES, "seats")  # tests/support/trial/workloads/seats.py
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,12 @@ class Request:
     workload: str
     entries: Any  # one entry, or a list
     key: str | None = None
+    delay_s: int | None = None
 
     def event(self) -> Event:
         headers = {"content-type": "application/json"}
+        if self.delay_s is not None:
+            headers["delay"] = str(self.delay_s)
         if self.key is not None:
             headers["idempotency-key"] = f'"{self.key}"'
         return {
@@ -33,11 +37,12 @@ class Request:
 
 
 def some_request(rng: random.Random) -> Request:
-    """A request, often of several entries, half of them with an Idempotency-Key."""
-    workload = rng.choice(NAMES)
+    """A request, often of several entries, half of them with an Idempotency-Key, some with a Delay."""
+    workload = rng.choice(SIMULATED)
     make = _MAKERS[workload]
     entries = make(rng) if rng.random() < 0.4 else [make(rng) for _ in range(rng.randint(1, 5))]
-    return Request(workload, entries, f"key-{rng.getrandbits(40)}" if rng.random() < 0.5 else None)
+    key = f"key-{rng.getrandbits(40)}" if rng.random() < 0.5 else None
+    return Request(workload, entries, key, rng.choice((0, 5, 400)) if rng.random() < 0.2 else None)
 
 
 def _order(rng: random.Random) -> dict[str, Any]:
@@ -99,10 +104,15 @@ def _notification(rng: random.Random) -> dict[str, Any]:
     return {"to": to, "type": "order.shipped", "subject": "On its way", "text": "It comes tomorrow."}
 
 
+def _seat(rng: random.Random) -> dict[str, Any]:
+    return {"kind": rng.choice(("hold", "pay")), "seat": rng.randint(1, 2), "by": rng.choice(("ana", "ben"))}
+
+
 _MAKERS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
     "orders": _order,
     "transactions": _transaction,
     "registrations": _registration,
     "readings": _reading,
     "notifications": _notification,
+    "seats": _seat,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from decoupled.core.workload import Message
 from decoupled.engines.aws import client as aws
 from decoupled.engines.aws.client import unavailable
 from decoupled.engines.aws.messages import SqsQueue
+from decoupled.engines.aws.schedules import Schedules
 from decoupled.engines.aws.sqs_format import SYSTEM_ATTRIBUTES, message_of, received_attributes
 from decoupled.engines.aws.table import DynamoTable
 from decoupled.engines.protocols import Queue, Table
@@ -29,6 +31,7 @@ from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.table import SqliteTable
 from tests.support import ministack, template
 
+ROLE_ARN, QUEUE_ARN = "arn:aws:iam::123456789012:role/later", "arn:aws:sqs:us-east-1:123456789012:dead"
 NAMES = ("moto", "ministack", "embedded")
 _numbers = itertools.count(1)
 _moto = threading.RLock()  # re-entrant: a test's fault may call inside a call
@@ -124,6 +127,8 @@ class AwsEngine:
     table: DynamoTable
     sqs: Any
     dynamodb: Any
+    scheduler: Any
+    schedule_group: str
     calls: Calls
     queue_url: str
     dead_letter_queue_url: str
@@ -133,6 +138,18 @@ class AwsEngine:
         """What the dead-letter queue holds; None where the dead record is the dead letter."""
         dead_letter_queue = ReceivingSqsQueue(self.sqs, self.dead_letter_queue_url, "")
         return [delivery.message for delivery in dead_letter_queue.receive(10, 0)]
+
+    def scheduled(self) -> list[dict[str, Any]]:
+        """The schedules that wait, each with what it will do."""
+        names = [it["Name"] for it in self.scheduler.list_schedules(GroupName=self.schedule_group)["Schedules"]]
+        return [self.scheduler.get_schedule(GroupName=self.schedule_group, Name=name) for name in names]
+
+    def fire(self) -> None:
+        """Let the time of each schedule come: call what it calls, and delete it, as EventBridge does."""
+        for schedule in self.scheduled():
+            assert schedule["Target"]["Arn"].endswith(":aws-sdk:sqs:sendMessage")
+            self.sqs.send_message(**json.loads(schedule["Target"]["Input"]))
+            self.scheduler.delete_schedule(GroupName=self.schedule_group, Name=schedule["Name"])
 
     def environment(self) -> dict[str, str]:
         """What the template gives the functions."""
@@ -176,8 +193,8 @@ def over_http(endpoint: str) -> Iterator[Callable[[], AwsEngine]]:
 
 def _engines(name: str) -> Callable[[], AwsEngine]:
     calls: Calls = []
-    sqs, dynamodb = aws.client("sqs"), aws.client("dynamodb")
-    for client in (sqs, dynamodb):
+    sqs, dynamodb, scheduler = aws.client("sqs"), aws.client("dynamodb"), aws.client("scheduler")
+    for client in (sqs, dynamodb, scheduler):
         record_calls(client, calls)
         if name == "moto":
             one_call_at_a_time(client)
@@ -188,14 +205,19 @@ def _engines(name: str) -> Callable[[], AwsEngine]:
         dead_letter_queue_url = sqs.create_queue(QueueName=f"dead-{number}")["QueueUrl"]
         table_name = f"table-{number}"
         create_table(dynamodb, table_name)
+        group = f"later-{number}"
+        scheduler.create_schedule_group(Name=group)
         calls.clear()
-        queue = ReceivingSqsQueue(sqs, queue_url, dead_letter_queue_url)
+        schedules = Schedules(lambda: scheduler, group, queue_url, ROLE_ARN, QUEUE_ARN)
+        queue = ReceivingSqsQueue(sqs, queue_url, dead_letter_queue_url, schedules)
         return AwsEngine(
             name=name,
             queue=queue,
             table=DynamoTable(dynamodb, table_name, send_dead_letter=queue.send_dead_letter),
             sqs=sqs,
             dynamodb=dynamodb,
+            scheduler=scheduler,
+            schedule_group=group,
             calls=calls,
             queue_url=queue_url,
             dead_letter_queue_url=dead_letter_queue_url,

@@ -27,6 +27,7 @@ STEPS = frozenset(
         "commit",
         "send",
         "retry_later",
+        "defer",
         "bury",
         "delete",
     )
@@ -51,6 +52,7 @@ class Faults:
         self.store_rate = rng.choice((0.0, 0.05, 0.2))
         self.rival_rate = rng.choice((0.0, 0.02, 0.1))
         self.bug_rate = rng.choice((0.0, 0.05, 0.4))
+        self.not_yet_rate = rng.choice((0.0, 0.05, 0.3))
         self.fatal_step = rng.choices(_SORTED, _WEIGHTS)[0]  # so that rare steps see their share of deaths
         self.rival: Callable[[], None] = lambda: None
 
@@ -104,6 +106,14 @@ class FaultyQueue:
         self.faults.at("before delete")
         self.queue.delete(deliveries)
         self.faults.at("after delete")
+
+    def defer(self, due: Sequence[tuple[Delivery, int]], now_ms: int) -> list[Delivery]:
+        self.faults.at("before defer")
+        if self.faults.store_fails("not deferred"):
+            raise ConnectionError("the queue does not answer")
+        given_back = self.queue.defer(due, now_ms)
+        self.faults.at("after defer")
+        return given_back
 
     def retry_later(self, delays: Sequence[tuple[Delivery, float]]) -> None:
         self.faults.at("before retry_later")

@@ -10,6 +10,7 @@ from decoupled.core.outcomes import Record
 from decoupled.outbound.addresses import same_address
 from tests.support.clients import ACCOUNTS, CURRENCIES
 from tests.support.simulation import History
+from tests.support.trial.workloads.seats import HOLD_S
 
 
 def check(history: History) -> None:
@@ -19,6 +20,8 @@ def check(history: History) -> None:
     addresses_are_unique(history, records)
     roll_ups_equal_the_readings(history, records)
     emitted_messages_have_one_effect(history, records)
+    nothing_is_processed_before_its_time(history, records)
+    seats_are_held_paid_or_free(history, records)
     items_are_as_in_the_model(history)
 
 
@@ -99,7 +102,7 @@ def roll_ups_equal_the_readings(history: History, records: dict[str, Record]) ->
 def emitted_messages_have_one_effect(history: History, records: dict[str, Record]) -> None:
     """Each was sent, has its one record, and was delivered if and only if that says so."""
     to_redrive = {message.id for message in history.engine.dead_letters()}
-    for record in of(records, "registrations") + of(records, "notifications"):
+    for record in of(records, "registrations") + of(records, "notifications") + of(records, "seats"):
         if record.id in to_redrive:
             continue  # buried by one processor, then processed by a late one: redriving it sends what it emits
         for emitted in history.emitted(record.id, record.workload):
@@ -110,6 +113,32 @@ def emitted_messages_have_one_effect(history: History, records: dict[str, Record
             assert history.delivered[record.id] >= 1, f"never delivered: {record}"
     for message_id in history.delivered:
         assert message_id in records, f"delivered, but nobody sent it: {message_id}"
+
+
+def nothing_is_processed_before_its_time(history: History, records: dict[str, Record]) -> None:
+    """Not what a client wanted later, and not what was emitted later."""
+    for record in records.values():
+        if record.status in ("processed", "rejected") and record.id in history.due:
+            assert (record.finished_at or 0) >= history.due[record.id], f"too early: {record}"
+    for record in of(records, "seats"):
+        for emitted in history.emitted(record.id, "seats"):
+            release = records.get(emitted)
+            if release is not None and release.status in ("processed", "rejected"):
+                assert (release.finished_at or 0) >= (record.finished_at or 0) + HOLD_S * 1000, (record, release)
+
+
+def seats_are_held_paid_or_free(history: History, records: dict[str, Record]) -> None:
+    """Each hold was paid or released, or its release is dead; and the seats and the totals say the same."""
+    holds = [record for record in of(records, "seats") if "release" in _result(record)]
+    paid = len(of(records, "seats")) - len(holds)
+    counted = {"held": len(holds), "paid": paid, "released": len(of(records, "releases"))}
+    assert (history.engine.table.item("seats/totals/all") or {}) == {k: n for k, n in counted.items() if n}
+    states = [(history.engine.table.item(f"seats/taken/{seat}") or {"state": "free"})["state"] for seat in (1, 2)]
+    unpaid = counted["held"] - paid - counted["released"]
+    assert states.count("held") == unpaid, (states, counted)
+    if not of(records, "releases", "dead"):
+        assert states.count("held") == 0, (states, counted)
+        assert len(of(records, "releases", "rejected")) == paid, counted
 
 
 def items_are_as_in_the_model(history: History) -> None:

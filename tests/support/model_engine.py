@@ -36,6 +36,7 @@ class _Row:
     seq: int
     message: Message
     visible_at: int
+    due_at: int | None = None
     receive_count: int = 0
     in_flight: bool = False
 
@@ -51,7 +52,8 @@ class ModelQueue:
     def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
         for message in messages:
             self._seq += 1
-            self.rows.append(_Row(self._seq, message, self.clock_ms()))
+            visible_at = max(self.clock_ms(), message.due_at or 0)
+            self.rows.append(_Row(self._seq, msgspec.structs.replace(message, due_at=None), visible_at, message.due_at))
         return [None] * len(messages)
 
     def receive(self, maximum: int, visibility_timeout_s: float) -> list[Delivery]:
@@ -70,7 +72,14 @@ class ModelQueue:
         by_receipt = {delivery.receipt: delay_s for delivery, delay_s in delays}
         for row in self.rows:
             if (delay_s := by_receipt.get(f"{row.seq}.{row.receive_count}")) is not None:
-                row.visible_at = self.clock_ms() + int(delay_s * 1000)
+                row.visible_at, row.due_at = self.clock_ms() + int(delay_s * 1000), None
+
+    def defer(self, due: Sequence[tuple[Delivery, int]], now_ms: int) -> list[Delivery]:
+        by_receipt = {delivery.receipt: due_at for delivery, due_at in due}
+        for row in self.rows:
+            if (due_at := by_receipt.get(f"{row.seq}.{row.receive_count}")) is not None:
+                row.visible_at, row.due_at, row.in_flight = max(self.clock_ms(), due_at), due_at, False
+        return [delivery for delivery, _ in due]
 
     def holds(self, message_id: str) -> bool:
         return any(row.message.id == message_id for row in self.rows)
@@ -125,7 +134,7 @@ class ModelFeed(ModelQueue):
     def send_claimed(self, messages: Sequence[Message], visibility_timeout_s: float) -> list[Delivery]:
         before = len(self.rows)
         self.send(messages)
-        return [self._hand_out(row, visibility_timeout_s) for row in self.rows[before:]]
+        return [self._hand_out(row, visibility_timeout_s) for row in self.rows[before:] if row.due_at is None]
 
     def retry_later(self, delays: Sequence[tuple[Delivery, float]]) -> None:
         super().retry_later(delays)
@@ -137,8 +146,10 @@ class ModelFeed(ModelQueue):
     def release_in_flight(self) -> int:
         in_flight = [row for row in self.rows if row.in_flight]
         for row in in_flight:
-            row.visible_at, row.in_flight = self.clock_ms(), False
+            row.visible_at, row.due_at, row.in_flight = self.clock_ms(), None, False
         for row in self.rows:
+            if row.due_at is not None:
+                continue  # here there is but one clock, which nobody sets
             longest_s = limits.MAX_VISIBILITY_TIMEOUT_S if row.receive_count else 0
             row.visible_at = min(row.visible_at, self.clock_ms() + longest_s * 1000)
         return len(in_flight)

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 from unittest import mock
 
 from decoupled.core.outcomes import Commit, Delivery, Reject, Stored
-from decoupled.core.workload import Effects, Message, Rejected, Unavailable, Workload
+from decoupled.core.workload import Effects, Message, NotYet, Rejected, Unavailable, Workload
 from decoupled.engines.protocols import Table
 from decoupled.engines.sqlite.database import Database
 from decoupled.outbound.mail import Mail
@@ -30,7 +31,8 @@ from tests.support.model_engine import ManualClock, ModelTable
 T = TypeVar("T")
 VISIBILITY_TIMEOUT_S = 180.0
 MAX_ATTEMPTS = 2
-WORKLOADS = load(NAMES)
+SEATS = str(Path(__file__).with_name("trial") / "workloads" / "seats.py")
+WORKLOADS = load([*NAMES, SEATS, f"{SEATS}:RELEASES"])
 
 
 @dataclass
@@ -58,6 +60,7 @@ class History:
     counts: Counter[str] = field(default_factory=Counter)
     accepted: dict[str, str] = field(default_factory=dict)  # id → workload, of every 202
     sent: dict[str, str] = field(default_factory=dict)  # and of all that was ever tried to be put on the queue
+    due: dict[str, int] = field(default_factory=dict)  # id → the earliest time at which it may be processed
     delivered: Counter[str] = field(default_factory=Counter)  # webhook-id and Message-ID, as the receivers saw them
     oracle: ModelTable = field(default_factory=ModelTable)
     repaired: bool = False  # the bugs that kill messages are fixed
@@ -215,7 +218,8 @@ class History:
         """Every id that the system may hold, with its workload: what clients sent, and what that emitted."""
         known = dict(self.sent)
         for message_id, workload in list(known.items()):
-            known |= dict.fromkeys(self.emitted(message_id, workload), "notifications")
+            target = "releases" if workload == "seats" else "notifications"
+            known |= dict.fromkeys(self.emitted(message_id, workload), target)
         return known
 
     def emitted(self, message_id: str, workload: str) -> list[str]:
@@ -225,10 +229,14 @@ class History:
             return []
         if workload == "registrations":
             return [record.result["welcome_url"].rpartition("/")[2]]
+        if workload == "seats":
+            return [record.result["release"]] if "release" in record.result else []
         return [url.rpartition("/")[2] for url in record.result.get("deliveries", [])]
 
     def _sending(self, message: Message) -> None:
         self.sent[message.id] = message.workload
+        due_at = message.due_at or message.accepted_at
+        self.due[message.id] = min(due_at, self.due.get(message.id, due_at))
 
     # --- the oracle ---------------------------------------------------------------
 
@@ -251,6 +259,10 @@ class History:
             self.faults.at("before process")
             if self.faults.happens(self.faults.bug_rate):
                 raise RuntimeError("a bug that comes and goes")
+            if self.faults.happens(self.faults.not_yet_rate):
+                self.counts["not yet"] += 1
+                seconds = self.rng.choice((0, 1, 60, 1_000))
+                raise NotYet(self.rng.choice((seconds, datetime.fromtimestamp(self.clock() / 1000 + seconds, UTC))))
             effects = workload.process(entry, message)
             if isinstance(effects, Coroutine):
                 effects = _without_waiting(effects)

@@ -182,9 +182,25 @@ def test_characters_that_sqs_refuses_are_escaped_in_what_is_emitted() -> None:
     assert json.loads(emitted.body) == {"text": "a\uffff\ufffe\x00b"}
 
 
+def test_what_is_emitted_later_says_how_much_later() -> None:
+    emits = [
+        Emit("notes", Note("a")),
+        Emit("notes", Note("b"), delay_s=0.5),
+        Emit("notes", Note("c"), limits.MAX_LATER_S),
+    ]
+    commit = encode(Effects({}, emits=emits), MESSAGE, WORKLOADS)
+    assert commit.later == {1: 0.5, 2: limits.MAX_LATER_S}
+    assert len(commit.emits) == 3
+
+
 @pytest.mark.parametrize(
     ("emit", "match"),
     [
+        (Emit("notes", Note("a"), -1), "in -1 s; 0 to 31622400 may be"),
+        (Emit("notes", Note("a"), limits.MAX_LATER_S + 1), "may be"),
+        (Emit("notes", Note("a"), float("nan")), "may be"),
+        (Emit("notes", Note("a"), "5"), "in '5' s"),  # type: ignore[arg-type]
+        (Emit("notes", Note("x" * limits.MAX_LATER_ENTRY_BYTES), limits.MAX_DELAY_S + 1), "due after 900 s"),
         (Emit("parcels", Note("a")), "not served here"),
         (Emit("notes", {"text": 1}), "would refuse"),
         (Emit("notes", Note("x" * limits.MAX_ENTRY_BYTES)), "is the limit"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 
 from decoupled.core import limits
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Record, Reject, Stored
-from decoupled.core.workload import Add, Effects, Emit, Message, Put, Rejected, Unavailable, Workload, Workloads
+from decoupled.core.workload import Add, Effects, Emit, Message, NotYet, Put, Rejected, Unavailable, Workload, Workloads
 from decoupled.engines.aws.sqs_format import deliveries
 from decoupled.pipeline import processor
 from decoupled.pipeline.runs import Runs
@@ -53,6 +55,8 @@ def count_once(entry: Entry, message: Message) -> Effects:
     acts.get(entry.act, lambda: None)()
     if entry.act == "emit":
         return Effects({"value": entry.value}, emits=[Emit("sums", Entry("emitted"))])
+    if entry.act == "emit later":
+        return Effects({"value": entry.value}, emits=[Emit("sums", Entry("emitted"), delay_s=3_600)])
     if entry.act == "claim":
         return Effects({}, [Put("sums/names/ana", {"by": message.id}, if_absent="the name is taken")])
     return Effects({"value": entry.value}, [Add("sums/totals/all", {"value": entry.value, "count": 1})])
@@ -251,6 +255,94 @@ def test_a_reason_without_end_is_cut() -> None:
     (message_id,) = source.send("refuse")
     source.invoke()
     assert len(source.table.records[message_id].reason or "") == limits.MAX_ERROR_CHARS
+
+
+# --- not yet ------------------------------------------------------------------
+
+
+def waits_until(due: datetime | float) -> None:
+    raise NotYet(due)
+
+
+def at(source: EventSource, seconds: float) -> datetime:
+    return datetime.fromtimestamp(source.clock() / 1000 + seconds, UTC)
+
+
+@pytest.mark.parametrize("seconds", [90.0, 20 * 3600.0, 300 * 86400.0])
+@pytest.mark.parametrize("by_time", [True, False])
+def test_a_message_that_is_not_due_yet_comes_back_then_and_has_no_attempt(
+    seconds: float, by_time: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    source = EventSource()
+    due = at(source, seconds)
+    acts["later"] = lambda: waits_until(due if by_time else seconds)
+    (message_id,) = source.send("later")
+    assert source.invoke() == [message_id]
+    (row,) = source.queue.rows
+    assert row.visible_at == row.due_at == source.clock() + seconds * 1000
+    assert source.status(message_id) == "none"  # no attempt was counted
+    acts.clear()
+    source.clock.now_ms = row.visible_at
+    assert source.invoke() == []
+    record = source.table.records[message_id]
+    assert (record.status, record.error_type) == ("processed", None)
+    assert [entry.levelname for entry in caplog.records if entry.name.startswith("decoupled")] == ["INFO"]
+
+
+def test_a_message_may_be_found_not_due_more_often_than_it_may_fail() -> None:
+    source = EventSource()
+    acts["later"] = lambda: waits_until(60)
+    (message_id,) = source.send("later")
+    for _ in range(20 * MAX_ATTEMPTS):
+        assert source.invoke() == [message_id]
+        source.clock.advance(60)
+    assert source.status(message_id) == "queued"
+    assert source.table.records[message_id].attempts == 0
+    acts.clear()
+    assert source.invoke() == []
+    assert source.status(message_id) == "processed"
+
+
+@pytest.mark.parametrize("seconds", [0, -86_400])
+def test_a_time_that_is_past_is_asked_again_no_sooner_than_in_a_second(seconds: float) -> None:
+    source = EventSource()
+    due = at(source, seconds)
+    acts["later"] = lambda: waits_until(due)
+    source.send("later")
+    source.invoke()
+    assert source.queue.rows[0].visible_at == source.clock() + limits.NOT_YET_S * 1000
+
+
+def test_a_time_beyond_a_year_is_asked_again_in_a_year() -> None:
+    source = EventSource()
+    due = at(source, 5 * limits.MAX_LATER_S)
+    acts["later"] = lambda: waits_until(due)
+    source.send("later")
+    source.invoke()
+    assert source.queue.rows[0].visible_at == source.clock() + limits.MAX_LATER_S * 1000
+
+
+@pytest.mark.parametrize("until", [datetime(2027, 1, 1), -1, float("nan"), limits.MAX_LATER_S + 1])  # noqa: DTZ001
+def test_not_yet_until_no_time_is_the_workload_s_bug(until: datetime | float) -> None:
+    source = EventSource()
+    acts["later"] = lambda: waits_until(until)
+    (message_id,) = source.send("later")
+    source.invoke()
+    record = source.table.records[message_id]
+    assert (record.attempts, record.error_type) == (1, "ValueError")
+    assert "time zone" in (record.error or "") or "0 to 31622400 seconds" in (record.error or "")
+
+
+def test_what_is_emitted_later_is_due_that_long_after_its_message_was_processed() -> None:
+    source = EventSource()
+    (message_id,) = source.send("emit later")
+    source.clock.advance(500)
+    source.invoke()
+    (row,) = source.queue.rows
+    assert row.due_at == row.visible_at == source.clock() + 3_600_000
+    (emit,) = source.table.emits[message_id]
+    assert emit.due_at == row.due_at  # what a redelivery would send again
 
 
 # --- failures -----------------------------------------------------------------

@@ -119,6 +119,53 @@ def test_new_ids_grow_with_time_and_place_in_the_batch() -> None:
     assert ids == sorted(ids)
 
 
+# --- later --------------------------------------------------------------------
+
+
+def test_a_delay_says_after_how_many_seconds_a_request_s_messages_are_due() -> None:
+    for body in (ORDER, [ORDER, ORDER]):
+        messages = receiver.admit(post(body, headers={"delay": "3600"}), WORKLOADS, now_ms=1_000).messages
+        assert {(message.accepted_at, message.due_at) for message in messages} == {(1_000, 3_601_000)}
+    for none in ({}, {"delay": "0"}):
+        assert receiver.admit(post(ORDER, headers=none), WORKLOADS, now_ms=1_000).messages[0].due_at is None
+
+
+@pytest.mark.parametrize("delay", ["", " ", "-1", "1.5", "1e3", "soon", "31622401", "9" * 5_000, "60, 60", "\u0661"])
+def test_what_is_no_delay_is_refused_and_named(delay: str) -> None:
+    response, problem = handle(post(ORDER, headers={"delay": delay}))
+    assert response["statusCode"] == 400
+    assert problem["detail"].startswith("Delay is a whole number of seconds, 0 to 31622400; this was ")
+    assert len(problem["detail"]) < 200
+
+
+def test_an_entry_that_is_due_late_fits_a_schedule() -> None:
+    text = json.dumps("x" * limits.MAX_LATER_ENTRY_BYTES)
+    workloads = {"notes": Workload("notes", Notes, lambda entry, message: Effects({}))}
+
+    def status(delay: str, body: str) -> int:
+        event = post(body, workload="notes", headers={"delay": delay})
+        return handle(event, workloads=workloads)[0]["statusCode"]
+
+    assert status("900", f'{{"data": {text}}}') == 202
+    assert status("901", f'{{"data": {text}}}') == 413
+    assert status("901", f'[{{"data": {text}}}]') == 413
+    assert status("901", '{"data": 1}') == 202
+
+
+# --- who may send --------------------------------------------------------------
+
+
+def test_an_internal_workload_has_no_route_and_is_named_to_nobody() -> None:
+    inside = Workload("inside", Notes, lambda entry, message: Effects({}), internal=True)
+    unknown, inner = (
+        handle(post({"data": 1}, workload=it), workloads={**WORKLOADS, "inside": inside})
+        for it in ("unknown", "inside")
+    )
+    assert unknown[0]["statusCode"] == inner[0]["statusCode"] == 404
+    assert inner[1]["detail"] == unknown[1]["detail"].replace("unknown", "inside")
+    assert "these are served: orders." in inner[1]["detail"]
+
+
 # --- identity -----------------------------------------------------------------
 
 IAM = {

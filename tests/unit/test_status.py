@@ -24,6 +24,7 @@ class Entry(msgspec.Struct):
 
 WORKLOADS = {
     "orders": Workload("orders", Entry, lambda entry, message: Effects({})),
+    "inside": Workload("inside", Entry, lambda entry, message: Effects({}), internal=True),
     "accounts": Workload("accounts", Entry, lambda entry, message: Effects({}), readable=("balances",)),
 }
 ACCEPTED, FINISHED = 1_795_000_000_123, 1_795_000_001_456
@@ -85,6 +86,14 @@ def test_a_queued_message_says_when_to_ask_again() -> None:
     assert "queued_at" not in answer
 
 
+def test_a_message_that_is_due_later_says_when() -> None:
+    response, answer = ask(table_with(due_at=FINISHED), get("orders", "m-1"))
+    assert (answer["status"], answer["due_at"]) == ("queued", "2026-11-18T11:06:41.456Z")
+    assert "retry-after" not in response["headers"]
+    _, answer = ask(table_with(status="processed", result={}, due_at=FINISHED), get("orders", "m-1"))
+    assert "due_at" not in answer
+
+
 @pytest.mark.parametrize(
     "event",
     [
@@ -103,6 +112,11 @@ def test_a_queued_message_says_when_to_ask_again() -> None:
 def test_what_is_not_there_is_404_and_asks_no_table_for_nonsense(event: dict[str, Any]) -> None:
     response, problem = ask(table_with(), event)
     assert (response["statusCode"], problem["status"]) == (404, 404)
+
+
+def test_nothing_of_an_internal_workload_is_shown() -> None:
+    response, problem = ask(table_with(workload="inside"), get("inside", "m-1"))
+    assert (response["statusCode"], problem["detail"]) == (404, "There is no workload 'inside' here.")
 
 
 class ItemTable(ModelTable):

@@ -57,7 +57,7 @@ class _Loader(Loader):  # type: ignore[misc]  # botocore has no types
     """Knows what it is asked for: botocore would look through the directories of its four hundred services first."""
 
     def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002  of botocore's interface
-        return ["cloudformation", "cloudwatch", "dynamodb", "lambda", "s3", "sqs", "sts"]
+        return ["cloudformation", "cloudwatch", "dynamodb", "lambda", "s3", "scheduler", "sqs", "sts"]
 
 
 def code(error: Exception) -> str:

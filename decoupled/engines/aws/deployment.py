@@ -142,9 +142,14 @@ def mend_emulators_mappings(stack: str) -> None:
 
 
 def kept(stack: str) -> Mapping[str, list[str]]:
-    """What deleting the stack leaves: the names of its queues, tables and keys."""
+    """What deleting the stack leaves: the names of its queues, schedule groups, tables and keys."""
     found = tool_client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
-    kinds = {"queue": "AWS::SQS::Queue", "table": "AWS::DynamoDB::Table", "key": "AWS::KMS::Key"}
+    kinds = {
+        "queue": "AWS::SQS::Queue",
+        "later": "AWS::Scheduler::ScheduleGroup",
+        "table": "AWS::DynamoDB::Table",
+        "key": "AWS::KMS::Key",
+    }
     return {kind: [r["PhysicalResourceId"] for r in found if r["ResourceType"] == name] for kind, name in kinds.items()}
 
 

@@ -137,6 +137,7 @@ def emits(attributes: Attributes) -> Sequence[Message]:
             caller=emit["caller"]["S"],
             accepted_at=decode_time(emit["accepted_at"]),
             group=group_of(emit),
+            due_at=decode_time(emit["due_at"]) if "due_at" in emit else None,
         )
         for emit in (part["M"] for part in attributes.get("emits", {}).get("L", []))
     ]
@@ -156,7 +157,7 @@ def opening(message: Message, change: Change) -> Attributes:
 
 
 def _emitted(message: Message) -> Attributes:
-    return {
+    attributes: Attributes = {
         "id": {"S": message.id},
         "workload": {"S": message.workload},
         "body": {"S": message.body},
@@ -164,3 +165,6 @@ def _emitted(message: Message) -> Attributes:
         "accepted_at": encode_time(message.accepted_at),
         "group": encode(message.group),
     }
+    if message.due_at is not None:
+        attributes["due_at"] = encode_time(message.due_at)
+    return attributes

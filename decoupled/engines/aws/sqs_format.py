@@ -120,6 +120,11 @@ def numbered(entries: Sequence[Entry]) -> list[Entry]:
     return [{"Id": str(index), **entry} for index, entry in enumerate(entries)]
 
 
+def delayed(entry: Entry, delay_s: float) -> Entry:
+    """An entry that SQS hands out after a delay of its own, at most MAX_DELAY_S."""
+    return {**entry, "DelaySeconds": math.ceil(delay_s)}
+
+
 def visibility(seconds: float) -> int:
     return min(math.ceil(seconds), limits.MAX_VISIBILITY_TIMEOUT_S)
 

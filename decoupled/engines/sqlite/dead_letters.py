@@ -72,9 +72,9 @@ class SqliteDeadLetters:
     def _redrive_one(self, letter: DeadLetter, now: int) -> Outcome:
         changed = self.database.execute(
             f"""
-            UPDATE messages SET status = 'queued', visible_at = ?, receive_count = 0, in_flight = 0, attempts = 0,
-                mark = 0, finished_at = NULL, error_type = NULL, error = NULL, first_failed_at = NULL,
-                last_failed_at = NULL, traceback = NULL, ordered = ?
+            UPDATE messages SET status = 'queued', visible_at = ?, due_at = NULL, receive_count = 0, in_flight = 0,
+                attempts = 0, mark = 0, finished_at = NULL, error_type = NULL, error = NULL,
+                first_failed_at = NULL, last_failed_at = NULL, traceback = NULL, ordered = ?
             WHERE id = ? AND {may("redrive")}
             """,  # noqa: S608  the condition is a constant
             (now, letter.workload in self.database.ordered, letter.id),

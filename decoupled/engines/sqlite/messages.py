@@ -16,15 +16,27 @@ from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.groups import Rounds
 
 
-def insert(database: Database, messages: Sequence[Message], visible_at: int) -> None:
-    """Add messages, inside a transaction. One that was accepted before, under the same id, stays as it is."""
+def insert(database: Database, messages: Sequence[Message], now: int, now_ms: int) -> None:
+    """Add messages, inside a transaction. One that was accepted before, under the same id, stays as it is. `now` is of
+    the clock that messages wait by, `now_ms` the time of day, by which they are due."""
     database.executemany(
         """
-        INSERT INTO messages (status, visible_at, id, workload, accepted_at, caller, body, message_group, ordered)
-        VALUES ('queued', ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
+        INSERT INTO messages (status, visible_at, due_at, id, workload, accepted_at, caller, body, message_group,
+            ordered)
+        VALUES ('queued', ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
         """,
         [
-            (visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group, m.workload in database.ordered)
+            (
+                now if m.due_at is None else now + max(0, m.due_at - now_ms),
+                m.due_at,
+                m.id,
+                m.workload,
+                m.accepted_at,
+                m.caller,
+                m.body,
+                m.group,
+                m.workload in database.ordered,
+            )
             for m in messages
         ],
     )
@@ -59,11 +71,18 @@ def queued(database: Database, limit: int) -> dict[str, int]:
 class SqliteQueue:
     """Implements Producer, Consumer and Feed. Inside a transaction of the database, changes are part of that one.
 
-    `clock_ms` is what delays are told by: in a server a QueueClock, which nobody can set."""
+    `clock_ms` is what delays are told by: in a server a QueueClock, which nobody can set. `time_ms` is the time of day,
+    by which messages are due later; the same clock if there is but one."""
 
-    def __init__(self, database: Database, clock_ms: Callable[[], int] = now_ms) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock_ms: Callable[[], int] = now_ms,
+        time_ms: Callable[[], int] | None = None,
+    ) -> None:
         self.database = database
         self.clock_ms = clock_ms
+        self.time_ms = time_ms or clock_ms
         self._rounds = Rounds(database)
 
     def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
@@ -71,7 +90,7 @@ class SqliteQueue:
         nested = self.database.in_transaction
         try:
             with self.database.transaction():
-                insert(self.database, messages, self.clock_ms())
+                insert(self.database, messages, self.clock_ms(), self.time_ms())
         except StoreUnavailable as error:
             if nested:
                 raise
@@ -88,8 +107,8 @@ class SqliteQueue:
         with self.database.transaction():
             for m in messages:
                 is_ordered = m.workload in self.database.ordered
-                if is_ordered and ordered.follows(self.database, m):
-                    insert(self.database, [m], now)
+                if m.due_at is not None or (is_ordered and ordered.follows(self.database, m)):
+                    insert(self.database, [m], now, self.time_ms())
                     continue
                 cursor.execute(
                     """
@@ -169,7 +188,7 @@ class SqliteQueue:
         with self.database.transaction():
             self.database.executemany(
                 """
-                UPDATE messages SET visible_at = ?, in_flight = 0
+                UPDATE messages SET visible_at = ?, due_at = NULL, in_flight = 0
                 WHERE id = ? AND receive_count = ? AND status = 'queued'
                 """,
                 [
@@ -178,22 +197,50 @@ class SqliteQueue:
                 ],
             )
 
+    def defer(self, due: Sequence[tuple[Delivery, int]], now_ms: int) -> list[Delivery]:
+        """Visible again when due, and no longer in flight. All are given back: each stays the message that it is."""
+        now = self.clock_ms()
+        with self.database.transaction():
+            self.database.executemany(
+                """
+                UPDATE messages SET visible_at = ?, due_at = ?, in_flight = 0
+                WHERE id = ? AND receive_count = ? AND status = 'queued'
+                """,
+                [(now + max(0, due_at - now_ms), due_at, *_row(delivery.receipt)) for delivery, due_at in due],
+            )
+        return [delivery for delivery, _ in due]
+
     def release_in_flight(self) -> int:
         """Make visible what the process that died had in flight; its receipts can no longer come back. Not what waits
         out a backoff, unless that is longer than any: then the clock was set back since. The receive count stands: it
-        is all that tells of a message that kills its server."""
+        is all that tells of a message that kills its server.
+
+        What is due later waits until then by the time of day, which may have been set since, and is what its sender
+        meant."""
         now = self.clock_ms()
         latest = now + limits.MAX_VISIBILITY_TIMEOUT_S * 1000
         with self.database.transaction():
             released = self.database.execute(
-                "UPDATE messages SET visible_at = ?, in_flight = 0 WHERE status = 'queued' AND in_flight = 1", (now,)
+                """
+                UPDATE messages SET visible_at = ?, due_at = NULL, in_flight = 0
+                WHERE status = 'queued' AND in_flight = 1
+                """,
+                (now,),
             ).rowcount
             self.database.execute(
                 """
                 UPDATE messages SET visible_at = CASE receive_count WHEN 0 THEN :now ELSE :latest END
-                WHERE status = 'queued' AND visible_at > :now AND (receive_count = 0 OR visible_at > :latest)
+                WHERE status = 'queued' AND due_at IS NULL AND visible_at > :now
+                    AND (receive_count = 0 OR visible_at > :latest)
                 """,
                 {"now": now, "latest": latest},
+            )
+            self.database.execute(
+                """
+                UPDATE messages SET visible_at = :now + max(0, min(due_at - :time, :longest))
+                WHERE status = 'queued' AND due_at IS NOT NULL AND (due_at > :time OR visible_at > :now)
+                """,
+                {"now": now, "time": self.time_ms(), "longest": limits.MAX_LATER_S * 1000},
             )
         return released
 

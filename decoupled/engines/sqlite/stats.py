@@ -43,9 +43,9 @@ class SqliteStats:
     def _look(self, now: int, visible_until: int) -> Overview:
         self.database.execute("BEGIN")  # all counts are of the same moment
         try:
-            unfinished, visible, oldest = self.database.execute(
+            unfinished, visible = self.database.execute(
                 """
-                SELECT count(*), coalesce(sum(visible_at <= ?), 0), min(seq)
+                SELECT count(*), coalesce(sum(visible_at <= ?), 0)
                 FROM messages INDEXED BY messages_queued WHERE status = 'queued'
                 """,
                 (visible_until,),
@@ -56,6 +56,15 @@ class SqliteStats:
                 WHERE status = 'queued' AND visible_at > ?
                 """,
                 visible_until,
+            )
+            oldest = self._one(
+                """
+                SELECT min(seq) FROM messages INDEXED BY messages_queued WHERE status = 'queued' AND seq NOT IN (
+                    SELECT seq FROM messages INDEXED BY messages_due
+                    WHERE status = 'queued' AND due_at IS NOT NULL AND due_at > ?
+                )
+                """,
+                now,
             )
             since = None if oldest is None else self._one("SELECT accepted_at FROM messages WHERE seq = ?", oldest)
             by_workload = queued(self.database, limits.MAX_QUEUED_COUNTED)

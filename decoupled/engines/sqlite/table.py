@@ -89,7 +89,7 @@ class SqliteTable:
             if changed:
                 items.store(self.database, changed)
             if decision.emits:  # sent if and only if the record is stored: one transaction
-                insert(self.database, decision.emits, self.clock_ms())
+                insert(self.database, decision.emits, self.clock_ms(), now_ms)
             return stored
         return self._finish(message, "rejected", None, decision.reason, now_ms)
 

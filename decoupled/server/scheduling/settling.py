@@ -135,7 +135,7 @@ def _answer(delivery: Delivery, decision: Decision) -> Answer:
         case "failed" | "held":
             why = f"{decision.error_type}: {decision.error}"
             return Answer("failing", why, message_id=delivery.message.id, alike=blame.alike(decision))
-        case "undecodable" | "not_ours" | "not_started":
+        case "undecodable" | "not_ours" | "not_started" | "not_yet":
             return NO_EVIDENCE
         case never:
             assert_never(never)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from decoupled.core.workload import Add, Effects, Message, Rejected, Unavailable, Workload
+from decoupled.core.workload import Add, Effects, Message, NotYet, Rejected, Unavailable, Workload
 
 
 class Hazard(Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,6 +54,10 @@ def _reject(_: Hazard) -> None:
 
 def _unavailable(_: Hazard) -> None:
     raise Unavailable("the backend is ill", retry_after_s=0.1)
+
+
+def _not_yet(hazard: Hazard) -> None:
+    raise NotYet(hazard.seconds)
 
 
 def _hang_in_python(_: Hazard) -> None:
@@ -136,6 +140,7 @@ ACTS: dict[str, Callable[[Hazard], object]] = {
     "raise": _raise,
     "reject": _reject,
     "unavailable": _unavailable,
+    "not yet": _not_yet,
     "sys_exit": lambda _: sys.exit(3),
     "os_exit": lambda _: os._exit(4),
     "terminate": lambda _: signal.raise_signal(signal.SIGTERM),
