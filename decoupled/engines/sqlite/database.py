@@ -56,7 +56,7 @@ CREATE INDEX messages_ordered ON messages (workload, message_group, seq, visible
     WHERE status = 'queued' AND ordered = 1;
 CREATE INDEX messages_in_flight ON messages (workload, message_group, visible_at)
     WHERE in_flight = 1 AND ordered = 1;
-CREATE INDEX messages_due ON messages (due_at) WHERE status = 'queued' AND due_at IS NOT NULL;
+CREATE INDEX messages_due ON messages (due_at) WHERE due_at IS NOT NULL AND status = 'queued';
 CREATE INDEX messages_dead ON messages (finished_at) WHERE status = 'dead';
 CREATE INDEX messages_rejected ON messages (finished_at) WHERE status = 'rejected';
 CREATE TABLE items (key TEXT PRIMARY KEY, item TEXT NOT NULL);
@@ -78,7 +78,7 @@ MIGRATIONS = {
     WHERE status = 'queued' AND ordered = 1;
     CREATE INDEX messages_in_flight ON messages (workload, message_group, visible_at)
     WHERE in_flight = 1 AND ordered = 1;
-    CREATE INDEX messages_due ON messages (due_at) WHERE status = 'queued' AND due_at IS NOT NULL;
+    CREATE INDEX messages_due ON messages (due_at) WHERE due_at IS NOT NULL AND status = 'queued';
     """,
 }
 SCHEMA_VERSION = max(MIGRATIONS) + 1
