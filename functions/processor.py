@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from decoupled.core.workload import Workloads
+from decoupled.core.workload import Workloads, listed
 from decoupled.engines.aws.sqs_format import SqsEvent, batch_item_failures, deliveries
 from decoupled.engines.protocols import Queue, Table
 from decoupled.pipeline.loading import load
@@ -32,7 +32,7 @@ def connect() -> tuple[Queue, Table, Workloads, Policy]:
     workloads = load(os.environ["WORKLOADS"].split(","), ROOT)
     queue = queues_of(os.environ, workloads)
     ordered = {name for name, workload in workloads.items() if workload.ordered}
-    table = DynamoTable.from_environment(os.environ, queue.send_dead_letter, ordered)
+    table = DynamoTable.from_environment(os.environ, queue.send_dead_letter, ordered, listed(workloads))
     policy = Policy(int(os.environ["MAX_ATTEMPTS"]), span_s=float(os.environ["ATTEMPTS_SPAN_S"]))
     return queue, table, workloads, policy
 

@@ -81,7 +81,7 @@ def _check_conditions(write: Write) -> None:
 
 
 def _check_attributes(key: str, attributes: Item) -> None:
-    if reserved := attributes.keys() & {"", limits.KEY_ATTRIBUTE}:
+    if reserved := attributes.keys() & {"", limits.KEY_ATTRIBUTE, limits.COLLECTION_ATTRIBUTE}:
         raise EffectsError(f"an attribute of {key!r} cannot have the name {reserved.pop()!r}")
     if len(_encode(attributes)) > limits.MAX_ITEM_BYTES:
         raise EffectsError(f"the item {key!r} is over {limits.MAX_ITEM_BYTES} bytes")

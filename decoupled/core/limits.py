@@ -69,6 +69,9 @@ MAX_ITEM_BYTES = 400_000  # AWS: 400 KB with attribute names
 MAX_EMITS = 100  # a record keeps what it emits until it is sent
 MAX_KEY_BYTES = 1_024
 KEY_ATTRIBUTE = "pk"  # an item's key stands beside its attributes in DynamoDB, under this name
+COLLECTION_ATTRIBUTE = "pk_collection"  # and of one that is listed, its collection
+MAX_LISTED_ITEMS = 100  # in one page of a listing,
+MAX_LISTED_BYTES = MIB  # and of these items together, but one: AWS ends a page of a query at 1 MB
 MAX_NUMBER_DIGITS = 38  # AWS: DynamoDB's numbers
 MIN_NUMBER_EXPONENT, MAX_NUMBER_EXPONENT = -130, 125  # AWS: powers of ten of DynamoDB's numbers
 

@@ -92,6 +92,13 @@ class NotStored(msgspec.Struct, frozen=True):
     refused: bool = False
 
 
+class Page(msgspec.Struct, frozen=True):
+    """Some items of a collection, by their keys and in that order. `more`: there may be some after them."""
+
+    items: list[tuple[str, Mapping[str, Any]]]
+    more: bool
+
+
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is known of a message by its id. Times are milliseconds since the epoch."""
 

@@ -168,9 +168,10 @@ class Workload:
     until it has succeeded, or is rejected or dead.
 
     `natural_key` names what makes an entry the same entry when it is sent again (device and timestamp, say); entries
-    without one are told apart by Idempotency-Key or not at all. `readable` lists the collections of items that
-    `GET /{name}/{collection}/{key}` shows. `emits_to` lists the workloads it emits to, which must be served too. One
-    that is `internal` has no route: other workloads emit to it, and nobody else sends to it or reads of it.
+    without one are told apart by Idempotency-Key or not at all. `readable` are the collections of items that
+    `GET /{name}/{collection}/{key}` shows, `listed` those of them that `GET /{name}/{collection}` lists, at a price on
+    AWS. `emits_to` lists the workloads it emits to, which must be served too. One that is `internal` has no route:
+    other workloads emit to it, and nobody else sends to it or reads of it.
 
     A plain `process` decides one message at a time in its worker process. An `async` one decides up to `concurrency` at
     once there (limits.ASYNC_CONCURRENCY by default); with `threads`, a plain one as many as that, for client libraries
@@ -186,6 +187,7 @@ class Workload:
     ordered: bool = False
     natural_key: Callable[[Any], str] | None = None
     readable: tuple[str, ...] = ()
+    listed: tuple[str, ...] = ()
     emits_to: tuple[str, ...] = ()
     concurrency: int | None = None
     threads: int = 0
@@ -217,6 +219,18 @@ class Workload:
 
 
 Workloads = Mapping[str, Workload]
+
+
+def collection_of(key: str) -> str:
+    """The collection of an item: `shop/orders` of `shop/orders/17`, and "" of a key that is in none."""
+    workload, _, rest = key.partition("/")
+    collection, slash, _ = rest.partition("/")
+    return f"{workload}/{collection}" if slash else ""
+
+
+def listed(workloads: Workloads) -> frozenset[str]:
+    """The collections that are listed, as `collection_of` names them."""
+    return frozenset(f"{workload.name}/{name}" for workload in workloads.values() for name in workload.listed)
 
 
 @functools.cache

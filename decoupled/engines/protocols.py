@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from decoupled.core.dead_letters import DeadLetter, Outcome, Wanted
-from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Record, Reject, Stored
+from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Page, Record, Reject, Stored
 from decoupled.core.overview import Overview
 from decoupled.core.workload import Message, Unavailable
 
@@ -187,6 +187,12 @@ class Table(Protocol):
 
     def item(self, key: str) -> Mapping[str, Any] | None:
         """Returns an item that workloads wrote, numbers as int or Decimal."""
+        ...
+
+    def page(self, prefix: str, after: str, limit: int) -> Page:
+        """Returns items of a collection that is listed, in the order of their keys, which begin with `prefix`
+        (`workload/collection/` and more) and come after `after`, if that is given: up to `limit` of them, fewer where
+        they are large. One written a moment ago may be missing."""
         ...
 
 

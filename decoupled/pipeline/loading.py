@@ -76,6 +76,10 @@ def _load(name: str, root: Path) -> Workload:
         raise WorkloadError(
             f"workload {name!r}: it is internal, so that nothing of it can be readable: it has no route"
         )
+    if hidden := set(workload.listed) - set(workload.readable):
+        raise WorkloadError(
+            f"workload {name!r}: it lists {hidden.pop()!r}, which is not among its readable collections"
+        )
     if workload.name in RESERVED:
         raise WorkloadError(f"workload {name!r}: the route /{workload.name} is the server's own")
     if not colon and workload.name != own_name:

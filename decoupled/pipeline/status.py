@@ -1,9 +1,12 @@
-"""What became of a message: `GET /{workload}/{id}`; and the items that a workload lets be read:
-`GET /{workload}/{collection}/{key}`. Reads the table, changes nothing."""
+"""What became of a message: `GET /{workload}/{id}`; and the items that a workload lets be read, one by one,
+`GET /{workload}/{collection}/{key}`, or listed, `GET /{workload}/{collection}`. Reads the table, changes nothing."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any, assert_never
+from urllib.parse import urlencode
 
 from decoupled.core import limits
 from decoupled.core.identifiers import is_id
@@ -17,14 +20,15 @@ from decoupled.engines.protocols import Table
 def read(event: Event, table: Table, workloads: Workloads) -> Response:
     """Answer with the record or the item: 200, or a problem (404, or 503 when the table is sick)."""
     try:
-        return _read(event.get("pathParameters") or {}, table, workloads)
+        return _read(event, table, workloads)
     except Unavailable as error:
         return Problem(503, f"The table does not answer: {error}", resend="safe", retry_after_s=1).response()
     except Problem as problem:
         return problem.response()
 
 
-def _read(path: dict[str, str], table: Table, workloads: Workloads) -> Response:
+def _read(event: Event, table: Table, workloads: Workloads) -> Response:
+    path: dict[str, str] = event.get("pathParameters") or {}
     name = path.get("workload", "")
     workload = workloads.get(name)
     if workload is None or workload.internal:
@@ -37,11 +41,36 @@ def _read(path: dict[str, str], table: Table, workloads: Workloads) -> Response:
         if item is None:
             raise Problem(404, "There is no such item.")
         return answer(200, item)
+    if path["id"] in workload.listed:  # an id is a few dozen characters of our own making
+        return _listing(f"/{workload.name}/{path['id']}", event.get("queryStringParameters") or {}, table)
     record = table.get(path["id"]) if is_id(path["id"]) else None
     if record is None or record.workload != workload.name:
         raise Problem(404, "There is no such record: the id is wrong, or the message is still in the queue.")
     soon = record.status == "queued" and record.due_at is None
     return answer(200, view(record), {"retry-after": "1"} if soon else {})
+
+
+def _listing(route: str, query: Mapping[str, str], table: Table) -> Response:
+    """A page of a collection's items, and where the next one is. `cursor` is the key that the last one ended with."""
+    if unknown := query.keys() - {"prefix", "limit", "cursor"}:
+        raise Problem(400, f"A listing takes prefix, limit and cursor, not {min(unknown)[:40]!r}.")
+    prefix, cursor, limit = query.get("prefix", ""), query.get("cursor", ""), query.get("limit", _MOST)
+    if not re.fullmatch("[0-9]{1,3}", limit) or not 1 <= int(limit) <= limits.MAX_LISTED_ITEMS:
+        raise Problem(400, f"limit is 1 to {_MOST}; this was {limit[:40]!r}.")
+    if cursor and not cursor.startswith(prefix):
+        raise Problem(400, "cursor is what `next` of the page before has, with the same prefix.")
+    collection = f"{route[1:]}/"
+    if max(len(f"{collection}{it}".encode(errors="replace")) for it in (prefix, cursor)) > limits.MAX_KEY_BYTES:
+        raise Problem(400, f"A key has {limits.MAX_KEY_BYTES} bytes at most.")
+    page = table.page(collection + prefix, collection + cursor if cursor else "", int(limit))
+    shown: dict[str, Any] = {"items": [{"key": key.removeprefix(collection), "item": it} for key, it in page.items]}
+    if page.more and page.items:
+        following = {"prefix": prefix, "limit": limit, "cursor": shown["items"][-1]["key"]}
+        shown["next"] = f"{route}?{urlencode(following, errors='replace')}"
+    return answer(200, shown)
+
+
+_MOST = str(limits.MAX_LISTED_ITEMS)
 
 
 def view(record: Record) -> dict[str, Any]:

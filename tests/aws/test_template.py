@@ -20,7 +20,7 @@ from decoupled.core import limits
 from decoupled.core.backoff import spread_s
 from decoupled.core.outcomes import FailureKind
 from decoupled.engines.aws import client as aws
-from decoupled.engines.aws import records
+from decoupled.engines.aws import listing, records
 from decoupled.pipeline.processor import TIME_RESERVED_S
 from tests.support import template
 
@@ -189,9 +189,9 @@ def test_the_largest_batch_can_be_sent_within_the_receivers_time() -> None:
     assert calls_each_thread * 1.0 <= template.defaults()["ReceiverTimeout"]  # at a second a call, which is very slow
 
 
-def test_the_index_of_the_dead_is_the_codes() -> None:
+def test_the_indexes_are_the_codes() -> None:
     table = template.properties("Table")
-    (index,) = table["GlobalSecondaryIndexes"]
+    index, of_listed = table["GlobalSecondaryIndexes"]
     assert index["IndexName"] == records.DEAD_INDEX
     dead = records.dead(records.record(_dead_item()))
     keys = [key["AttributeName"] for key in index["KeySchema"]]
@@ -199,6 +199,11 @@ def test_the_index_of_the_dead_is_the_codes() -> None:
     listed = {"pk", *keys, *index["Projection"]["NonKeyAttributes"]}
     assert dead.keys() - listed == {"body"}
     assert [key["AttributeName"] for key in table["KeySchema"]] == [limits.KEY_ATTRIBUTE]
+    assert of_listed["IndexName"] == listing.INDEX
+    assert [key["AttributeName"] for key in of_listed["KeySchema"]] == [
+        limits.COLLECTION_ATTRIBUTE,
+        limits.KEY_ATTRIBUTE,
+    ]
 
 
 def _dead_item() -> dict[str, Any]:

@@ -22,6 +22,7 @@ ACTIONS = {
     "GetItem": {"dynamodb:GetItem"},
     "PutItem": {"dynamodb:PutItem"},
     "UpdateItem": {"dynamodb:UpdateItem"},
+    "Query": {"dynamodb:Query"},
 }
 TRANSACTION = {
     "Put": "dynamodb:PutItem",
@@ -49,7 +50,9 @@ def granted(role: str, ordered: bool = False) -> dict[str, set[str]]:
                 assert (condition, otherwise) == ("WithOrderedWorkloads", {"Ref": "AWS::NoValue"})
                 if not ordered:
                     continue
-            if "Fn::Sub" in target:  # the schedules of the stack's own group
+            if ".Arn}" in target.get("Fn::Sub", ""):  # an index of the table
+                resource = re.sub(r"\$\{(\w+)\.Arn\}", r"\1", target["Fn::Sub"])
+            elif "Fn::Sub" in target:  # the schedules of the stack's own group
                 (resource,) = re.findall(r":schedule/\$\{(\w+)\}/\*$", target["Fn::Sub"])
             else:
                 resource, attribute = target["Fn::GetAtt"]
@@ -76,6 +79,8 @@ def needed(engine: engines.AwsEngine, fifo: engines.OrderedQueues | None = None)
             needs |= LATER
             continue
         target = names[parameters.get("QueueUrl") or parameters["TableName"]]
+        if "IndexName" in parameters:
+            target += f"/index/{parameters['IndexName']}"
         needs.setdefault(target, set()).update(ACTIONS[operation])
     return needs
 
@@ -105,7 +110,9 @@ def test_with_ordered_workloads_the_receiver_may_send_to_both_queues(moto_engine
 def test_the_status_function_may_read_and_nothing_else(moto_engine: engines.AwsEngine) -> None:
     moto_engine.table.get("some-id")
     moto_engine.table.item("some/item")
-    assert granted("StatusRole") == needed(moto_engine) == {"Table": {"dynamodb:GetItem"}}
+    moto_engine.table.page("some/collection/", "", 10)
+    may = {"Table": {"dynamodb:GetItem"}, "Table/index/listed": {"dynamodb:Query"}}
+    assert granted("StatusRole") == needed(moto_engine) == may
 
 
 def test_with_ordered_workloads_the_processor_may_use_both_queues_and_bury_on_one(

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
-from decoupled.core.outcomes import Commit, Delivery, Failure, Record, Reject, Stored
+from decoupled.core.outcomes import Commit, Delivery, Failure, Page, Record, Reject, Stored
 from decoupled.core.status import Status
 from decoupled.core.workload import Add, Delete, Message, Put, Update
 from decoupled.engines.sqlite.database import Database
@@ -410,6 +410,12 @@ class Engine(RuleBasedStateMachine):
         assert rows == sorted((message_id, it.status, it.is_visible(self.model.now)) for message_id, it in messages)
         for message_id, known in self.model.messages.items():
             assert self.reading_table.get(message_id) == known.record()
+
+    @invariant()
+    def what_is_listed_is_what_is_there(self) -> None:
+        first = self.reading_table.page("items/", "", 2)
+        rest = self.reading_table.page("items/", first.items[-1][0], 9) if first.more else Page([], more=False)
+        assert [key for key, _ in first.items + rest.items] == sorted(f"items/{name}" for name in self.model.items)
 
     @invariant()
     def effects_are_applied_once(self) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -71,7 +72,8 @@ def outcomes(requests: str, served: Workloads) -> list[str | None]:
         code, _, rest = expected.strip().partition(" ")
         assert response["statusCode"] == int(code), response
         if rest.startswith("{"):
-            assert json.loads(response["body"]) == json.loads(rest)
+            seen = re.sub('"hold":"[0-9a-f]+"', '"hold":"the id of her hold"', response["body"])
+            assert json.loads(seen) == json.loads(rest)
         else:
             assert all(part in response["body"] for part in rest.split())
         reasons += process_all(queue, table, served, clock)
@@ -92,10 +94,13 @@ def process_all(
 
 def ask(request: str, queue: ReceivingSqliteQueue, table: SqliteTable, served: Workloads) -> Any:
     line, _, body = request.partition("\n")
-    method, path = line.split()
-    names = dict(zip(("workload", "collection", "key"), path.strip("/").split("/"), strict=False))
+    method, target = line.split()
+    path, _, query = target.partition("?")
+    parts = path.strip("/").split("/")
+    names = dict(zip(("workload", "collection", "key") if len(parts) == 3 else ("workload", "id"), parts, strict=False))
     event = {
         "pathParameters": names,
+        "queryStringParameters": dict(parse_qsl(query)),
         "headers": {"content-type": "application/json"},
         "requestContext": {},
         "body": body,

@@ -213,7 +213,7 @@ def _engines(name: str) -> Callable[[], AwsEngine]:
         return AwsEngine(
             name=name,
             queue=queue,
-            table=DynamoTable(dynamodb, table_name, send_dead_letter=queue.send_dead_letter),
+            table=DynamoTable(dynamodb, table_name, send_dead_letter=queue.send_dead_letter, listed={"shop/things"}),
             sqs=sqs,
             dynamodb=dynamodb,
             scheduler=scheduler,

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Record, Reject, Stored
+from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Page, Record, Reject, Stored
 from decoupled.core.workload import Message, Unavailable
 from decoupled.engines.protocols import Table
 from tests.support.engines import HandingOut
@@ -178,6 +178,9 @@ class FaultyTable:
 
     def item(self, key: str) -> Mapping[str, Any] | None:
         return self.table.item(key)
+
+    def page(self, prefix: str, after: str, limit: int) -> Page:
+        return self.table.page(prefix, after, limit)
 
     def _may_fail(self, what: str) -> None:
         if self.faults.store_fails(what):

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from decoupled.core import limits
-from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Record, Reject, Stored
+from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Page, Record, Reject, Stored
 from decoupled.core.status import OPEN
 from decoupled.core.workload import Add, Delete, Message, Put, Update, Write
 from decoupled.engines.protocols import Share, whole
@@ -297,6 +297,10 @@ class ModelTable:
 
     def item(self, key: str) -> Mapping[str, Any] | None:
         return self.items.get(key)
+
+    def page(self, prefix: str, after: str, limit: int) -> Page:
+        found = sorted(key for key in self.items if key.startswith(prefix) and key > after)
+        return Page([(key, self.items[key]) for key in found[:limit]], more=len(found) > limit)
 
 
 def _added(stored: dict[str, Any], write: Add) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class Entry(Struct):
 WORKLOAD = Workload("{name}", Entry, lambda entry, message: Effects({{}}))
 RETURNS = Workload("returns", Entry, lambda entry, message: Effects({{}}))
 HIDDEN = Workload("hidden", Entry, lambda entry, message: Effects({{}}), internal=True, readable=("things",))
+LISTS = Workload("lists", Entry, lambda entry, message: Effects({{}}), readable=("a",), listed=("a", "b"))
 TEXT = "not a workload"
 
 async def call(entry, message):
@@ -97,6 +98,7 @@ def test_several_are_served_by_their_own_names(root: Path) -> None:
         (["shop.empty"], "has no WORKLOAD"),
         (["shop.parcels:TEXT"], "has a str, not a Workload, as TEXT"),
         (["shop.parcels:HIDDEN"], "it is internal, so that nothing of it can be readable"),
+        (["shop.parcels:LISTS"], "it lists 'b', which is not among its readable collections"),
         (["shop.broken"], "ZeroDivisionError: division by zero .*broken.py, line 3"),
         (["shop.unclear"], "SyntaxError: .*unclear.py, line 1"),
         (["shop.missing"], "No module named 'nobody_wrote_this' .*missing.py, line 1"),

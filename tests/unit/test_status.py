@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 import pytest
@@ -25,7 +26,9 @@ class Entry(msgspec.Struct):
 WORKLOADS = {
     "orders": Workload("orders", Entry, lambda entry, message: Effects({})),
     "inside": Workload("inside", Entry, lambda entry, message: Effects({}), internal=True),
-    "accounts": Workload("accounts", Entry, lambda entry, message: Effects({}), readable=("balances",)),
+    "accounts": Workload(
+        "accounts", Entry, lambda entry, message: Effects({}), readable=("balances", "notes"), listed=("balances",)
+    ),
 }
 ACCEPTED, FINISHED = 1_795_000_000_123, 1_795_000_001_456
 
@@ -149,6 +152,49 @@ def test_items_that_a_workload_does_not_let_be_read_are_not() -> None:
         item_event("accounts", "balances", "é" * 1000),
     ):
         assert ask(table, event)[0]["statusCode"] == 404
+
+
+def listing(collection: str = "balances", **query: str) -> dict[str, Any]:
+    return {**get("accounts", collection), "queryStringParameters": query}
+
+
+def test_a_listed_collection_is_shown_page_by_page() -> None:
+    table = ItemTable()
+    for name in ("ana", "an b&c", "ben"):
+        table.items[f"accounts/balances/{name}"] = {"balance": Decimal("0.10")}
+    _, first = ask(table, listing(prefix="an", limit="1"))
+    assert first == {
+        "items": [{"key": "an b&c", "item": {"balance": 0.1}}],
+        "next": "/accounts/balances?prefix=an&limit=1&cursor=an+b%26c",
+    }
+    _, second = ask(table, listing(**dict(parse_qsl(urlsplit(first["next"]).query))))
+    assert second == {"items": [{"key": "ana", "item": {"balance": 0.1}}]}
+    _, everything = ask(table, listing())
+    assert [it["key"] for it in everything["items"]] == ["an b&c", "ana", "ben"]
+
+
+@pytest.mark.parametrize(
+    ("query", "complaint"),
+    [
+        ({"limit": "0"}, "limit is 1 to 100"),
+        ({"limit": "101"}, "limit is 1 to 100"),
+        ({"limit": "x"}, "limit is 1 to 100"),
+        ({"prefix": "a", "cursor": "b"}, "cursor is what `next`"),
+        ({"prefix": "\u00e9" * 600}, "A key has 1024 bytes"),
+        ({"order": "desc"}, "not 'order'"),
+    ],
+)
+def test_a_listing_that_makes_no_sense_is_refused_and_named(query: dict[str, str], complaint: str) -> None:
+    response, problem = ask(ItemTable(), listing(**query))
+    assert response["statusCode"] == 400
+    assert complaint in problem["detail"]
+
+
+def test_a_collection_that_is_only_readable_is_not_listed() -> None:
+    table = ItemTable()
+    table.items["accounts/notes/a"] = {}
+    assert ask(table, listing("notes"))[0]["statusCode"] == 404
+    assert ask(table, item_event("accounts", "notes", "a"))[0]["statusCode"] == 200
 
 
 class SickTable(ModelTable):

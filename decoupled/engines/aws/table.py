@@ -18,11 +18,11 @@ from typing import Any
 
 from decoupled.core import limits
 from decoupled.core.identifiers import is_id
-from decoupled.core.outcomes import Commit, Delivery, Failure, NotStored, Record, Reject, Stored
+from decoupled.core.outcomes import Commit, Delivery, Failure, NotStored, Page, Record, Reject, Stored
 from decoupled.core.status import FINAL
 from decoupled.core.workload import Message, Write
-from decoupled.engines.aws import records, writes
-from decoupled.engines.aws.attributes import Attributes, decode_item, encode, encode_time
+from decoupled.engines.aws import listing, records, writes
+from decoupled.engines.aws.attributes import Attributes, encode, encode_time
 from decoupled.engines.aws.client import AwsError, client, code, detail, unavailable
 from decoupled.engines.aws.open_records import OpenRecords
 
@@ -41,6 +41,7 @@ class DynamoTable:
         table_name: str,
         record_ttl_days: int = 0,
         send_dead_letter: Callable[[Message, Record], None] = lambda _message, _dead: None,
+        listed: Collection[str] = (),
         pause: Callable[[float], None] = time.sleep,
         spread: Callable[[], float] = random.random,
         ordered: Collection[str] = (),
@@ -49,6 +50,7 @@ class DynamoTable:
         self._table = table_name
         self._record_ttl_s = record_ttl_days * 86_400
         self._send_dead_letter = send_dead_letter
+        self._listed = listed
         self._ordered = ordered
         self._open = OpenRecords(table_name, pause, spread)
         self._threads = ThreadPoolExecutor(limits.AWS_CONCURRENCY, "commit")  # starts none before the first batch
@@ -59,10 +61,11 @@ class DynamoTable:
         environ: Mapping[str, str],
         send_dead_letter: Callable[[Message, Record], None] = lambda _message, _dead: None,
         ordered: Collection[str] = (),
+        listed: Collection[str] = (),
     ) -> DynamoTable:
         """The table that the function's environment names: TABLE_NAME, RECORD_TTL_DAYS."""
         days = int(environ.get("RECORD_TTL_DAYS", "0"))
-        return cls(client("dynamodb"), environ["TABLE_NAME"], days, send_dead_letter, ordered=ordered)
+        return cls(client("dynamodb"), environ["TABLE_NAME"], days, send_dead_letter, listed, ordered=ordered)
 
     # --- commit
 
@@ -114,7 +117,10 @@ class DynamoTable:
         stored = {write.key: self._read(write.key) for write in commit.writes if writes.reads(write)}
         collision = "none"
         for _ in self._open.tries():
-            built = [(write, writes.action(write, self._table, stored.get(write.key))) for write in commit.writes]
+            built = [
+                (write, writes.action(write, self._table, stored.get(write.key), self._listed))
+                for write in commit.writes
+            ]
             actions = [(write, action) for write, action in built if action is not None]
             try:
                 self._dynamodb.transact_write_items(TransactItems=[put, *(action for _, action in actions)])
@@ -220,10 +226,12 @@ class DynamoTable:
             return None  # a record's id, or no key at all
         with unavailable():
             stored = self._read(key)
-        if stored is None:
-            return None
-        del stored["pk"]
-        return decode_item(stored)
+        return None if stored is None else listing.item(stored)
+
+    def page(self, prefix: str, after: str, limit: int) -> Page:
+        """By the index of the collections that are listed, a moment behind the table."""
+        with unavailable():
+            return listing.page(self._dynamodb.query(TableName=self._table, **listing.query(prefix, after, limit)))
 
     # --- what DynamoDB is asked
 

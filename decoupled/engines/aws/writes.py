@@ -6,12 +6,13 @@ anew from what it is now."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Context, Decimal, Inexact
 from typing import Any, assert_never
 
 from decoupled.core.outcomes import Commit, Reject
-from decoupled.core.workload import Add, Delete, Message, Number, Put, Update, Write
+from decoupled.core.workload import Add, Delete, Item, Message, Number, Put, Update, Write
+from decoupled.engines.aws import listing
 from decoupled.engines.aws.attributes import Attribute, Attributes, decode, encode, encode_item
 
 _exact = Context(prec=400, traps=[Inexact])  # DynamoDB's exponents span 255 digits; nothing is rounded here
@@ -22,20 +23,22 @@ def reads(write: Write) -> bool:
     return isinstance(write, Add) and bool(write.lowest or write.highest)
 
 
-def action(write: Write, table: str, stored: Attributes | None) -> dict[str, Any] | None:
-    """The action for a write, given what is stored where `reads` asked for it; None if there is nothing to do."""
+def action(write: Write, table: str, stored: Attributes | None, listed: Collection[str] = ()) -> dict[str, Any] | None:
+    """The action for a write, given what is stored where `reads` asked for it; None if there is nothing to do. An item
+    of a collection that is `listed` gets its name, which puts it into the index of these."""
+    names_it = listing.names(write.key, listed)
     expressions = _Expressions()
     conditions = _conditions(write, expressions)
     body: dict[str, Any] = {"TableName": table}
     update = ""
     match write:
         case Put():
-            body["Item"] = {"pk": {"S": write.key}, **encode_item(write.item)}
+            body["Item"] = {"pk": {"S": write.key}, **encode_item(names_it), **encode_item(write.item)}
         case Add():
-            update, bounds = _add(write, stored or {}, expressions)
+            update, bounds = _add(write, stored or {}, names_it, expressions)
             conditions += bounds
         case Update():
-            update = _update(write, expressions)
+            update = _update(write, names_it, expressions)
         case Delete():
             pass
         case never:
@@ -96,15 +99,16 @@ def _conditions(write: Write, expressions: _Expressions) -> list[str]:
     return conditions
 
 
-def _update(write: Update, expressions: _Expressions) -> str:
-    sets = [f"{expressions.name(attribute)} = {expressions.value(value)}" for attribute, value in write.set.items()]
+def _update(write: Update, names_it: Item, expressions: _Expressions) -> str:
+    new = {**names_it, **write.set} if write.set or write.remove else {}
+    sets = [f"{expressions.name(attribute)} = {expressions.value(value)}" for attribute, value in new.items()]
     removes = [expressions.name(attribute) for attribute in write.remove]
     parts = [f"SET {', '.join(sets)}"] if sets else []
     parts += [f"REMOVE {', '.join(removes)}"] if removes else []
     return " ".join(parts)
 
 
-def _add(write: Add, stored: Attributes, expressions: _Expressions) -> tuple[str, list[str]]:
+def _add(write: Add, stored: Attributes, names_it: Item, expressions: _Expressions) -> tuple[str, list[str]]:
     """The update expression of an Add, and the conditions that come of it."""
     added, kept, conditions = [], [], []
     name, value = expressions.name, expressions.value
@@ -128,6 +132,8 @@ def _add(write: Add, stored: Attributes, expressions: _Expressions) -> tuple[str
                 conditions.append(f"(attribute_not_exists({stands_for}) OR {stands_for} {beyond} {placeholder})")
             else:
                 conditions.append(f"{stands_for} {within} {placeholder}")
+    if added or kept:
+        kept += [f"{name(attribute)} = {value(text)}" for attribute, text in names_it.items()]
     parts = [f"SET {', '.join(kept)}"] if kept else []
     parts += [f"ADD {', '.join(added)}"] if added else []
     return " ".join(parts), conditions

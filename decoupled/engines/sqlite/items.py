@@ -11,6 +11,7 @@ from typing import Any, assert_never
 import msgspec
 
 from decoupled.core import limits
+from decoupled.core.outcomes import Page
 from decoupled.core.workload import Add, Delete, Number, Put, Update, Write
 from decoupled.engines.sqlite.database import Database
 
@@ -19,7 +20,37 @@ def read(database: Database, key: str) -> dict[str, Any] | None:
     """The item, numbers as int or Decimal."""
     with database.refusals:
         row = database.execute("SELECT item FROM items WHERE key = ?", (key,)).fetchone()
-    return None if row is None else json.loads(row[0], parse_float=number, parse_int=int)
+    return None if row is None else _decode(row[0])
+
+
+def _decode(text: str) -> dict[str, Any]:
+    item: dict[str, Any] = json.loads(text, parse_float=number, parse_int=int)
+    return item
+
+
+def page(database: Database, prefix: str, after: str, limit: int) -> Page:
+    """By a range of the keys' index, which is in the order of their UTF-8."""
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    size = 0
+    with database.refusals:
+        rows = database.execute(
+            "SELECT key, item FROM items WHERE key >= ? AND key > ? AND key < ? ORDER BY key LIMIT ?",
+            (prefix, after, _end(prefix), limit + 1),
+        )
+        for key, text in rows:
+            size += len(text)
+            if len(found) == limit or (found and size > limits.MAX_LISTED_BYTES):
+                return Page(found, more=True)
+            found.append((key, _decode(text)))
+    return Page(found, more=False)
+
+
+def _end(prefix: str) -> str:
+    """The first text after all those that begin with a prefix, which has a slash in it: its last character that has a
+    next one, made that. No text holds a surrogate."""
+    prefix = prefix.rstrip("\U0010ffff")
+    following = ord(prefix[-1]) + 1
+    return prefix[:-1] + chr(0xE000 if following == 0xD800 else following)
 
 
 class TooLarge(Exception):  # noqa: N818  a verdict on the write

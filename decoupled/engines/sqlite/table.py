@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from decoupled.core.outcomes import Commit, Delivery, Failure, NotStored, Record, Reject, Stored
+from decoupled.core.outcomes import Commit, Delivery, Failure, NotStored, Page, Record, Reject, Stored
 from decoupled.core.status import ENDED, FINAL, Status
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message, Unavailable
@@ -125,6 +125,10 @@ class SqliteTable:
     def item(self, key: str) -> Mapping[str, Any] | None:
         self._refuse_in_outage()
         return items.read(self.database, key)
+
+    def page(self, prefix: str, after: str, limit: int) -> Page:
+        self._refuse_in_outage()
+        return items.page(self.database, prefix, after, limit)
 
     # --- records --------------------------------------------------------------
 

@@ -41,5 +41,7 @@ def release(entry: Release, _message: Message) -> Effects:
     return Effects({}, [gone, Add("seats/totals/all", {"released": 1})])
 
 
-WORKLOAD = Workload("seats", Hold | Pay, process, readable=("taken", "totals"), emits_to=("releases",))
+WORKLOAD = Workload(
+    "seats", Hold | Pay, process, readable=("taken", "totals"), listed=("taken",), emits_to=("releases",)
+)
 RELEASES = Workload("releases", Release, release, internal=True)
