@@ -3,7 +3,7 @@ workload that runs on one machine runs on AWS. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, assert_never
 
@@ -71,18 +71,31 @@ def _check_writes(writes: Sequence[Write]) -> None:
 def _check_conditions(write: Write) -> None:
     if write.if_present is not None and write.if_absent is not None:
         raise EffectsError(f"{write.key!r} is to be there and not to be there")
-    _check_attributes(write.key, write.equal)
+    _check_names(write.key, write.equal)
+    _check_names(write.key, write.absent)
+    _check_plain(write.equal)
     for name, value in write.equal.items():
         if not isinstance(value, (str, int, Decimal)):
             raise EffectsError(f"{name!r} of {write.key!r} is compared with text, a number or a boolean only")
-    _check_attributes(write.key, dict.fromkeys(write.absent))
     if both := write.equal.keys() & set(write.absent):
         raise EffectsError(f"{both.pop()!r} of {write.key!r} is to have a value and not to be there")
 
 
+def _check_names(key: str, names: Iterable[str]) -> None:
+    if isinstance(names, str):
+        raise EffectsError(f"{names!r:.40} of {key!r} is one name: make it a list")
+    for name in names:
+        if name in _RESERVED:
+            raise EffectsError(f"an attribute of {key!r} cannot have the name {name!r}")
+        if not isinstance(name, str):
+            raise EffectsError(f"{name!r:.40} names an attribute; names are text")
+
+
+_RESERVED = ("", limits.KEY_ATTRIBUTE, limits.COLLECTION_ATTRIBUTE)
+
+
 def _check_attributes(key: str, attributes: Item) -> None:
-    if reserved := attributes.keys() & {"", limits.KEY_ATTRIBUTE, limits.COLLECTION_ATTRIBUTE}:
-        raise EffectsError(f"an attribute of {key!r} cannot have the name {reserved.pop()!r}")
+    _check_names(key, attributes)
     if len(_encode(attributes)) > limits.MAX_ITEM_BYTES:
         raise EffectsError(f"the item {key!r} is over {limits.MAX_ITEM_BYTES} bytes")
     _check_plain(attributes)
@@ -90,7 +103,7 @@ def _check_attributes(key: str, attributes: Item) -> None:
 
 def _check_update(write: Update) -> None:
     _check_attributes(write.key, write.set)
-    _check_attributes(write.key, dict.fromkeys(write.remove))
+    _check_names(write.key, write.remove)
     if both := write.set.keys() & set(write.remove):
         raise EffectsError(f"{both.pop()!r} of {write.key!r} is both set and removed")
     if write.remove and not (write.set or write.if_present or write.equal):
@@ -101,7 +114,7 @@ def _check_add(write: Add) -> None:
     if unknown := (write.floor.keys() | write.ceiling.keys()) - write.amounts.keys():
         raise EffectsError(f"bounds on {sorted(unknown)}, which {write.key!r} adds nothing to")
     named = [*write.amounts, *write.lowest, *write.highest]
-    _check_attributes(write.key, dict.fromkeys(named))
+    _check_names(write.key, named)
     if len(set(named)) < len(named):
         raise EffectsError(f"one number of {write.key!r} is both added to and compared: one step does one of them")
     for part in (write.amounts, write.lowest, write.highest, write.floor, write.ceiling):

@@ -122,6 +122,10 @@ def test_no_write_can_reach_a_record_whose_id_has_no_slash(write: Write) -> None
         (Put("a/k", {}, equal={"pk": 1}), "cannot have the name 'pk'"),
         (Put("a/k", {}, absent=["pk"]), "cannot have the name 'pk'"),
         (Put("a/k", {}, equal={"n": 1}, absent=["n"]), "to have a value and not to be there"),
+        (Put("a/k", {}, absent="paid_at"), "'paid_at' of 'a/k' is one name: make it a list"),
+        (Update("a/k", {"n": 1}, remove="note"), "is one name"),
+        (Update("a/k", {"n": 1}, remove=[1]), "names are text"),  # type: ignore[list-item]
+        (Put("a/k", {"pk_collection": 1}), "cannot have the name 'pk_collection'"),
         (Add("a/k", {"pk": 1}), "cannot have the name 'pk'"),
         (Update("a/k", {"pk": 1}), "cannot have the name 'pk'"),
         (Update("a/k", {"n": 1}, remove=[""]), "cannot have the name ''"),
