@@ -74,7 +74,7 @@ def _table(overview: Overview) -> Table:
     for name, number, remark in (
         ("queued", overview.queued, "visible"),
         ("in flight", overview.in_flight, "with a processor"),
-        ("delayed", overview.delayed, "waiting out a backoff"),
+        ("delayed", overview.delayed, "waiting out a backoff, or due later"),
         ("dead", overview.dead, "see `decoupled dead list`" if overview.dead else ""),
         ("processed", overview.processed, ""),
         ("rejected", overview.rejected, "by a business rule, or purged"),

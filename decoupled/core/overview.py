@@ -16,7 +16,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     taken_at: int  # milliseconds since the epoch
     queued: int  # visible: could be received now
     in_flight: int  # with a processor
-    delayed: int  # waiting out a backoff
+    delayed: int  # waiting out a backoff, or due later
     dead: int
     processed: int | None = None
     rejected: int | None = None

@@ -159,7 +159,7 @@ def _give_back(
     """Seconds until the message is tried again; None if it is finished or buried."""
     now = policy.time_of([delivery])
     match failure.kind:
-        case "unavailable" | "not_started" | "not_yet":  # the last one only where not even its wait could be noted
+        case "unavailable" | "not_started" | "not_yet":  # `settle` sees to the last one itself
             if begun:
                 table.undo_attempt(delivery)
             return _put_off(delivery, failure, policy)

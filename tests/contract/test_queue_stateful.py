@@ -375,7 +375,7 @@ class Engine(RuleBasedStateMachine):
         for known in self.model.messages.values():
             if known.status == "queued" and known.due_at is not None:
                 left = known.due_at - self.model.time_ms
-                if left > 0 or known.visible_at > now:
+                if (left > 0 or known.visible_at > now) and abs(known.visible_at - now - max(0, left)) > 1_000:
                     known.visible_at = now + max(0, left)
 
     @rule(message=sent, workload=st.sampled_from(WORKLOADS), delivery=deliveries)

@@ -111,9 +111,9 @@ class SqsQueue:
         which a queue has 120,000: a schedule puts a copy on the queue then, and this delivery is to be deleted. Where
         there can be no schedule, the message comes back sooner, and is found not due again; nor is there one for a FIFO
         queue, where the message keeps its place, and those of its group behind it."""
-        waits = [(delivery, (due_at - now_ms) / 1000) for delivery, due_at in due]
         given_back = []
-        for (delivery, due_at), (_, delay_s) in zip(due, waits, strict=True):
+        for delivery, due_at in due:
+            delay_s = (due_at - now_ms) / 1000
             if delay_s <= limits.MAX_DELAY_S or self._fifo:
                 given_back.append((delivery, delay_s))
             elif (unsent := self._schedule_again(delivery.message, due_at)) is not None:
