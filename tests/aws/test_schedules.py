@@ -70,6 +70,16 @@ def test_a_schedule_sends_once_what_the_receiver_would_have_sent(moto_engine: Aw
     }
 
 
+def test_a_body_that_looks_like_the_scheduler_s_own_words_means_what_it_did(moto_engine: AwsEngine) -> None:
+    body = '{"text": "<aws.scheduler.execution-id> \\"<aws.scheduler.scheduled-time>\\" <b>"}'
+    moto_engine.queue.send([message(body, due_at=now_ms() + DAY_MS)])
+    (schedule,) = moto_engine.scheduled()
+    assert "<aws.scheduler." not in schedule["Target"]["Input"]
+    sent = json.loads(schedule["Target"]["Input"])["MessageBody"]
+    assert "<aws.scheduler." not in sent
+    assert json.loads(sent) == json.loads(body)
+
+
 def test_within_a_quarter_of_an_hour_sqs_delays_by_itself(moto_engine: AwsEngine) -> None:
     now = now_ms()
     moto_engine.queue.send([message(due_at=now + limits.MAX_DELAY_S * 1000 - 1), message(due_at=now + 1), message()])
