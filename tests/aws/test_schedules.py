@@ -11,11 +11,11 @@ from botocore.exceptions import ClientError, ConnectTimeoutError
 from decoupled.core import limits
 from decoupled.core.outcomes import NotSent
 from decoupled.core.times import now_ms
-from decoupled.engines.aws.messages import SqsQueue
+from decoupled.engines.aws.messages import QueuePair, SqsQueue
 from decoupled.engines.aws.schedules import Schedules
 from decoupled.engines.aws.sqs_format import entry
 from tests.support.contract import message, receive_one
-from tests.support.engines import QUEUE_ARN, ROLE_ARN, AwsEngine
+from tests.support.engines import QUEUE_ARN, ROLE_ARN, AwsEngine, fifo_beside
 
 AT = 1_795_000_020_001  # 2026-11-18T11:07:00.001Z
 DAY_MS = 86_400_000
@@ -124,6 +124,33 @@ def test_an_entry_that_fits_no_schedule_is_refused(moto_engine: AwsEngine) -> No
     assert isinstance(outcome, NotSent)
     assert not outcome.transient
     assert moto_engine.scheduled() == []
+
+
+# --- a queue that keeps an order ------------------------------------------------
+
+
+def test_a_fifo_queue_which_delays_nothing_gets_whatever_is_due_later_from_a_schedule(moto_engine: AwsEngine) -> None:
+    fifo = fifo_beside(moto_engine)
+    pair = QueuePair(moto_engine.queue, fifo.queue, {"steps"})
+    sent = message(workload="steps", group="g", due_at=now_ms() + 60_000)
+    assert pair.send([sent, message(workload="steps", group="g")]) == [None, None]
+    assert len(fifo.queue.receive(10, 0)) == 1
+    (schedule,) = moto_engine.scheduled()
+    call = json.loads(schedule["Target"]["Input"])
+    assert (call["QueueUrl"].rpartition(".")[2], call["MessageDeduplicationId"]) == ("fifo", sent.id)
+    assert "DelaySeconds" not in call
+    moto_engine.sqs.send_message(**call)  # which SQS takes
+
+
+def test_what_is_put_off_on_a_fifo_queue_keeps_its_place(moto_engine: AwsEngine) -> None:
+    fifo = fifo_beside(moto_engine)
+    pair = QueuePair(moto_engine.queue, fifo.queue, {"steps"})
+    pair.send([message(workload="steps", group="g"), message(group="g")])
+    ordered, other = fifo.queue.receive(1, 60)[0], receive_one(moto_engine)
+    now = now_ms()
+    assert pair.defer([(ordered, now + 30 * DAY_MS), (other, now + 30 * DAY_MS)], now) == [ordered]
+    assert moto_engine.calls[-1][2]["Entries"][0]["VisibilityTimeout"] == limits.MAX_VISIBILITY_TIMEOUT_S
+    assert len(moto_engine.scheduled()) == 1
 
 
 # --- put off ------------------------------------------------------------------

@@ -103,7 +103,8 @@ def test_a_role_is_passed_to_the_scheduler_only_and_taken_by_the_stack_s_own_sch
 
 def test_with_ordered_workloads_the_receiver_may_send_to_both_queues(moto_engine: engines.AwsEngine) -> None:
     fifo = engines.fifo_beside(moto_engine)
-    QueuePair(moto_engine.queue, fifo.queue, {"steps"}).send([message(), message(workload="steps")])
+    later = message(workload="steps", due_at=now_ms() + 86_400_000)
+    QueuePair(moto_engine.queue, fifo.queue, {"steps"}).send([message(), message(workload="steps"), later])
     assert granted("ReceiverRole", ordered=True) == needed(moto_engine, fifo)
 
 
@@ -120,7 +121,7 @@ def test_with_ordered_workloads_the_processor_may_use_both_queues_and_bury_on_on
 ) -> None:
     fifo = engines.fifo_beside(moto_engine)
     pair = QueuePair(moto_engine.queue, fifo.queue, {"steps"})
-    pair.send([message(), message(workload="steps")])
+    pair.send([message(), message(workload="steps"), message(due_at=now_ms() + 86_400_000)])
     pair.retry_later([(receive_one(moto_engine), 1), (fifo.queue.receive(1, 60)[0], 1)])
     for workload in ("orders", "steps"):
         pair.send_dead_letter(sent := message(workload=workload), dead_record(sent))
@@ -129,6 +130,7 @@ def test_with_ordered_workloads_the_processor_may_use_both_queues_and_bury_on_on
     may = granted("ProcessorRole", ordered=True)
     assert may.pop("Table")
     assert may == {
+        **LATER,
         "Queue": needs["Queue"] | POLLING,
         "OrderedQueue": needs["OrderedQueue"] | POLLING,
         "DeadLetterQueue": needs["DeadLetterQueue"],

@@ -246,7 +246,8 @@ def fifo_beside(engine: AwsEngine) -> OrderedQueues:
         name = f"{resource}-{next(_numbers)}.fifo"
         urls.append(engine.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"])
     engine.calls.clear()
-    return OrderedQueues(ReceivingSqsQueue(engine.sqs, urls[0], engine.dead_letter_queue_url), *urls)
+    schedules = Schedules(lambda: engine.scheduler, engine.schedule_group, urls[0], ROLE_ARN, QUEUE_ARN)
+    return OrderedQueues(ReceivingSqsQueue(engine.sqs, urls[0], engine.dead_letter_queue_url, schedules), *urls)
 
 
 def record_calls(client: Any, calls: Calls) -> None:
