@@ -56,7 +56,7 @@ def process(
 
     def decide_each(some: Sequence[Delivery]) -> list[tuple[Delivery, Decision]]:
         together = [delivery for delivery in some if _is_concurrent(delivery, workloads)]
-        decided = [(delivery, decide_one(delivery)) for delivery in some if delivery not in together]
+        decided = [(delivery, decide_one(delivery)) for delivery in some if not _is_concurrent(delivery, workloads)]
         if together:
             messages = [delivery.message for delivery in together]
             decisions = _at_once(messages, workloads, remaining_s() - reserved_s, time_s - reserved_s)

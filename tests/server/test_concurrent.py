@@ -4,9 +4,11 @@ costs the others a moment, and nobody else a thing."""
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.receivers import http_receiver
-from tests.support.server import Server, alive, wait_for
+from tests.support.server import DECOUPLED, Server, alive, wait_for
 
 OPTIONS = ("--workloads", "calls,threads,hazards", "--max-attempts", "2")
 
@@ -178,6 +180,9 @@ def test_threads_that_do_not_end_are_decided_and_their_process_is_replaced(serve
     assert health["workers_replaced"] == {"memory": 0, "messages": 0, "stuck": 1}
     (line,) = [line for line in server.log_lines() if line["message"] == "worker replaced"]
     assert line["cause"] == "4 threads of threads do not end, of 8 that there may be"
+    status = [str(DECOUPLED), "status", "--json", "--data", str(server.data)]
+    notes = json.loads(subprocess.run(status, capture_output=True, timeout=60, check=True).stdout)["notes"]
+    assert "workers replaced for their calls that do not end: 1" in notes
     assert [line for line in server.log_lines() if line["message"] == "worker lost"] == []
 
 

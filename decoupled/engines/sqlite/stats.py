@@ -136,7 +136,8 @@ def _ask(server: str) -> tuple[dict[str, dict[str, Any]] | None, list[str]]:
     notes = [f"{what}: {health.detail}"] if health.detail else []
     if health.log_lines_dropped:
         notes.append(f"{health.log_lines_dropped:,} lines of its log were dropped, because nobody read them in time")
-    notes += [f"workers replaced for their {over}: {n:,}" for over, n in health.workers_replaced.items() if n]
+    over = health.workers_replaced | {"calls that do not end": health.workers_replaced.get("stuck", 0), "stuck": 0}
+    notes += [f"workers replaced for their {what}: {count:,}" for what, count in over.items() if count]
     return health.breakers, notes
 
 
