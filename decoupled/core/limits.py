@@ -103,7 +103,7 @@ MAX_LOCAL_PART_OCTETS = 64  # RFC 5321
 MAX_DOMAIN_OCTETS = 253  # DNS
 
 # --- workloads that call others -----------------------------------------------
-ASYNC_CONCURRENCY = 256  # messages at once in one process: 1,000/s of 0.3 s each take 150 in each of two
+ASYNC_CONCURRENCY = 400  # messages at once in a process: of two, a single group may have 600; 1,000/s of 0.3 s take 300
 MAX_CONCURRENCY = 1_000  # that a workload may ask for
 MAX_THREADS = 64  # of a workload in one process
 THREAD_STACK_BYTES = 2 * MIB  # of each in a worker: all of it counts for what a message may allocate

@@ -205,7 +205,7 @@ def test_of_hundreds_that_were_with_a_process_when_it_died_only_the_one_that_kil
     assert server.rows("SELECT json_extract(item, '$.sleep') FROM items") == [(300,)]
     assert max(begun(noted).values()) <= 11  # its first try, and a half of a half … of those who were with the bad one
     lost = [line for line in server.log_lines() if line["message"] == "worker lost"]
-    assert len(lost) <= 11  # of 256, down to it alone, and once more alone at its second try
+    assert len(lost) <= 11  # of 150, down to it alone, and once more alone at its second try
     assert {line["cause"] for line in lost} == {"exit status 4"}
 
 
