@@ -50,9 +50,7 @@ class Poller:
         self.loop = writer.loop
         self.visibility_timeout_s = options.visibility_timeout_s
         self.concurrent = Concurrent(workloads, options, self.loop, self._decided_at_once, self.wake)
-        half = {name: slots * options.concurrency // 2 for name, slots in self.concurrent.slots.items()}
-        suspects_at_once = {"": max(1, options.concurrency // 2)} | {name: max(1, most) for name, most in half.items()}
-        self.groups = Groups(workloads, options.rate, self.loop.time, suspects_at_once)
+        self.groups = Groups(workloads, options.rate, self.loop.time, self.concurrent.half(options.concurrency))
         self.breakers = self.groups.breakers
         self.settler = Settler(writer, queue, table, policy, self.groups, self._settled)
         size = options.concurrency if workloads.keys() - self.concurrent.slots.keys() else 0
@@ -92,8 +90,7 @@ class Poller:
             worker.give(self._waiting.popleft())
         for worker in self.crew.workers:
             worker.flush()
-        if self.concurrent.slots:
-            self.concurrent.deal()
+        self.concurrent.deal()
         if self._caught_up or self._claiming or self.stopping or self._waiting or self.breakers.all_shut():
             return
         if any(map(self._has_room, self._names)) and not self.writer.gives_way():
@@ -299,7 +296,5 @@ class Poller:
         return drained
 
     def _in_flight(self) -> bool:
-        return bool(self._waiting or self.settler.pending or self._claiming or self._deciding())
-
-    def _deciding(self) -> bool:
-        return self.concurrent.busy() or any(worker.batches for worker in self.crew.workers)
+        deciding = self.concurrent.busy() or any(worker.batches for worker in self.crew.workers)
+        return bool(self._waiting or self.settler.pending or self._claiming or deciding)

@@ -116,6 +116,11 @@ class Concurrent:
         waiting = sum(delivery.message.workload == workload for delivery in self._waiting)
         return max(0, sum(slots - worker.count[workload] for worker in self._open()) - waiting)
 
+    def half(self, workers: int) -> dict[str, int]:
+        """Of what may be in flight of each workload; and under "" of so many workers that the others share."""
+        slots = {name: each * self.crew.size for name, each in self.slots.items()}
+        return {name: max(1, most // 2) for name, most in ({"": workers} | slots).items()}
+
     def least_free(self) -> int:
         """Of any workload."""
         return min(map(self.free, self.slots), default=0)
@@ -137,6 +142,8 @@ class Concurrent:
 
     def deal(self) -> None:
         """Hand out what waits."""
+        if not self.slots:
+            return
         self._reserve()
         lapsed = self._deal_suspects()
         left: deque[Delivery] = deque()
