@@ -139,6 +139,7 @@ def invoke(module: str, path: Path, event: Path, endpoint: str, invocations: int
         "IDEMPOTENCY_TABLE": "idempotency",
         "WORKLOADS": "orders",
         "MAX_ATTEMPTS": "5",
+        "ATTEMPTS_SPAN_S": "3600",
         "POWERTOOLS_LOG_LEVEL": "CRITICAL",
     }
     command = [sys.executable, str(ROOT / "benchmarks/lambda_invoke.py"), module, str(event), str(invocations)]

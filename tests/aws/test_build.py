@@ -136,6 +136,7 @@ print(decide(Message("m", "parcels", entry, "", 0), connect()[2], 5.0).result)
         "DEAD_LETTER_QUEUE_URL": "http://127.0.0.1/dead",
         "TABLE_NAME": "table",
         "MAX_ATTEMPTS": "5",
+        "ATTEMPTS_SPAN_S": "3600",
         "AWS_DEFAULT_REGION": "us-east-1",
         "PATH": os.environ["PATH"],
     }

@@ -37,8 +37,8 @@ def entry(message: Message) -> Entry:
 
 
 def in_order(sent: Entry, message: Message, occasion: str = "") -> Entry:
-    """The entry for a FIFO queue, which takes one of the same deduplication id as taken for five minutes, and drops it.
-    So a message that was sent before on purpose, a dead letter say, needs an `occasion` of its own."""
+    """The entry for a FIFO queue. That drops, without a word, whatever has the deduplication id of what it took within
+    five minutes; so a message that is sent again on purpose, a dead letter say, needs an `occasion` of its own."""
     deduplication_id = derived_id(message.id, "again", occasion) if occasion else message.id
     return {**sent, "MessageDeduplicationId": deduplication_id}
 
