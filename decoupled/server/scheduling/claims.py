@@ -103,7 +103,7 @@ class Poller:
         """Which of the fresh messages go to the workers in the transaction that accepts them, and which do not. These
         are left to a claim, which may be in the same transaction."""
         room = min(self._room(), MAX_WINDOW * limits.RECEIVE_MAX)
-        taken = [message for message in fresh if self.groups.direct(message)] if room else []
+        taken = self.groups.direct(fresh) if room else []
         if len(taken) == len(fresh) <= room:
             return fresh, ()
         self._caught_up = False

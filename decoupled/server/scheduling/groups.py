@@ -44,18 +44,22 @@ class Groups:
         self._rates = {name: Rate(workload.rate, clock) for name, workload in workloads.items()}
         self._group_rates: dict[str, dict[str, Rate]] = {name: {} for name in workloads}
         self._in_flight: dict[str, dict[str, int]] = {name: {} for name in workloads}
+        self._plain = [
+            name
+            for name, it in workloads.items()
+            if it.group is None and it.rate is None and it.group_rate is None and rate is None
+        ]
         self._suspects_at_once = suspects_at_once
         self._suspects: dict[str, set[str]] = {name: set() for name in suspects_at_once}  # ids, in flight
         self._chosen = 0
 
     # --- what may be claimed
 
-    def direct(self, message: Message) -> bool:
-        """Whether a fresh message may go to a worker past the claims: nothing that they look at concerns it."""
-        workload = self._workloads.get(message.workload)
-        if workload is None or message.group or workload.group is not None or self._rate.rate is not None:
-            return False
-        return workload.rate is None and workload.group_rate is None and self.breakers.free(message.workload)
+    def direct(self, fresh: Sequence[Message]) -> list[Message]:
+        """Those of the fresh messages that may go to a worker past the claims: nothing that they look at concerns
+        them."""
+        free = {name for name in self._plain if self.breakers.free(name)}
+        return [message for message in fresh if not message.group and message.workload in free]
 
     def wanted(self, workload: str, room: int) -> int:
         """How many messages of a workload may be claimed, of the room that there is."""
@@ -116,7 +120,8 @@ class Groups:
         self._rates[workload].went(len(deliveries))
         if rates := self._group_rates[workload]:
             for delivery in deliveries:
-                rates[delivery.message.group].went(1)
+                if (group_rate := rates.get(delivery.message.group)) is not None:
+                    group_rate.went(1)
 
     def took(self, workload: str, deliveries: Sequence[Delivery]) -> None:
         """They were claimed."""
