@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -118,9 +119,17 @@ def test_what_a_workload_writes_is_in_the_log(tmp_path: Path) -> None:
 # --- the outlet ---------------------------------------------------------------
 
 
+def full(fd: int) -> bool:
+    """Whether a pipe takes nothing more."""
+    return not select.select([], [fd], [], 0)[1]
+
+
 def test_what_does_not_fit_is_dropped_and_told_of_when_it_is_read(pipe: tuple[int, int]) -> None:
     outlet = Outlet(pipe[1], lambda count: f"{count} dropped\n")
-    lines = 2 * limits.MAX_LOG_BACKLOG_BYTES // len(LINE)
+    lines = limits.MAX_LOG_BACKLOG_BYTES // len(LINE)
+    for _ in range(lines // 2):
+        outlet.put(LINE)
+    wait_for(lambda: full(pipe[1]))  # else it may be told of at once
     for _ in range(lines):
         outlet.put(LINE)
     assert not outlet.flush(0.01)
