@@ -107,6 +107,14 @@ def test_claims_of_one_message_go_round_all_groups_before_one_has_its_second(clo
     assert rounds[5:] == ["busy"] * 5
 
 
+def test_a_claim_of_many_takes_of_all_groups_that_have_few(clocked: Clocked) -> None:
+    feed, _ = clocked
+    grouped(feed, [f"group-{number:02}" for number in range(50)] + ["busy"] * 500)
+    claimed = names(feed.claim("orders", 100, 30))
+    assert len(claimed) == 100
+    assert len(set(claimed)) == 51
+
+
 def test_a_group_that_comes_while_another_has_a_long_queue_waits_for_one_claim(clocked: Clocked) -> None:
     feed, _ = clocked
     grouped(feed, ["busy"] * 100)

@@ -5,6 +5,7 @@ for each group, and not at its messages: with a million of them, and with ten th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from decoupled.core import limits
 from decoupled.engines.protocols import Share
@@ -54,18 +55,28 @@ class Rounds:
         return self.chosen
 
     def _shared(self, workload: str, maximum: int, now: int, share: Share) -> list[int]:
-        hungry = self._visible(workload, max(maximum // TURN, min(maximum, FEW)), now, share)
-        found: dict[str, list[int]] = {name: [] for name in hungry}
         left = maximum
-        while hungry and left:
-            each = max(1, left // len(hungry))
-            for name, may in list(hungry.items())[:left]:
-                had = len(found[name])
-                found[name] = self._waiting(workload, name, now, min(had + each, may))
-                left -= len(found[name]) - had
-                if len(found[name]) < had + each:
-                    del hungry[name]
+        found: dict[str, list[int]] = {}
+        hungry: dict[str, int] = {}
+        groups = self._visible(workload, max(maximum // TURN, FEW), now, share)
+        while left and (turn := dict(islice(groups, max(left // TURN, min(left, FEW))))):
+            left = self._take(workload, turn, left, now, found)
+            hungry |= turn
+        while left and hungry:
+            left = self._take(workload, hungry, left, now, found)
         return [row for rows in found.values() for row in rows]
+
+    def _take(self, workload: str, groups: dict[str, int], left: int, now: int, found: dict[str, list[int]]) -> int:
+        """An equal part for each of these groups, of what is left. Returns what is left then; of `groups`, those that
+        may have more."""
+        each = max(1, left // len(groups))
+        for name, may in list(groups.items())[:left]:
+            had = len(found.get(name, ()))
+            found[name] = self._waiting(workload, name, now, min(had + each, may))
+            left -= len(found[name]) - had
+            if len(found[name]) < had + each:
+                del groups[name]
+        return left
 
     def _in_order(self, workload: str, maximum: int, now: int, share: Share) -> list[int]:
         """Of each group the one message whose turn it is, if it may go now."""
@@ -78,28 +89,24 @@ class Rounds:
             found[group] = head
             return 1
 
-        return [found[group] for group in self._visible(workload, maximum, now, one)]
+        return [found[group] for group, _ in islice(self._visible(workload, maximum, now, one), maximum)]
 
     def _grouped(self, workload: str) -> bool:
         statement = "SELECT 1 FROM messages WHERE status = 'queued' AND workload = ? AND message_group > '' LIMIT 1"
         return self._database.execute(statement, (workload,)).fetchone() is not None
 
-    def _visible(self, workload: str, maximum: int, now: int, share: Share) -> dict[str, int]:
-        """The next groups with visible messages, and how many each may have; at most `maximum` of them, once round.
-        Where very many have none it ends early, and the next one goes on from there."""
-        groups: dict[str, int] = {}
+    def _visible(self, workload: str, several: int, now: int, share: Share) -> Iterator[tuple[str, int]]:
+        """The groups with visible messages, once round, and how many each may have; about so many are asked for. Where
+        very many groups have none it ends early, and the next one goes on from there."""
         begun = self._left_off.get(workload)
         is_ordered = workload in self._database.ordered
         self._looks = limits.MAX_HEADS_LOOKED if is_ordered else limits.MAX_GROUPS_LOOKED
         stretches = [("", None)] if begun is None else [(begun + _NEXT, None), ("", begun)]
         for start, last in stretches:
-            for name in self._stretch(workload, start, last, now, min(SEVERAL, maximum + 1)):
+            for name in self._stretch(workload, start, last, now, min(SEVERAL, several + 1)):
                 self._left_off[workload] = name
                 if (may := share(name)) > 0:
-                    groups[name] = may
-                    if len(groups) == maximum:
-                        return groups
-        return groups
+                    yield name, may
 
     def _stretch(self, workload: str, start: str, last: str | None, now: int, several: int) -> Iterator[str]:
         """The groups with visible messages, from `start` to `last`."""
