@@ -105,6 +105,7 @@ MAX_DOMAIN_OCTETS = 253  # DNS
 # --- workloads that call others -----------------------------------------------
 ASYNC_CONCURRENCY = 400  # messages at once in a process: of two, a single group may have 600; 1,000/s of 0.3 s take 300
 MAX_CONCURRENCY = 1_000  # that a workload may ask for
+MIN_RATE, MAX_RATE = 0.001, 1_000_000  # messages a second: a ceiling below that is a standstill
 MAX_THREADS = 64  # of a workload in one process
 THREAD_STACK_BYTES = 2 * MIB  # of each in a worker: all of it counts for what a message may allocate
 LATE_S = 0.5  # more for a message whose deadline was seen late; if later than that, it is not to blame

@@ -87,9 +87,24 @@ def _load(name: str, root: Path) -> Workload:
             f"workload {name!r}: it calls itself {workload.name!r}, which would be its route; name it {own_name!r},"
             f" or ask for {name}:{attribute or 'WORKLOAD'}"
         )
-    if wrong := _not_at_once(workload):
+    if wrong := _not_to_be_grouped(workload) or _not_at_once(workload):
         raise WorkloadError(f"workload {name!r}: {wrong}")
     return workload
+
+
+def _not_to_be_grouped(workload: Workload) -> str | None:
+    """What is wrong with what it says of its groups and their pace. No claim of it would succeed."""
+    if workload.group is not None and not callable(workload.group):
+        return f"group is {workload.group!r:.80}, not a function from an entry to the name of its group"
+    if type(workload.ordered) is not bool:
+        return f"ordered is {workload.ordered!r:.80}, not True or False"
+    for name, rate in (("rate", workload.rate), ("group_rate", workload.group_rate)):
+        if rate is None:
+            continue
+        if type(rate) not in (int, float) or not limits.MIN_RATE <= rate <= limits.MAX_RATE:
+            between = f"{limits.MIN_RATE} to {limits.MAX_RATE:,}"
+            return f"{name} is {rate!r:.80}, not a number of messages a second, {between}, or None for no ceiling"
+    return None
 
 
 def _not_at_once(workload: Workload) -> str | None:

@@ -28,7 +28,9 @@ class Options:
     port: int = _option(8080, "Port to listen on.", 1, 65_535)
     data: Path = _option(Path(".data"), "Data directory.")  # noqa: RUF009  a path cannot change
     concurrency: int = _option(2, "Worker processes that process messages.", 1, 64)
-    rate: float | None = _option(None, "Messages processed a second, at most.", 0.001, 1_000_000, none="no ceiling")
+    rate: float | None = _option(
+        None, "Messages processed a second, at most.", limits.MIN_RATE, limits.MAX_RATE, none="no ceiling"
+    )
     function_timeout_s: float = _option(30.0, "Seconds that a batch of up to ten messages may take.", 0.1, 900)
     visibility_timeout_s: float = _option(  # six times the function timeout, as AWS advises
         180.0, "Seconds until a message that was not settled comes back.", 1, limits.MAX_VISIBILITY_TIMEOUT_S

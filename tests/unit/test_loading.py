@@ -20,6 +20,14 @@ WORKLOAD = Workload("{name}", Entry, lambda entry, message: Effects({{}}))
 RETURNS = Workload("returns", Entry, lambda entry, message: Effects({{}}))
 HIDDEN = Workload("hidden", Entry, lambda entry, message: Effects({{}}), internal=True, readable=("things",))
 LISTS = Workload("lists", Entry, lambda entry, message: Effects({{}}), readable=("a",), listed=("a", "b"))
+AT_RATES = Workload("rates", Entry, RETURNS.process, rate=20, group_rate=0.1)
+STOPPED = Workload("rates", Entry, RETURNS.process, rate=0)
+BACKWARDS = Workload("rates", Entry, RETURNS.process, group_rate=-1.5)
+NO_RATE = Workload("rates", Entry, RETURNS.process, rate=float("nan"))
+ENDLESS = Workload("rates", Entry, RETURNS.process, group_rate=float("inf"))
+RATE_IN_WORDS = Workload("rates", Entry, RETURNS.process, rate="20")
+ATTRIBUTE = Workload("groups", Entry, RETURNS.process, group="host")
+PERHAPS = Workload("groups", Entry, RETURNS.process, ordered="no")
 TEXT = "not a workload"
 
 async def call(entry, message):
@@ -69,6 +77,7 @@ def named(root: Path, name: str) -> str:
         ("shop.parcels:RETURNS", "returns"),
         ("shop.parcels:MANY", "many"),
         ("shop.parcels:THREADS", "threads"),
+        ("shop.parcels:AT_RATES", "rates"),
         ("./parcels.py", "parcels"),
     ],
 )
@@ -110,6 +119,13 @@ def test_several_are_served_by_their_own_names(root: Path) -> None:
         (["shop.parcels:ASYNC_THREADS"], "threads are for a plain process, and its process is async: say concurrency"),
         (["shop.parcels:NO_THREADS"], "threads is -1, not a whole number from 1 to 64, or 0 for none"),
         (["shop.parcels:TOO_MANY_THREADS"], "threads is 65, not a whole number"),
+        (["shop.parcels:STOPPED"], "rate is 0, not a number of messages a second, 0.001 to 1,000,000, or None for no"),
+        (["shop.parcels:BACKWARDS"], "group_rate is -1.5, not a number of messages a second"),
+        (["shop.parcels:NO_RATE"], "rate is nan, not a number of messages a second"),
+        (["shop.parcels:ENDLESS"], "group_rate is inf, not a number of messages a second"),
+        (["shop.parcels:RATE_IN_WORDS"], "rate is '20', not a number of messages a second"),
+        (["shop.parcels:ATTRIBUTE"], "group is 'host', not a function from an entry to the name of its group"),
+        (["shop.parcels:PERHAPS"], "ordered is 'no', not True or False"),
         (["what is this?"], "is none of: orders, shop.orders"),
     ],
 )
