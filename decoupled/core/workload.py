@@ -211,8 +211,13 @@ class Workload:
 
     def group_of(self, entry: Any, caller: str) -> str:
         """The group of an entry: what `group` says, or the caller; "" for callers that nobody can tell apart. A name
-        that is too long is told by its digest."""
+        that is too long is told by its digest. Raises whatever `group` raises, and TypeError where it gives no text: no
+        queue must get to see that."""
         name = caller if self.group is None else self.group(entry)
+        if not isinstance(name, str):
+            raise TypeError(f"the group of an entry of {self.name!r} is text, and not a {type(name).__name__}")
+        if type(name) is not str or not name.isascii():  # a class of its own, or unpaired surrogates
+            name = name.encode(errors="replace").decode()
         if name == ANONYMOUS and self.group is None:
             return ""
         return name if len(name) <= limits.MAX_GROUP_CHARS else derived_id("group", name)

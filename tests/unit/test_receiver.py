@@ -166,6 +166,49 @@ def test_an_internal_workload_has_no_route_and_is_named_to_nobody() -> None:
     assert "these are served: orders." in inner[1]["detail"]
 
 
+# --- groups -------------------------------------------------------------------
+
+
+class Text(str):
+    """What a library's own kind of text may be."""
+
+
+def grouped(group: Any) -> Workload:
+    return Workload("notes", Notes, lambda entry, message: Effects({}), group=lambda _entry: group)
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [
+        ("shop", "shop"),
+        ("", ""),
+        ("a\0b", "a\0b"),
+        ("b\xfccher", "b\xfccher"),
+        ("\ud800", "?"),
+        (Text("shop"), "shop"),
+        ("x" * 255, "x" * 255),
+    ],
+)
+def test_the_name_of_a_group_is_plain_text_that_every_store_takes(group: str, name: str) -> None:
+    (message,) = receiver.admit(post({"data": 1}, workload="notes"), {"notes": grouped(group)}, now_ms=0).messages
+    assert message.group == name
+    assert type(message.group) is str
+
+
+def test_the_name_of_a_group_that_is_too_long_is_told_by_its_digest() -> None:
+    names = {grouped("x" * length).group_of(None, "ana") for length in (256, 257, 1_000_000)}
+    assert len(names) == 3
+    assert {len(name) for name in names} == {40}
+
+
+@pytest.mark.parametrize("group", [None, 5, b"shop", ("shop", 1), ["shop"]])
+def test_what_is_no_name_of_a_group_never_gets_as_far_as_the_queue(group: Any) -> None:
+    queue, workloads = ModelQueue(ManualClock()), {"notes": grouped(group)}
+    with pytest.raises(TypeError, match="the group of an entry of 'notes' is text, and not a "):
+        receiver.receive(post([{"data": 1}], workload="notes"), queue, workloads)
+    assert not sent(queue)
+
+
 # --- identity -----------------------------------------------------------------
 
 IAM = {
