@@ -6,13 +6,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
 from msgspec import Struct
 
 from decoupled.core import limits
+from decoupled.core.outcomes import Delivery
 from decoupled.core.workload import Effects, Message, Unavailable, Workload
+from decoupled.server.health import Trouble
 from decoupled.server.scheduling.breaker import HOLD_AFTER, TRICKLE
 from tests.support.virtual_time import EPOCH_MS, EmbeddedInVirtualTime, run
 
@@ -203,3 +206,38 @@ def test_a_caller_that_sends_nothing_but_poison_is_held_alone() -> None:
         server.stopping = True
 
     run(clumsy())
+
+
+# --- a claim that fails -------------------------------------------------------
+
+
+def test_a_workload_whose_claims_fail_keeps_no_other_waiting_and_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken() -> None:
+        other = Workload("other", Call, answer, group=lambda call: call.host)
+        server = EmbeddedInVirtualTime({**workloads(answer), "other": other})
+        claim = server.queue.claim
+
+        def fails(workload: str, *arguments: Any) -> list[Delivery]:
+            if workload == "calls" and server.loop.time() < 100:
+                raise TypeError("what nobody thought of")
+            return claim(workload, *arguments)
+
+        monkeypatch.setattr(server.queue, "claim", fails)
+        server.send(calls("a", 5))
+        server.send([Message(f"other-{n}", "other", "{}", "anonymous", EPOCH_MS, "b") for n in range(500)])
+        server.start()
+        await asyncio.sleep(20)
+        assert server.statuses() == {"processed": 500, "queued": 5}
+        assert server.groups.trouble() == Trouble(
+            "messages of calls cannot be claimed: TypeError: what nobody thought of"
+        )
+        state = server.breakers.states()["calls"]
+        assert (state["state"], state["why"]) == (
+            "open",
+            "its messages cannot be claimed: TypeError: what nobody thought of",
+        )
+        await server.until_finished(within_s=200)
+        assert server.groups.trouble() is None
+        assert server.breakers.states()["calls"] == {"state": "closed"}
+
+    run(broken())

@@ -148,8 +148,9 @@ class Breakers:
         return breaker
 
     def open_at_once(self, workload: str, why: str) -> None:
-        """One answer that leaves no doubt is enough."""
+        """One answer that leaves no doubt is enough, and it is about all groups."""
         whole = self._whole[workload]
+        whole.of_groups = False
         if whole.state == "closed":
             whole.stop("open", self.clock(), Answer("sick", why))
         else:

@@ -124,9 +124,8 @@ class Poller:
         return min(rooms) // 2 if self._message_s else 0
 
     def _has_room(self, workload: str) -> bool:
-        if workload in self.concurrent.slots:
-            return self.concurrent.free(workload) > 0
-        return room_s(self.crew.workers) > 0
+        concurrent = workload in self.concurrent.slots
+        return (self.concurrent.free(workload) if concurrent else room_s(self.crew.workers)) > 0
 
     def sent(self, claimed: list[Delivery]) -> None:
         """Fresh messages are on the disk, and these of them in flight."""
@@ -206,6 +205,7 @@ class Poller:
         if (error := future.exception()) is not None:
             log.error("claim failed; it is tried again", extra={"error": str(error), "workload": self._claiming_of})
             self._caught_up = True  # until the next tick
+            self.groups.cannot_claim(self._claiming_of, error)
             if isinstance(error, StoreDamaged):
                 self._get_past(error)
             return

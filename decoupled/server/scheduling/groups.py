@@ -11,7 +11,7 @@ from typing import assert_never
 from decoupled.core import limits
 from decoupled.core.outcomes import Decision, Delivery, Failure
 from decoupled.core.workload import Message, Workloads
-from decoupled.engines.protocols import Share
+from decoupled.engines.protocols import Share, StoreUnavailable
 from decoupled.pipeline import blame
 from decoupled.server.health import Trouble
 from decoupled.server.scheduling.breaker import Answer, State
@@ -52,6 +52,7 @@ class Groups:
         self._suspects_at_once = suspects_at_once
         self._suspects: dict[str, set[str]] = {name: set() for name in suspects_at_once}  # ids, in flight
         self._chosen = 0
+        self._unclaimable: dict[str, str] = {}  # workloads whose last claim failed, and why
 
     # --- what may be claimed
 
@@ -116,12 +117,20 @@ class Groups:
 
     def went(self, workload: str, deliveries: Sequence[Delivery]) -> None:
         """They are claimed by the transaction now being made: others get what is left of the rates."""
+        self._unclaimable.pop(workload, None)
         self._rate.went(len(deliveries))
         self._rates[workload].went(len(deliveries))
         if rates := self._group_rates[workload]:
             for delivery in deliveries:
                 if (group_rate := rates.get(delivery.message.group)) is not None:
                     group_rate.went(1)
+
+    def cannot_claim(self, workload: str | None, error: BaseException) -> None:
+        """A claim of it failed. If that is not the store's doing it is a bug, which may last: then nothing of the
+        workload is claimed for a while, so that the others go on."""
+        if workload is not None and not isinstance(error, StoreUnavailable):
+            self._unclaimable[workload] = f"{type(error).__name__}: {error}"
+            self.breakers.open_at_once(workload, f"its messages cannot be claimed: {self._unclaimable[workload]}")
 
     def took(self, workload: str, deliveries: Sequence[Delivery]) -> None:
         """They were claimed."""
@@ -177,9 +186,10 @@ class Groups:
         return decision
 
     def trouble(self) -> Trouble | None:
-        """What is held: for whoever is on call."""
-        held = list(self.breakers.held())
-        return Trouble("; ".join(held)) if held else None
+        """What is held, or cannot be claimed: for whoever is on call."""
+        told = [*self.breakers.held()]
+        told += [f"messages of {name} cannot be claimed: {why}" for name, why in self._unclaimable.items()]
+        return Trouble("; ".join(told)) if told else None
 
 
 def _tell(workload: str, group: str, state: State, why: str) -> None:
