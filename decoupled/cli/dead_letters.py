@@ -13,11 +13,10 @@ from typing import IO, Any, TypeVar
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from decoupled.cli import private
-from decoupled.cli.target import DURATION, dead_letters_of, target
+from decoupled.cli.target import DURATION, dead_letters_of, plain, target
 from decoupled.core import dead_letters as letters
 from decoupled.core import limits
 from decoupled.core.dead_letters import DeadLetter, Outcome, Wanted
@@ -101,7 +100,7 @@ def _table(shown: Iterable[DeadLetter]) -> Table:
         why = f"{letter.error_type}: {letter.error}" if letter.buried_by == "processor" else letter.error
         why = why if len(why) <= 160 else why[:159] + "…"
         cells = (letter.id, letter.workload, why, str(letter.attempts), rfc3339(letter.dead_at), _until(letter))
-        table.add_row(*(escape(cell) for cell in cells))
+        table.add_row(*(plain(cell) for cell in cells))
     return table
 
 

@@ -11,10 +11,9 @@ import click
 import msgspec
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 
-from decoupled.cli.target import DURATION, stats_of, target
+from decoupled.cli.target import DURATION, plain, stats_of, target
 from decoupled.core.overview import Overview, with_rates
 from decoupled.core.times import rfc3339
 from decoupled.engines.protocols import Stats
@@ -86,18 +85,18 @@ def _table(overview: Overview) -> Table:
         if number is not None:
             table.add_row(name, f"{number:,}", remark)
     for workload, count in (overview.queued_by_workload or {}).items():
-        table.add_row("unfinished", f"{count:,}", escape(f"of {workload}"))
+        table.add_row("unfinished", f"{count:,}", plain(f"of {workload}"))
     for workload, breaker in (overview.breakers or {}).items():
         groups = breaker.get("groups", [])
-        table.add_row("breaker", breaker["state"], escape(f"{workload} {_why(breaker)}"))
+        table.add_row("breaker", breaker["state"], plain(f"{workload} {_why(breaker)}"))
         for group in groups:
-            table.add_row("group", group["state"], escape(f"{workload} {group['group'][:80]}: {_why(group)}"))
+            table.add_row("group", group["state"], plain(f"{workload} {group['group'][:80]}: {_why(group)}"))
         if (more := breaker.get("sick_groups", 0) - len(groups)) > 0:
-            table.add_row("groups", f"{more:,}", escape(f"of {workload} more are not closed"))
+            table.add_row("groups", f"{more:,}", plain(f"of {workload} more are not closed"))
     for alarm in overview.alarms or []:
-        table.add_row("alarm", "", escape(alarm))
+        table.add_row("alarm", "", plain(alarm))
     if overview.alarms is None:
         table.add_row("server", "", overview.server or "not running")
     for note in overview.notes:
-        table.add_row("note", "", escape(note))
+        table.add_row("note", "", plain(note))
     return table

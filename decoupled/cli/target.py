@@ -1,5 +1,5 @@
-"""Options that several commands share: which system is meant (a data directory or a stack), and how durations are
-typed."""
+"""What several commands share: the options that say which system is meant (a data directory or a stack), how durations
+are typed, and how texts are shown."""
 
 from __future__ import annotations
 
@@ -38,6 +38,13 @@ class Duration(click.ParamType[float]):
 
 
 DURATION = Duration()
+
+
+def plain(text: str) -> str:
+    """A text of a client's or a workload's, for rich: nothing in it is a command to the terminal, or markup."""
+    from rich.markup import escape  # which most commands need not wait for
+
+    return escape("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text))
 
 
 def target(command: F) -> F:

@@ -143,6 +143,15 @@ def test_the_groups_that_are_sick_are_shown_and_the_others_go_on(tmp_path: Path)
         server.wait_until("processed", f"/hosts/{one}")
 
 
+def test_a_group_s_name_gives_no_commands_to_the_terminal(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", "--workloads", "hosts") as server:
+        server.accept("/hosts", *[{"host": "\x1b[2J\u202e[bold]\0", "sick": True}] * 30)
+        wait_for(lambda: server.get("/health").json["breakers"]["hosts"].get("sick_groups"), lambda it: it == 1)
+        shown = status(server.data, "--every", "100ms")
+        assert r"hosts \x1b[2J\u202e[bold]\x00: " in shown
+        assert "\x1b" not in shown
+
+
 def test_a_server_that_was_killed_is_not_called_running(tmp_path: Path) -> None:
     server = Server(tmp_path / "data")
     try:
