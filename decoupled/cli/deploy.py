@@ -50,6 +50,8 @@ def deploy(stack: str, parameters: Sequence[str]) -> None:
         names, given = _parameters(template.decode(), parameters)
         workloads, project, loaded = served(given.get("Workloads") or _as_deployed(aws.current(stack)))
         given |= _ordered(loaded, given)
+        for note in _not_kept(loaded):
+            click.echo(note, err=True)
         account, region = aws.account_and_region()
         host = urlsplit(os.environ.get("AWS_ENDPOINT_URL", "")).hostname
         platform = "local" if host in ("127.0.0.1", "localhost", "::1") else "lambda"
@@ -90,6 +92,13 @@ def _ordered(workloads: Workloads, given: Mapping[str, str]) -> dict[str, str]:
     if missing := set(ordered) - {*given.get("OrderedWorkloads", ",".join(ordered)).split(",")}:
         raise ValueError(f"{min(missing)!r} is ordered, and OrderedWorkloads does not name it: leave that out")
     return {"OrderedWorkloads": ",".join(ordered)} if ordered and "OrderedWorkloads" not in given else {}
+
+
+def _not_kept(workloads: Workloads) -> Iterator[str]:
+    """What workloads ask for that nothing on AWS sees to."""
+    for name, workload in workloads.items():
+        if workload.rate is not None or workload.group_rate is not None:
+            yield f"Note: the rates of {name!r} are not kept on AWS: all share MaximumConcurrency"
 
 
 def _parameters(template: str, typed: Sequence[str]) -> tuple[set[str], dict[str, str]]:

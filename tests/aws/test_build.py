@@ -11,11 +11,15 @@ import sys
 import sysconfig
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from decoupled.cli.build import PYTHON_VERSION
+from decoupled.cli.deploy import _not_kept
+from decoupled.pipeline.loading import load
 from tests.support.server import DECOUPLED, ROOT
 
 CP = f"cp{PYTHON_VERSION.replace('.', '')}"
@@ -144,3 +148,15 @@ print(decide(Message("m", "parcels", entry, "", 0), connect()[2], 5.0).result)
     command = [sys.executable, "-S", "-c", decide]
     done = subprocess.run(command, cwd=there, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == '{"price":6,"to":"Smith &amp; Sons"}\n', done.stderr
+
+
+RATES: dict[str, Any] = {"calls": {"rate": 20}, "hooks": {"group_rate": 0.5}}
+
+
+def test_who_deploys_a_workload_with_a_rate_is_told_that_nothing_keeps_it() -> None:
+    plain = load(["orders"])["orders"]
+    workloads = {name: replace(plain, name=name, **rate) for name, rate in RATES.items()}
+    assert [*_not_kept({"orders": plain})] == []
+    assert [*_not_kept(workloads)] == [
+        f"Note: the rates of {name!r} are not kept on AWS: all share MaximumConcurrency" for name in RATES
+    ]
