@@ -33,7 +33,15 @@ NOT_OURS = Failure("not_ours", "NotOurs", "the message has no workload attribute
 
 
 def raised(error: BaseException) -> Failure:
-    """Of what a workload raised, Rejected apart. Network trouble is the backend's, whatever client library met it."""
+    """Of what a workload raised, Rejected apart. Network trouble is the backend's, whatever client library met it.
+    Never raises, whatever the exception is made of: its process would be taken for dead."""
+    try:
+        return _raised(error)
+    except Exception as another:  # noqa: BLE001  a subclass may lack what its base has, say
+        return Failure("failed", type(error).__name__, f"its exception cannot be read: {text(another)}")
+
+
+def _raised(error: BaseException) -> Failure:
     if isinstance(error, Unavailable):
         return unavailable(error)
     if isinstance(error, NotYet):
@@ -55,7 +63,7 @@ def unknown_workload(name: str) -> Failure:
 
 def unavailable(error: Unavailable) -> Failure:
     """A backend is sick, and may have said when to come again."""
-    wish = error.retry_after_s  # of a workload's own, which may say anything
+    wish = getattr(error, "retry_after_s", None)  # of a workload's own, which may say anything, or be a subclass's
     return _failure("unavailable", error, wish if isinstance(wish, (int, float)) else None)
 
 
@@ -144,7 +152,11 @@ def _failure(
 
 def text(error: BaseException) -> str:
     """What an exception says."""
-    return str(error)[: limits.MAX_ERROR_CHARS].encode(errors="replace").decode()
+    try:
+        said = str(error)
+    except Exception as another:  # noqa: BLE001  it is the workload's, and may be anything
+        said = f"it cannot be told: {type(another).__name__}"
+    return said[: limits.MAX_ERROR_CHARS].encode(errors="replace").decode()
 
 
 def _traceback(error: BaseException) -> str | None:

@@ -107,6 +107,13 @@ def trouble(error: BaseException) -> Trouble | None:
     """Whether an exception is network trouble; None if it is not, as far as can be known."""
     if not isinstance(error, Exception):
         return None  # SystemExit has a code, too
+    try:
+        return _trouble(error)
+    except Exception:  # noqa: BLE001  its attributes are of any kind, and may raise when they are looked at
+        return None
+
+
+def _trouble(error: Exception) -> Trouble | None:
     for cause in _causes(error):
         answered = _answer(cause)
         if answered is not None:
@@ -162,10 +169,11 @@ def _answer(error: BaseException) -> Trouble | bool | None:
     """By what the backend itself answered: trouble, or False if that is final. None: the error carries no answer."""
     response: Any = getattr(error, "response", None)
     if isinstance(response, Mapping):  # botocore's
-        about = response.get("ResponseMetadata", {})
-        if str(response.get("Error", {}).get("Code", "")).startswith(_WAITS_AWS):
-            return Trouble(asked_to_wait_s(about.get("HTTPHeaders", {}).get("retry-after")))
-        return _by_status(about.get("HTTPStatusCode"), about.get("HTTPHeaders", {}))
+        about = _mapping(response, "ResponseMetadata")
+        headers = _mapping(about, "HTTPHeaders")
+        if str(_mapping(response, "Error").get("Code", "")).startswith(_WAITS_AWS):
+            return Trouble(_wish_s(headers))
+        return _by_status(about.get("HTTPStatusCode"), headers)
     if response is not None:  # requests', httpx's
         return _by_status(getattr(response, "status_code", None), getattr(response, "headers", None))
     if "grpc.RpcError" in _names(error) and hasattr(error, "code"):
@@ -181,4 +189,16 @@ def _by_status(status: Any, headers: Any) -> Trouble | bool | None:
         return None
     if status not in WAITS_HTTP and status < 500:
         return False
-    return Trouble(asked_to_wait_s(headers.get("retry-after") if hasattr(headers, "get") else None))
+    return Trouble(_wish_s(headers))
+
+
+def _wish_s(headers: Any) -> float | None:
+    """Of any library, or of one that is no HTTP library at all."""
+    wish = headers.get("retry-after") if hasattr(headers, "get") else None
+    return None if wish is None else asked_to_wait_s(str(wish))
+
+
+def _mapping(of: Mapping[Any, Any], name: str) -> Mapping[Any, Any]:
+    """A part that should be a mapping, and is in botocore's."""
+    part = of.get(name)
+    return part if isinstance(part, Mapping) else {}

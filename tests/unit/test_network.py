@@ -28,7 +28,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from decoupled.core.outcomes import Decision, Failure
-from decoupled.core.workload import Effects, Message, Workload
+from decoupled.core.workload import Effects, Message, NotYet, Unavailable, Workload
 from decoupled.pipeline import blame, network
 from decoupled.pipeline.processor import decide
 from tests.support.network_trouble import (
@@ -224,6 +224,59 @@ def test_what_was_raised_from_network_trouble_is_network_trouble() -> None:
 )
 def test_a_bug_is_no_network_trouble(error: BaseException) -> None:
     assert blame.raised(error).kind == "failed"
+
+
+class OddError(Exception):
+    """One of a library that nobody here knows."""
+
+    def __init__(self, **attributes: object) -> None:
+        super().__init__("odd")
+        vars(self).update(attributes)
+
+
+class SecretiveError(Exception):
+    """It raises when it is looked at."""
+
+    @property
+    def response(self) -> object:
+        raise RuntimeError("there is none yet")
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+class Down(Unavailable):
+    def __init__(self) -> None:
+        """Without what its base sets."""
+
+
+class Sometime(NotYet):
+    def __init__(self) -> None:
+        """Likewise."""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (OddError(response={"Error": "no"}), "failed", "odd"),
+        (OddError(response={"Error": None, "ResponseMetadata": None}), "failed", "odd"),
+        (OddError(response={"ResponseMetadata": {"HTTPStatusCode": 503, "HTTPHeaders": ["?"]}}), "unavailable", "odd"),
+        (OddError(status=503, headers={"retry-after": 5}), "unavailable", "odd"),
+        (OddError(status=503, headers={"retry-after": b"?"}), "unavailable", "odd"),
+        (SecretiveError("later"), "failed", "later"),
+        (MuteError(), "failed", "it cannot be told: ValueError"),
+        (Down(), "unavailable", ""),
+        (Sometime(), "failed", "its exception cannot be read: 'Sometime' object has no attribute 'until'"),
+    ],
+)
+def test_whatever_an_exception_is_made_of_it_is_a_verdict(error: Exception, kind: str, text: str) -> None:
+    """Else it would end its process, and count for a crash."""
+    failure = blame.raised(error)
+    assert (failure.kind, failure.error_type, failure.error) == (kind, type(error).__name__, text)
+    if kind == "unavailable" and isinstance(error, OddError):
+        assert failure.retry_after_s in (None, 5)
 
 
 def test_an_exception_that_is_its_own_cause_ends() -> None:
