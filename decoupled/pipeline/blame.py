@@ -42,6 +42,10 @@ def raised(error: BaseException) -> Failure:
 
 
 def _raised(error: BaseException) -> Failure:
+    if isinstance(error, BaseExceptionGroup):
+        each = [_raised(one) for one in error.exceptions]
+        if len(each) == 1 or all(failure.kind == "unavailable" for failure in each):
+            return max(each, key=lambda failure: failure.retry_after_s or 0)
     if isinstance(error, Unavailable):
         return unavailable(error)
     if isinstance(error, NotYet):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -115,12 +115,20 @@ def trouble(error: BaseException) -> Trouble | None:
 
 def _trouble(error: Exception) -> Trouble | None:
     for cause in _causes(error):
+        if isinstance(cause, BaseExceptionGroup):
+            return _of_all([trouble(each) for each in cause.exceptions])
         answered = _answer(cause)
         if answered is not None:
             return answered if isinstance(answered, Trouble) else None
         if _is_known(cause):
             return Trouble()
     return None
+
+
+def _of_all(troubles: Sequence[Trouble | None]) -> Trouble | None:
+    """Of a group of exceptions: trouble if all of them are."""
+    wishes = [each.retry_after_s or 0.0 for each in troubles if each is not None]
+    return Trouble(max(wishes) or None) if len(wishes) == len(troubles) else None
 
 
 def waits(frames: Iterable[FrameType]) -> bool:

@@ -191,7 +191,10 @@ def open_entry(message: Message, workloads: Workloads, limit_s: float) -> tuple[
 
 
 def verdict(error: BaseException, limit_s: float, whole_s: float | None) -> Decision:
-    """What an exception comes to that a workload raised, or that interrupted it."""
+    """What an exception comes to that a workload raised, or that interrupted it. A group of one, as asyncio.TaskGroup
+    raises it, is that one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
     if isinstance(error, Rejected):
         return Reject(blame.text(error))
     if isinstance(error, TimeLimitExceeded):

@@ -27,8 +27,8 @@ import requests
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from decoupled.core.outcomes import Decision, Failure
-from decoupled.core.workload import Effects, Message, NotYet, Unavailable, Workload
+from decoupled.core.outcomes import Decision, Failure, Reject
+from decoupled.core.workload import Effects, Message, NotYet, Rejected, Unavailable, Workload
 from decoupled.pipeline import blame, network
 from decoupled.pipeline.processor import decide
 from tests.support.network_trouble import (
@@ -224,6 +224,49 @@ def test_what_was_raised_from_network_trouble_is_network_trouble() -> None:
 )
 def test_a_bug_is_no_network_trouble(error: BaseException) -> None:
     assert blame.raised(error).kind == "failed"
+
+
+REFUSED, BUSY = ConnectionRefusedError("refused"), Unavailable("busy", 7.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "retry_after_s"),
+    [
+        (ExceptionGroup("one", [REFUSED]), "unavailable", None),
+        (ExceptionGroup("one", [BUSY]), "unavailable", 7.0),
+        (ExceptionGroup("one", [NotYet(5)]), "not_yet", 5),
+        (ExceptionGroup("one", [ExceptionGroup("in one", [KeyError("bug")])]), "failed", None),
+        (ExceptionGroup("several", [REFUSED, ExceptionGroup("more", [TimeoutError(), BUSY])]), "unavailable", 7.0),
+        (ExceptionGroup("several", [REFUSED, KeyError("bug")]), "failed", None),
+    ],
+    ids=repr,
+)
+def test_of_several_at_once_all_must_be_trouble(error: Exception, kind: str, retry_after_s: float | None) -> None:
+    failure = blame.raised(error)
+    assert (failure.kind, failure.retry_after_s) == (kind, retry_after_s)
+
+
+def test_what_was_raised_from_several_is_trouble_if_all_of_them_are() -> None:
+    def raised_from(*several: Exception) -> str:
+        error = OSError("all attempts failed")
+        error.__cause__ = ExceptionGroup("attempts", several)
+        return blame.raised(error).kind
+
+    assert raised_from(REFUSED, TimeoutError()) == "unavailable"
+    assert raised_from(REFUSED, KeyError("bug")) == "failed"
+
+
+def test_a_group_of_one_is_rejected_as_that_one_would_be() -> None:
+    async def process(_entry: Anything, _message: Message) -> Effects:
+        async with asyncio.TaskGroup() as calls:
+            calls.create_task(say_no())
+        return Effects({})
+
+    async def say_no() -> None:
+        raise Rejected("no")
+
+    workloads = {"calls": Workload("calls", Anything, process)}
+    assert decide(Message("m", "calls", "{}", "", 0), workloads, 5.0) == Reject("no")
 
 
 class OddError(Exception):
