@@ -72,6 +72,11 @@ def _load(name: str, root: Path) -> Workload:
         raise WorkloadError(f"workload {name!r}: its module {found} {attribute or 'WORKLOAD'}")
     if not _NAME.fullmatch(workload.name):
         raise WorkloadError(f"workload {name!r}: its name {workload.name!r} is no route: a-z, then a-z, 0-9 and _")
+    for names in ("readable", "listed", "emits_to"):
+        if isinstance(given := getattr(workload, names), str):
+            raise WorkloadError(
+                f"workload {name!r}: {names} is {given!r:.80}, one name: make it a tuple, ({given!r:.80},)"
+            )
     if workload.internal and workload.readable:
         raise WorkloadError(
             f"workload {name!r}: it is internal, so that nothing of it can be readable: it has no route"

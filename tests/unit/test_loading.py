@@ -20,6 +20,7 @@ WORKLOAD = Workload("{name}", Entry, lambda entry, message: Effects({{}}))
 RETURNS = Workload("returns", Entry, lambda entry, message: Effects({{}}))
 HIDDEN = Workload("hidden", Entry, lambda entry, message: Effects({{}}), internal=True, readable=("things",))
 LISTS = Workload("lists", Entry, lambda entry, message: Effects({{}}), readable=("a",), listed=("a", "b"))
+ONE_NAME = Workload("names", Entry, RETURNS.process, readable="things")
 AT_RATES = Workload("rates", Entry, RETURNS.process, rate=20, group_rate=0.1)
 STOPPED = Workload("rates", Entry, RETURNS.process, rate=0)
 BACKWARDS = Workload("rates", Entry, RETURNS.process, group_rate=-1.5)
@@ -119,6 +120,7 @@ def test_several_are_served_by_their_own_names(root: Path) -> None:
         (["shop.parcels:ASYNC_THREADS"], "threads are for a plain process, and its process is async: say concurrency"),
         (["shop.parcels:NO_THREADS"], "threads is -1, not a whole number from 1 to 64, or 0 for none"),
         (["shop.parcels:TOO_MANY_THREADS"], "threads is 65, not a whole number"),
+        (["shop.parcels:ONE_NAME"], r"readable is 'things', one name: make it a tuple, \('things',\)"),
         (["shop.parcels:STOPPED"], "rate is 0, not a number of messages a second, 0.001 to 1,000,000, or None for no"),
         (["shop.parcels:BACKWARDS"], "group_rate is -1.5, not a number of messages a second"),
         (["shop.parcels:NO_RATE"], "rate is nan, not a number of messages a second"),
