@@ -134,6 +134,19 @@ def test_a_workload_that_fails_all_alike_is_held_and_everybody_is_told(tmp_path:
         assert "its messages fail all alike" in server.log.read_text()
 
 
+def test_a_good_message_behind_many_bad_ones_is_tried_when_it_comes_and_ends_the_hold(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", "--workloads", "hazards") as server:
+        server.accept("/hazards", *[{"act": "raise"}] * 500)
+        wait_for(lambda: server.get("/health").json["breakers"]["hazards"]["state"], lambda it: it == "held")
+
+        def state_after_a_good_one() -> str:
+            server.accept("/hazards", {"act": "well"})
+            state: str = server.get("/health").json["breakers"]["hazards"]["state"]
+            return state
+
+        wait_for(state_after_a_good_one, lambda state: state == "closed")
+
+
 def test_the_groups_that_are_sick_are_shown_and_the_others_go_on(tmp_path: Path) -> None:
     with serving(tmp_path / "data", "--workloads", "hosts") as server:
         server.accept("/hosts", *[{"host": "gone.example", "sick": True}] * 30)

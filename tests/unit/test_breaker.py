@@ -269,6 +269,20 @@ def test_probes_that_fail_like_the_others_are_sent_ever_more_seldom(breakers: Br
     assert waits == [1, 2, 4, 8, 16, LONGEST_WAIT_S, LONGEST_WAIT_S]
 
 
+def test_of_what_comes_while_a_workload_is_held_one_a_second_is_tried(breakers: Breakers, clock: Clock) -> None:
+    assert not breakers.try_fresh("orders")
+    for number in range(HOLD_AFTER):
+        breakers.observe("orders", failing(number))
+    assert [breakers.try_fresh("orders") for _ in range(3)] == [True, False, False]
+    clock.now += TRICKLE_S
+    assert breakers.try_fresh("orders")
+    open_it(breakers)
+    breakers.observe("orders", WELL)
+    open_it(breakers)
+    clock.now += TRICKLE_S
+    assert not breakers.try_fresh("orders")  # nobody asks a sick backend for the sake of a new message
+
+
 def test_one_callers_run_of_failures_holds_the_caller_alone(breakers: Breakers) -> None:
     for number in range(10 * HOLD_AFTER):
         breakers.observe("orders", failing(number), "clumsy")

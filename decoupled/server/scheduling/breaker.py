@@ -56,6 +56,7 @@ class Breaker:
     opened_at: float = 0.0
     probe_at: float = 0.0
     probing_until: float = 0.0
+    fresh_at: float = 0.0  # when the next message that comes may be a probe
     of_groups: bool = False  # a workload's: it is not closed for the sake of its groups
     sick_in_a_row: int = 0
     sick_groups: set[str] = field(default_factory=set)  # of a workload's

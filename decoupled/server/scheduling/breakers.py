@@ -75,6 +75,15 @@ class Breakers:
         whole = self._whole.get(workload)
         return whole is not None and whole.state == "closed" and not self._groups[workload]
 
+    def try_fresh(self, workload: str) -> bool:
+        """Whether one of the messages that come just now may be a probe: what is held for a run of bad messages may
+        have a good one at its end. Once a second."""
+        whole, now = self._whole[workload], self.clock()
+        if whole.state != "held" or whole.of_groups or now < whole.fresh_at:
+            return False
+        whole.fresh_at = now + TRICKLE_S
+        return True
+
     def suspect(self, workload: str, group: str) -> bool:
         """Whether a group's last answer was that it is sick."""
         breaker = self._groups[workload].get(group)

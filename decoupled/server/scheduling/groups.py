@@ -58,9 +58,14 @@ class Groups:
 
     def direct(self, fresh: Sequence[Message]) -> list[Message]:
         """Those of the fresh messages that may go to a worker past the claims: nothing that they look at concerns
-        them."""
+        them. Of a workload that is held, one now and then."""
         free = {name for name in self._plain if self.breakers.free(name)}
-        return [message for message in fresh if not message.group and message.workload in free]
+        direct = [message for message in fresh if not message.group and message.workload in free]
+        if len(free) < len(self._plain):
+            first = {message.workload: message for message in reversed(fresh) if not message.group}
+            tried = [name for name in self._plain if name in first and self.breakers.try_fresh(name)]
+            direct += [first[name] for name in tried]
+        return direct
 
     def wanted(self, workload: str, room: int) -> int:
         """How many messages of a workload may be claimed, of the room that there is."""
