@@ -72,19 +72,6 @@ def _load(name: str, root: Path) -> Workload:
         raise WorkloadError(f"workload {name!r}: its module {found} {attribute or 'WORKLOAD'}")
     if not _NAME.fullmatch(workload.name):
         raise WorkloadError(f"workload {name!r}: its name {workload.name!r} is no route: a-z, then a-z, 0-9 and _")
-    for names in ("readable", "listed", "emits_to"):
-        if isinstance(given := getattr(workload, names), str):
-            raise WorkloadError(
-                f"workload {name!r}: {names} is {given!r:.80}, one name: make it a tuple, ({given!r:.80},)"
-            )
-    if workload.internal and workload.readable:
-        raise WorkloadError(
-            f"workload {name!r}: it is internal, so that nothing of it can be readable: it has no route"
-        )
-    if hidden := set(workload.listed) - set(workload.readable):
-        raise WorkloadError(
-            f"workload {name!r}: it lists {hidden.pop()!r}, which is not among its readable collections"
-        )
     if workload.name in RESERVED:
         raise WorkloadError(f"workload {name!r}: the route /{workload.name} is the server's own")
     if not colon and workload.name != own_name:
@@ -92,9 +79,21 @@ def _load(name: str, root: Path) -> Workload:
             f"workload {name!r}: it calls itself {workload.name!r}, which would be its route; name it {own_name!r},"
             f" or ask for {name}:{attribute or 'WORKLOAD'}"
         )
-    if wrong := _not_to_be_grouped(workload) or _not_at_once(workload):
+    if wrong := _not_to_be_named(workload) or _not_to_be_grouped(workload) or _not_at_once(workload):
         raise WorkloadError(f"workload {name!r}: {wrong}")
     return workload
+
+
+def _not_to_be_named(workload: Workload) -> str | None:
+    """What is wrong with the collections and the workloads that it names."""
+    for names in ("readable", "listed", "emits_to"):
+        if isinstance(given := getattr(workload, names), str):
+            return f"{names} is {given!r:.80}, one name: make it a tuple, ({given!r:.80},)"
+    if workload.internal and workload.readable:
+        return "it is internal, so that nothing of it can be readable: it has no route"
+    if hidden := set(workload.listed) - set(workload.readable):
+        return f"it lists {hidden.pop()!r}, which is not among its readable collections"
+    return None
 
 
 def _not_to_be_grouped(workload: Workload) -> str | None:
