@@ -269,6 +269,25 @@ def test_probes_that_fail_like_the_others_are_sent_ever_more_seldom(breakers: Br
     assert waits == [1, 2, 4, 8, 16, LONGEST_WAIT_S, LONGEST_WAIT_S]
 
 
+def test_a_group_that_joins_a_hold_with_a_message_that_failed_before_waits_like_the_others(
+    breakers: Breakers, clock: Clock
+) -> None:
+    for number in range(HOLD_AFTER):
+        breakers.observe("orders", failing(number), f"caller-{number % HOLD_GROUPS}")
+    breakers.observe("orders", failing(0), "late")  # known to have failed
+    breakers.observe("orders", WELL, "another")
+    waits = []
+    for _ in range(3):
+        before = clock.now
+        while not breakers.share("orders", "late"):
+            clock.now += 0.25
+        breakers.probing("orders", "late")
+        waits.append(clock.now - before)
+        assert breakers.blameless("orders", "late", "TypeError")
+        breakers.observe("orders", failing(0), "late")
+    assert waits == [1, 2, 4]
+
+
 def test_of_what_comes_while_a_workload_is_held_one_a_second_is_tried(breakers: Breakers, clock: Clock) -> None:
     assert not breakers.try_fresh("orders")
     for number in range(HOLD_AFTER):

@@ -78,6 +78,7 @@ class Breaker:
     def stop(self, state: State, now: float, answer: Answer) -> None:
         """No longer closed."""
         self.state = state
+        self.alike = answer.alike
         self.opened_at = now
         self.wait(now, answer, FIRST_WAIT_S)
 
