@@ -25,7 +25,7 @@ FATAL = {
     "segfault": ("Crashed", f"killed by signal {signal.SIGSEGV.value}"),
     "terminate": ("Crashed", f"killed by signal {signal.SIGTERM.value}"),
     "close_everything": ("Crashed", ""),
-    "garbage": ("Crashed", "its reply cannot be read"),
+    "garbage": ("Crashed", "what it says cannot be read"),
     "hang_in_python": ("TimeLimitExceeded", "it took longer"),
     "hang_in_c": ("Crashed", "function timeout of 1 s"),
     "swallow": ("", ""),

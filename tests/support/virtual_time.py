@@ -21,7 +21,7 @@ from decoupled.pipeline.settlement import Policy
 from decoupled.server.options import Options
 from decoupled.server.scheduling.claims import Poller
 from decoupled.server.workers.child import Batch
-from decoupled.server.workers.crew import Crew
+from decoupled.server.workers.crew import WorkerCrew
 from decoupled.server.workers.pool import Worker
 
 T = TypeVar("T")
@@ -126,7 +126,7 @@ class _InProcessWorker:
         self.poller._decided(batch, decisions, took_s)
 
 
-class _InProcessCrew(Crew[Worker]):
+class _InProcessCrew(WorkerCrew[Worker]):
     """Of workers that are no processes."""
 
     def __init__(self, poller: EmbeddedInVirtualTime) -> None:
@@ -135,7 +135,7 @@ class _InProcessCrew(Crew[Worker]):
         )
         self.poller = poller
 
-    async def _start_worker(self) -> None:
+    async def _start_one(self) -> None:
         self.workers.append(_InProcessWorker(self.poller))  # type: ignore[arg-type]  # it stands for a Worker
         self.poller.wake()
 

@@ -9,14 +9,14 @@ import pytest
 
 from decoupled.core import limits
 from decoupled.server.options import Options
-from decoupled.server.workers.crew import Crew
+from decoupled.server.workers.crew import WorkerCrew
 from decoupled.server.workers.pool import Worker
 from tests.support.virtual_time import run
 
 HOUR_S = 3_600
 
 
-class Failing(Crew[Worker]):
+class Failing(WorkerCrew[Worker]):
     """None of its workers can be started until a time."""
 
     def __init__(self, until_s: float, spread: float) -> None:
@@ -26,7 +26,7 @@ class Failing(Crew[Worker]):
         self.until_s = until_s
         self.tries_at: list[float] = []
 
-    async def _start_worker(self) -> None:
+    async def _start_one(self) -> None:
         self.tries_at.append(self.loop.time())
         if self.loop.time() < self.until_s:
             raise BlockingIOError(11, "Resource temporarily unavailable")

@@ -27,7 +27,7 @@ from decoupled.server.scheduling.groups import Groups
 from decoupled.server.scheduling.settling import Settler
 from decoupled.server.workers.child import Batch
 from decoupled.server.workers.concurrent import Concurrent, ConcurrentWorker
-from decoupled.server.workers.crew import Crew
+from decoupled.server.workers.crew import WorkerCrew
 from decoupled.server.workers.pool import AHEAD_S, MAX_WINDOW, Worker, room_s, roomy
 
 log = logging.getLogger("decoupled.poller")
@@ -54,7 +54,7 @@ class Poller:
         self.breakers = self.groups.breakers
         self.settler = Settler(writer, queue, table, policy, self.groups, self._settled)
         size = options.concurrency if workloads.keys() - self.concurrent.slots.keys() else 0
-        self.crew = Crew(Worker, size, options, self.loop, self._decided, self._lost, self.wake)
+        self.crew = WorkerCrew(Worker, size, options, self.loop, self._decided, self._lost, self.wake)
         self.stopping = False
         self._waiting: deque[Batch] = deque()  # claimed, and not yet with a worker
         self._message_s: dict[str, float] = {}  # how long a message of each workload takes, a running mean
@@ -66,7 +66,7 @@ class Poller:
         self._claiming_of: str | None = None
 
     @property
-    def crews(self) -> tuple[Crew[Worker], Crew[ConcurrentWorker]]:
+    def crews(self) -> tuple[WorkerCrew[Worker], WorkerCrew[ConcurrentWorker]]:
         """All workers that there are."""
         return self.crew, self.concurrent.crew
 

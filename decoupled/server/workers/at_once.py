@@ -22,8 +22,9 @@ from decoupled.core.workload import Message, Workloads
 from decoupled.pipeline.concurrently import Concurrently, interrupt_one
 from decoupled.pipeline.processor import INTERRUPT_AGAIN_S
 from decoupled.server import logs
+from decoupled.server.frames import MAX_FRAME_BYTES, Frames, frame
 from decoupled.server.workers.lifetime import Lifetime
-from decoupled.server.workers.protocol import HEADER, Leaving, pack_reply, unpack_messages
+from decoupled.server.workers.protocol import Leaving, pack_reply, unpack_messages
 
 
 def serve(connection: socket.socket, workloads: Workloads, timeout_s: float, lifetime: Lifetime) -> None:
@@ -52,7 +53,7 @@ class _Desk(asyncio.Protocol):
         self._lifetime = lifetime
         self._loop = asyncio.get_running_loop()
         self._concurrently = Concurrently(workloads)
-        self._buffer = bytearray()
+        self._received = Frames(MAX_FRAME_BYTES)
         self._begun = 0  # messages so far: the number of the next one
         self._decisions: list[Decision] = []  # to be written when all that is ready now has been seen to
         self._numbers: list[int] = []
@@ -69,17 +70,9 @@ class _Desk(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Messages."""
-        self._buffer += data
-        start = 0
-        while len(self._buffer) - start >= HEADER.size:
-            (size,) = HEADER.unpack_from(self._buffer, start)
-            end = start + HEADER.size + size
-            if len(self._buffer) < end:
-                break
-            for message in unpack_messages(bytes(self._buffer[start + HEADER.size : end])):
+        for received in self._received.feed(data):
+            for message in unpack_messages(received):
                 contextvars.copy_context().run(self._begin, message)
-            start = end
-        del self._buffer[:start]
 
     def _begin(self, message: Message) -> None:
         all_told = logs.about(message)
@@ -96,9 +89,9 @@ class _Desk(asyncio.Protocol):
     def _write(self) -> None:
         if self._leaving is None:
             self._leaving = self._lifetime.over(len(self._numbers))
-        frame = pack_reply(self._decisions, self._leaving, self._numbers)
+        reply = pack_reply(self._decisions, self._leaving, self._numbers)
         self._decisions, self._numbers = [], []
-        self._transport.write(HEADER.pack(len(frame)) + frame)
+        self._transport.write(frame(reply))
 
     def beat(self) -> None:
         """A sign of life, and a look at what does not end."""

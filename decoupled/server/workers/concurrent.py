@@ -19,7 +19,7 @@ from decoupled.core.workload import Workloads
 from decoupled.pipeline import blame
 from decoupled.server.options import Options
 from decoupled.server.workers.child import GRACE_S, Batch, Owner, WorkerProcess
-from decoupled.server.workers.crew import Crew
+from decoupled.server.workers.crew import WorkerCrew
 from decoupled.server.workers.protocol import pack_messages, unpack_reply
 
 Decided = Callable[[Batch, list[Decision]], None]  # which leads to another deal
@@ -50,14 +50,15 @@ class ConcurrentWorker(WorkerProcess):
         """It says something all the time, unless its event loop is blocked."""
         return self._heard_at + self.options.function_timeout_s + GRACE_S - time.monotonic()
 
-    def _take(self, frame: bytes) -> None:
+    def _begun(self, frame: memoryview) -> None:
         self._heard_at = time.monotonic()
-        super()._take(frame)
+        super()._begun(frame)
 
-    def _reply(self, frame: bytes) -> None:
+    def _said(self, frame: memoryview) -> None:
+        self._heard_at = time.monotonic()
         decisions, leaving, numbers = unpack_reply(frame)
         if not len(set(numbers)) == len(numbers) == len(decisions) or not self.in_flight.keys() >= set(numbers):
-            self.kill("its reply cannot be read: it answers what it was not asked")
+            self.kill("what it says cannot be read: it answers what it was not asked")
             return
         leaves = leaving is not None and self.leaving is None
         self.leaving = leaving
@@ -98,7 +99,7 @@ class Concurrent:
     ) -> None:
         self.slots = {name: each.at_once for name, each in workloads.items() if each.concurrent}
         size = options.concurrency if self.slots else 0
-        self.crew = Crew(ConcurrentWorker, size, options, loop, self._decided, self._lost, self._more_room)
+        self.crew = WorkerCrew(ConcurrentWorker, size, options, loop, self._decided, self._lost, self._more_room)
         self._visibility_timeout_s = options.visibility_timeout_s
         self._loop = loop
         self._on_decided = on_decided

@@ -45,11 +45,11 @@ class Worker(WorkerProcess):
             return None
         return self._head_started + self.options.function_timeout_s + GRACE_S - time.monotonic()
 
-    def _reply(self, frame: bytes) -> None:
+    def _said(self, frame: memoryview) -> None:
         """Decisions, a frame for each batch in turn."""
         decisions, leaving, _ = unpack_reply(frame)
         if not self.batches or len(decisions) != len(self.batches[0].deliveries):
-            self.kill("its reply cannot be read: it answers what it was not asked")
+            self.kill("what it says cannot be read: it answers what it was not asked")
             return
         self.leaving = leaving
         self._decided(decisions)

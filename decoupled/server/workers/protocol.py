@@ -4,7 +4,6 @@ other. A worker's first frame says that it is ready. Pure."""
 from __future__ import annotations
 
 import pickle
-import struct
 from collections.abc import Sequence
 from typing import Literal
 
@@ -12,8 +11,6 @@ import msgspec
 
 from decoupled.core.outcomes import Commit, Decision, Failure, Reject
 from decoupled.core.workload import Message
-
-HEADER = struct.Struct("!I")  # a frame is its length, then MessagePack
 
 
 class Ready(msgspec.Struct, array_like=True):
@@ -45,7 +42,7 @@ def pack_ready(memory_mb: int) -> bytes:
     return _encoder.encode(Ready(memory_mb))
 
 
-def unpack_ready(frame: bytes) -> int:
+def unpack_ready(frame: bytes | memoryview) -> int:
     """The other way round: how much memory it has, in MiB."""
     return _ready_decoder.decode(frame).memory_mb
 
@@ -85,6 +82,6 @@ def pack_messages(messages: Sequence[Message]) -> bytes:
     return _encoder.encode(messages)
 
 
-def unpack_messages(frame: bytes) -> list[Message]:
+def unpack_messages(frame: bytes | memoryview) -> list[Message]:
     """The other way round."""
     return _messages_decoder.decode(frame)

@@ -1,0 +1,36 @@
+"""A child process's view of its parent, the writer's process: however that ends, its children end too."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import threading
+
+PR_SET_PDEATHSIG = 1  # Linux: the signal to get when the parent dies
+
+
+def end_with_parent(fd: int) -> None:
+    """Of this socket, which leads to the parent: nobody else may hold it, and its hang-up ends the process. Even one
+    that hangs in a workload must not outlive the parent."""
+    _keep_from_children(fd)
+    if sys.platform == "linux":  # also while C code holds Python's lock, when no thread of ours runs
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_exit_at_hangup, args=(fd,), daemon=True).start()
+
+
+def _keep_from_children(fd: int) -> None:
+    """A process that a workload leaves behind must neither take messages nor hide from the parent that this one ended:
+    the socket hangs up only when nobody holds it."""
+    os.set_inheritable(fd, False)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.register_at_fork(after_in_child=lambda: os.dup2(nothing, fd, inheritable=False))
+
+
+def _exit_at_hangup(fd: int) -> None:
+    hangup = select.poll()
+    hangup.register(fd, 0)  # no events wanted: a hang-up is always told
+    hangup.poll()
+    os._exit(0)
