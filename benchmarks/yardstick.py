@@ -17,7 +17,8 @@ import uvicorn
 import uvloop
 
 from decoupled.core.problem import Response
-from decoupled.server.http.listener import HttpServer, bind
+from decoupled.server.http.listener import HttpServer
+from decoupled.server.listening import bind, listen
 
 START = {"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"2")]}
 BODY = {"type": "http.response.body", "body": b"{}"}
@@ -56,6 +57,7 @@ def serve_ours(listener: socket.socket) -> None:
         stop = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         server = HttpServer(lambda _, reply: reply(RESPONSE), loop)
+        listen(listener)
         server.start(listener)
         await stop.wait()
         await server.stop()

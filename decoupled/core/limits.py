@@ -9,8 +9,6 @@ MAX_REQUEST_BYTES = 4 * MIB  # Lambda takes 6 MB with the body as a JSON string,
 MAX_ENTRY_BYTES = 256 * KIB  # leaves room in a DynamoDB item (400 KB) to keep a dead letter's body with its story
 MAX_BATCH_ENTRIES = 1_000  # a JSON array; 100 SendMessageBatch calls fit API Gateway's 30 s
 MAX_KEPT_BYTES = 64 * MIB  # of requests and unsent answers, all clients' of one machine's server together
-TIGHT_BYTES = MAX_KEPT_BYTES // 2  # from here on large bodies wait, unread
-ROOM_BYTES = MAX_KEPT_BYTES // 8  # that are made free at once: looking for who gives way takes milliseconds
 REQUEST_BYTES = 512  # that a request or a message counts for, beside its bytes: Python's objects for it
 FIELD_BYTES = 128  # and each of its headers and cookies
 SMALL_REQUEST_BYTES = 8 * KIB  # of which one is always taken
@@ -113,6 +111,17 @@ OVERDUE_S = 1.0  # after its deadline, from which on what does not end is stuck
 MAX_AWAITED = 64  # coroutines that wait for one another, looked through for what the last one waits for
 BEAT_S = 0.25  # between two signs of life of a process that decides many at once
 MAX_MARKED = 10_000  # messages that killed their process, and are kept apart from others
+
+# --- fronts -------------------------------------------------------------------
+MAX_FRONTS = 64
+FRONT_WINDOW_BYTES = 2 * MIB  # of messages that a front may have with the writer, if more than one request's
+FRONT_KEPT_BYTES = 2 * MAX_REQUEST_BYTES  # of MAX_KEPT_BYTES, that each front may keep however many there are
+WRITER_BUSY_S = 2.0  # for a request to wait until the writer takes more from its front
+WRITER_SILENT_S = 30.0  # and then for the writer's answer; less than ANSWER_S
+HEALTH_WAIT_S = 2.0  # for the writer to say how it is
+FRONT_SILENT_S = 30.0  # after which one is taken for hung: a validation that takes that long holds up all its clients
+FRONT_LEAVE_S = KEEP_ALIVE_S + ANSWER_S + UNSENT_S  # for one to end in its own time: its clients leave as ever
+FRONT_END_S = 2 * LINGER_S  # for one to end when the server stops
 
 # --- worker processes ---------------------------------------------------------
 WORKER_START_S = 60.0  # for a worker to import its workloads

@@ -44,13 +44,15 @@ class Clock:
         on_step: Callable[[int], None] = lambda _by_ms: None,
         wall_ms: Callable[[], int] = now_ms,
         steady_ms: Callable[[], int] = steady_ms,
+        ahead_ms: int | None = None,
     ) -> None:
-        """`on_step` is told by how many milliseconds the clock was set."""
+        """`on_step` is told by how many milliseconds the clock was set. `ahead_ms` is that of another process's clock,
+        which this one is to agree with: it may have left a moment's error of the system's behind."""
         self._on_step = on_step
         self._wall_ms = wall_ms
         self._steady_ms = steady_ms
         self._looked_at = steady_ms()
-        self._ahead_ms = wall_ms() - self._looked_at  # of the steady clock
+        self.ahead_ms = wall_ms() - self._looked_at if ahead_ms is None else ahead_ms  # of the steady clock
         self._told = 0
         self._step: tuple[int, int] | None = None  # since when the system's clock is off, and by how much
 
@@ -59,24 +61,24 @@ class Clock:
         steady = self._steady_ms()
         if steady - self._looked_at >= limits.CLOCK_LOOK_MS:
             self._follow(steady)
-        now = steady + self._ahead_ms
+        now = steady + self.ahead_ms
         if now > self._told:
             self._told = now
         return self._told
 
     def _follow(self, steady: int) -> None:
         passed, self._looked_at = steady - self._looked_at, steady
-        off = self._wall_ms() - steady - self._ahead_ms
+        off = self._wall_ms() - steady - self.ahead_ms
         if abs(off) <= limits.CLOCK_GRADUAL_MS:
             self._step = None
             most = max(1, passed // limits.CLOCK_GRADUAL_PART)
-            self._ahead_ms += max(-most, min(most, off))
+            self.ahead_ms += max(-most, min(most, off))
             return
         if self._step is None or abs(off - self._step[1]) > limits.CLOCK_GRADUAL_MS:
             self._step = (steady, off)
         elif steady - self._step[0] >= limits.CLOCK_BELIEVED_MS:
             self._step, self._told = None, 0
-            self._ahead_ms += off
+            self.ahead_ms += off
             self._on_step(off)
 
 

@@ -1,19 +1,20 @@
-"""`decoupled serve`: one process that owns a data directory. Opens the database, starts the writer, the poller with its
-workers and the gateway, and takes them down in the order that loses nothing."""
+"""`decoupled serve`: the process that owns a data directory and writes, with fronts and workers beside it. Opens the
+database, starts them all, and takes them down in the order that loses nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
+import msgspec
 import uvloop
 
 from decoupled.core import limits
@@ -32,16 +33,18 @@ from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.engines.sqlite.wal import WriteAheadLog
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.settlement import Policy
+from decoupled.server.door import Door
+from decoupled.server.fronts.crew import Fronts
 from decoupled.server.group_commit import Writer
 from decoupled.server.health import Look, Trouble, summary
-from decoupled.server.http.admin import Admin
-from decoupled.server.http.gateway import Gateway
-from decoupled.server.http.listener import HttpServer, bind, raise_file_limit
 from decoupled.server.last_resort import LastResort
+from decoupled.server.listening import bind, listen, raise_file_limit
 from decoupled.server.options import Options
 from decoupled.server.outlet import standard_error
+from decoupled.server.quiet import quiet_collector
 from decoupled.server.scheduling.claims import Poller
 from decoupled.server.scheduling.unserved import Unserved
+from decoupled.server.welcome import welcome
 
 log = logging.getLogger("decoupled.server")
 
@@ -80,60 +83,41 @@ async def _serve(
     workloads = load(options.workloads, options.root)
     clock, queue_clock = Clock(_clock_set), QueueClock.keep(options.data)
     queue = SqliteQueue(database, queue_clock, clock.now_ms)
-    try:
-        released = queue.release_in_flight()
-        ordered.adopt(database, workloads)
-    except StoreDamaged as error:
-        raise DataDirectoryError(error.advice) from error
-    except StoreUnavailable as error:
-        raise DataDirectoryError(f"the data directory {options.data} cannot be written: {error}") from error
-    database.begin_serving(log.critical)
-    unserved = Unserved(queue, workloads, loop.time)
+    released = _adopt(queue, database, workloads, options)
     writer = Writer(database, queue, loop)
     table = SqliteTable(database, Outage(options.data, queue_clock), queue_clock)
     poller = Poller(writer, queue, table, Policy(options.max_attempts, clock.now_ms), options, workloads)
     writer.taker = poller
+    health = _Health(poller, Unserved(queue, workloads, loop.time), workloads)
+    health.looks += [writer.trouble, files.taken, files.long, partial(_damage, database)]
 
-    def damage() -> Trouble | None:
-        what = database.damage.told()
-        return None if what is None else Trouble(what)
-
-    looks: list[Look] = [writer.trouble, *(crew.trouble for crew in poller.crews)]
-    looks += [files.taken, files.long, damage, standard_error.trouble, poller.groups.trouble]
-
-    def health() -> Mapping[str, Any]:
-        return {
-            **summary(looks),
-            "workloads": list(workloads),
-            "workers": sum(crew.ready() for crew in poller.crews),
-            "workers_replaced": {
-                over: sum(crew.replaced[over] for crew in poller.crews) for over in poller.crew.replaced
-            },
-            "breakers": poller.breakers.states(),
-            "not_served": unserved.look(),
-            "log_lines_dropped": standard_error.dropped,
-        }
-
-    asked_to_stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked_to_stop.set)
-    last_resort = LastResort(loop, asked_to_stop.set)
-    servers = []
+    door: Door
+    if size := options.front_processes:
+        door = Fronts(size, listener, partial(_given, options, clock), writer, health.answer, loop)
+    else:
+        door = _inside(listener, writer, table, workloads, health, clock)
+    health.looks.append(door.trouble)
+    health.fronts = door.ready
+    stop = asyncio.Event()
+    last_resort = LastResort(loop, stop.set, door.client)
+    _listen_to_signals(loop, stop, door)
     if (local := _admin_listener(directory)) is not None:
-        letters = SqliteDeadLetters(database, clock.now_ms, queue_clock)
-        servers.append(HttpServer(Admin(writer, letters).handle, loop))
-        servers[-1].start(local)
-    servers.append(HttpServer(Gateway(writer, table, workloads, health, clock.now_ms).handle, loop))
-    servers[-1].start(listener)
-    looks += [server.trouble for server in servers]
-    files.look_after(loop, asked_to_stop)
+        from decoupled.server.http.admin import Admin
+        from decoupled.server.http.listener import HttpServer
+
+        local.listen(16)
+        HttpServer(Admin(writer, SqliteDeadLetters(database, clock.now_ms, queue_clock)).handle, loop).start(local)
+    listen(listener)
+    files.look_after(loop, stop)
     poller.start()
+    await door.start()
     directory.publish(options.url)
-    announce(_welcome(options, workloads, released, unserved.look()))
-    _quiet_collector()
-    await asked_to_stop.wait()
+    announce(welcome(options, workloads, released, health.unserved.look()))
+    quiet_collector()
+    await stop.wait()
     log.info("stopping")
-    await asyncio.gather(*(server.stop() for server in servers))
+    listener.close()
+    await door.leave()
     if files.taken():
         await poller.drain(0)
         return
@@ -144,6 +128,97 @@ async def _serve(
     except StoreUnavailable as error:
         log.warning("what was in flight is visible again when a server starts", extra={"error": str(error)})
     last_resort.check()
+
+
+def _adopt(queue: SqliteQueue, database: Database, workloads: Workloads, options: Options) -> int:
+    """Take over what an earlier server left: how many messages it had in flight. Raises DataDirectoryError."""
+    try:
+        released = queue.release_in_flight()
+        ordered.adopt(database, workloads)
+    except StoreDamaged as error:
+        raise DataDirectoryError(error.advice) from error
+    except StoreUnavailable as error:
+        raise DataDirectoryError(f"the data directory {options.data} cannot be written: {error}") from error
+    database.begin_serving(log.critical)
+    return released
+
+
+def _given(options: Options, clock: Clock) -> dict[str, Any]:
+    """What a front is told when it starts."""
+    return {
+        "workloads": options.workloads,
+        "root": options.root and str(options.root),
+        "log_level": options.log_level,
+        "data": str(options.data.absolute()),
+        "of": options.front_processes,
+        "ahead_ms": clock.ahead_ms,
+    }
+
+
+def _inside(
+    listener: socket.socket, writer: Writer, table: SqliteTable, workloads: Workloads, health: _Health, clock: Clock
+) -> Door:
+    """A front within this process, for those that want no others."""
+    from decoupled.server.http.inside import Inside
+
+    return Inside(listener, writer, table, workloads, health.answer, clock.now_ms)
+
+
+def _listen_to_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, door: Door) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    had_terminal = _has_terminal()
+
+    def hang_up() -> None:
+        """Somebody wants new fronts; unless it was the terminal, which is closed."""
+        if had_terminal and not _has_terminal():
+            stop.set()
+        else:
+            door.renew()
+
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _damage(database: Database) -> Trouble | None:
+    what = database.damage.told()
+    return None if what is None else Trouble(what)
+
+
+class _Health:
+    """Of the whole server. `looks`: who is asked."""
+
+    def __init__(self, poller: Poller, unserved: Unserved, workloads: Workloads) -> None:
+        self.looks: list[Look] = [*(crew.trouble for crew in poller.crews), poller.groups.trouble]
+        self.looks.append(standard_error.trouble)
+        self.fronts: Callable[[], int] = lambda: 0
+        self.unserved = unserved
+        self._poller = poller
+        self._workloads = workloads
+
+    def answer(self) -> tuple[int, str]:
+        """An HTTP status, and a JSON text."""
+        poller = self._poller
+        told = {
+            **summary(self.looks),
+            "workloads": list(self._workloads),
+            "fronts": self.fronts(),
+            "workers": sum(crew.ready() for crew in poller.crews),
+            "workers_replaced": {
+                over: sum(crew.replaced[over] for crew in poller.crews) for over in poller.crew.replaced
+            },
+            "breakers": poller.breakers.states(),
+            "not_served": self.unserved.look(),
+            "log_lines_dropped": standard_error.dropped,
+        }
+        return 503 if told["status"] == "unavailable" else 200, msgspec.json.encode(told).decode()
 
 
 def _clock_set(by_ms: int) -> None:
@@ -196,35 +271,3 @@ def _admin_listener(directory: DataDirectory) -> socket.socket | None:
     except OSError as error:
         log.warning("tools can change no dead letters while this server runs", extra={"error": str(error)})
         return None
-
-
-def _quiet_collector() -> None:
-    """What is alive now stays alive: the garbage collector need not walk it again and again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-
-
-def _welcome(options: Options, workloads: Workloads, released: int, unserved: Mapping[str, int]) -> str:
-    url = options.url
-    lines = [
-        f"decoupled serves {', '.join(workloads)} on {url}; data in {options.data.resolve()}",
-        *([f"{released} messages were in flight when the last server died; they are visible again"] * bool(released)),
-    ]
-    lines += [
-        f"{count:,} messages of {name!r} are queued, which is not served: they wait" for name, count in unserved.items()
-    ]
-    if "orders" in workloads:
-        lines += [
-            "",
-            "Send an order, then ask what became of it:",
-            "",
-            f"  curl -i {url}/orders -H 'content-type: application/json' -d '"
-            '{"customer": {"email": "ana@example.com", "name": "Ana Ruiz"}, "currency": "EUR",'
-            ' "lines": [{"sku": "KB-104", "quantity": 2, "unit_price": "39.90"}],'
-            ' "shipping_address": {"line1": "1 Main Street", "city": "Dublin", "postal_code": "D01 F5P2",'
-            """ "country": "IE"}}'""",
-            f"  curl {url}/orders/<id>",
-            "",
-        ]
-    return "\n".join(lines)

@@ -79,8 +79,12 @@ class Crew(Generic[C]):
             raise error  # in the loop, whose last resort it is
         self.fill()  # one may have been lost since the last look
 
-    async def _start_one(self) -> None:
+    async def _start_one(self) -> C:
         member = self._make()
+        await self._start(member)
+        return member
+
+    async def _start(self, member: C) -> None:
         await member.start()
         if not member.gone:
             self.members.append(member)

@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
-
-from decoupled.server.http.connection import Connection
+from typing import Any, Protocol
 
 log = logging.getLogger("decoupled.server")
 
@@ -20,10 +18,20 @@ class UnforeseenError(Exception):
     """The server had to end. The log has the error."""
 
 
+class _Client(Protocol):
+    def abort(self) -> None:
+        """Close it at once."""
+        ...
+
+
 class LastResort:
     """The exception handler of the event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, stop: Callable[[], None], client: type[_Client] | None = None
+    ) -> None:
+        """`client`: what a connection is an instance of, where there are some."""
+        self._client = client
         self._stop = stop
         self.error: BaseException | None = None  # why the server ends
         loop.set_exception_handler(self)
@@ -31,7 +39,7 @@ class LastResort:
     def __call__(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error, protocol = context.get("exception"), context.get("protocol")
         extra = {"what": context.get("message")}
-        if isinstance(protocol, Connection):
+        if self._client is not None and isinstance(protocol, self._client):
             log.error("a connection failed, and is closed", exc_info=error, extra=extra)
             protocol.abort()
         elif error is None or (isinstance(error, OSError) and "transport" in context):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,13 @@ class Options:
     port: int = _option(8080, "Port to listen on.", 1, 65_535)
     data: Path = _option(Path(".data"), "Data directory.")  # noqa: RUF009  a path cannot change
     concurrency: int = _option(2, "Worker processes that process messages.", 1, 64)
+    fronts: int | None = _option(
+        None,
+        "Processes that take requests and check them; 0: the main process does it.",
+        0,
+        limits.MAX_FRONTS,
+        none="by the number of cores",
+    )
     rate: float | None = _option(
         None, "Messages processed a second, at most.", limits.MIN_RATE, limits.MAX_RATE, none="no ceiling"
     )
@@ -50,6 +58,11 @@ class Options:
     root: Path | None = None  # the user's project, whose modules are workloads: where decoupled.toml is; no option
 
     @property
+    def front_processes(self) -> int:
+        """How many there are: where it is not said, the writer and the workers have half of the cores."""
+        return max(1, _cores() // 2) if self.fronts is None else self.fronts
+
+    @property
     def url(self) -> str:
         """Where a client on this machine reaches the server."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
@@ -64,6 +77,11 @@ class Options:
                 f"the visibility timeout ({self.visibility_timeout_s:g} s) is shorter than the function timeout"
                 f" ({self.function_timeout_s:g} s): messages would be handed out again while they are processed"
             )
+
+
+def _cores() -> int:
+    """That this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +121,15 @@ class Option:
         return f"{value}; it can be {self.least:,} to {self.most:,}"
 
 
-_TYPES = {"str": str, "int": int, "float": float, "float | None": float, "Path": Path, "tuple[str, ...]": tuple}
+_TYPES = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "int | None": int,
+    "float | None": float,
+    "Path": Path,
+    "tuple[str, ...]": tuple,
+}
 
 OPTIONS = tuple(
     Option(field.name, _TYPES[str(field.type)], field.default, **field.metadata)

@@ -1,4 +1,5 @@
-"""A child process's view of its parent, the writer's process: however that ends, its children end too."""
+"""A child process's view of its parent, the writer's process: when that is asked to end, it asks its children; however
+it ends, they end too."""
 
 from __future__ import annotations
 
@@ -10,6 +11,13 @@ import sys
 import threading
 
 PR_SET_PDEATHSIG = 1  # Linux: the signal to get when the parent dies
+
+
+def leave_to_parent(*signals: signal.Signals) -> None:
+    """Ctrl-C, a terminal that is closed and some service managers reach all processes of a server at once; it is the
+    parent that ends in order."""
+    for number in signals:
+        signal.signal(number, lambda *_: None)  # unlike SIG_IGN, that is not passed on to what a workload starts
 
 
 def end_with_parent(fd: int) -> None:

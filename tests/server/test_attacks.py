@@ -14,6 +14,7 @@ from decoupled.core import limits
 from decoupled.core.problem import answer
 from decoupled.server.http import listener as http_server
 from decoupled.server.http.listener import HttpServer
+from decoupled.server.listening import bind, listen
 from tests.support.attacks import ATTACKS, attacking, large_record
 from tests.support.honest import Honest
 from tests.support.server import Server, serving
@@ -81,7 +82,8 @@ async def few_places(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HttpServe
     """A server that has 64 of them, and answers at once."""
     monkeypatch.setattr(limits, "MAX_CLIENTS", 64)
     server = HttpServer(lambda _, reply: reply(answer(200, {})), asyncio.get_running_loop())
-    with http_server.bind("127.0.0.1", 0) as listener:
+    with bind("127.0.0.1", 0) as listener:
+        listen(listener)
         server.start(listener)
         try:
             yield server

@@ -135,7 +135,7 @@ class _InProcessCrew(WorkerCrew[Worker]):
         )
         self.poller = poller
 
-    async def _start_one(self) -> None:
+    async def _start(self, _worker: Worker) -> None:
         self.workers.append(_InProcessWorker(self.poller))  # type: ignore[arg-type]  # it stands for a Worker
         self.poller.wake()
 

@@ -26,7 +26,7 @@ class Failing(WorkerCrew[Worker]):
         self.until_s = until_s
         self.tries_at: list[float] = []
 
-    async def _start_one(self) -> None:
+    async def _start(self, _worker: Worker) -> None:
         self.tries_at.append(self.loop.time())
         if self.loop.time() < self.until_s:
             raise BlockingIOError(11, "Resource temporarily unavailable")

@@ -173,7 +173,7 @@ class Connection(asyncio.Protocol):
         server = self._server
         if request.kept > limits.SMALL_REQUEST_BYTES:
             self._answering_bytes = request.kept
-            if server.shares.used > limits.MAX_KEPT_BYTES:
+            if server.shares.used > server.shares.most:
                 self._answer(too_much().response())
                 return
         server.handle(request, self._answer)

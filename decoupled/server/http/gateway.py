@@ -3,24 +3,24 @@ a request means is decided in `functions/`; only the wait for the disk stands he
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import itertools
 import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ParamSpec, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from decoupled.core import limits
 from decoupled.core.outcomes import NotSent
-from decoupled.core.problem import Problem, Response, answer
+from decoupled.core.problem import Problem, Response
 from decoupled.core.times import now_ms
-from decoupled.core.workload import Workloads
+from decoupled.core.workload import Message, Workloads
 from decoupled.engines.protocols import Table
 from decoupled.pipeline import receiver, status
-from decoupled.server.group_commit import Writer
 from decoupled.server.http import routes
 from decoupled.server.http.parser import Request
 from decoupled.server.http.turns import Turns
@@ -30,24 +30,34 @@ log = logging.getLogger("decoupled.gateway")
 _LATER: Any = object()  # the response, when it is not there yet
 
 
+class Sender(Protocol):
+    """Who puts messages on the queue: the writer, or a link to it."""
+
+    def send(self, messages: Sequence[Message], sent: Callable[[NotSent | None], None]) -> None:
+        """All or none; `sent` hears of it once, when they are on the disk or known not to be."""
+        ...
+
+
 class Gateway:
     """The handler of every request."""
 
     def __init__(
         self,
-        writer: Writer,
+        sender: Sender,
         table: Table,
         workloads: Workloads,
-        health: Callable[[], Mapping[str, Any]],
+        health: Callable[[Callable[[Response], None]], None],
+        loop: asyncio.AbstractEventLoop,
         clock_ms: Callable[[], int] = now_ms,
     ) -> None:
-        self.writer = writer
+        """`health` replies to a request for it, now or later."""
+        self.sender = sender
         self.table = table
         self.workloads = workloads
         self.health = health
         self.clock_ms = clock_ms
         self._random_hex = _random_hex(18).__next__
-        self._turns = Turns(writer.loop)
+        self._turns = Turns(loop)
 
     def handle(self, request: Request, reply: Callable[[Response], None]) -> None:
         """Reply to one request: at once, or when its messages are on the disk. A large one is taken in steps, so that
@@ -73,8 +83,7 @@ class Gateway:
         path, query = request.path_and_query()
         route, path_parameters = routes.route(request.method, path)
         if route == "GET /health":
-            health = self.health()
-            yield answer(503 if health["status"] == "unavailable" else 200, health)
+            self.health(reply)
             return
         now_ms = self.clock_ms()
         event = to_event(request, route, path, query, path_parameters, now_ms)
@@ -90,7 +99,7 @@ class Gateway:
         def settled(outcome: NotSent | None) -> None:
             reply(_response(request, receiver.respond, admission, [outcome] * len(admission.messages)))
 
-        self.writer.send(admission.messages, settled)
+        self.sender.send(admission.messages, settled)
 
 
 P = ParamSpec("P")

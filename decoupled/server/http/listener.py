@@ -5,58 +5,59 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import resource
 import socket
 import time
 from email.utils import formatdate
+from typing import Protocol
 
 from decoupled.core import limits
 from decoupled.server.health import Trouble
 from decoupled.server.http.connection import Connection, Handler
 from decoupled.server.http.shares import Shares
 from decoupled.server.http.turns import Turns
+from decoupled.server.listening import places
 
 log = logging.getLogger("decoupled.http_server")
 
 SWEEP_S = 1.0  # between two looks at deadlines
 BUSY_S = 0.05  # before somebody is asked for a place again, where nobody could give one
 TOLD_S = 10.0  # for which health says that clients had to give way, and between two lines of the log about it
-ACCEPT_AT_ONCE = 256  # connections, before those that are there get their turn
+ACCEPT_AT_ONCE = 256  # connections, before those that are there get their turn,
+ACCEPT_OF_SHARED = 16  # and where other fronts accept too
+LET_OTHERS_S = 0.002  # for another front to go first
 PLACES_FREE = 16  # one in so many is kept free
 _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # of what every client needs
-OTHER_FILES = 192  # that the process has open or may open: the database, two for each worker, logs
-FEWEST_CLIENTS = 32  # at once, that are worth serving
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that has the address, and does not listen yet. Raises ValueError naming why it cannot be had."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of a server that has just ended
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise _taken(host, port, error) from error
-    listener.setblocking(False)
-    return listener
+class Seat(Protocol):
+    """What a server knows of others on the same socket."""
 
+    def count(self, clients: int) -> None:
+        """Tell them how many clients are here."""
+        ...
 
-def _taken(host: str, port: int, error: OSError) -> ValueError:
-    return ValueError(f"cannot listen on {host}:{port}: {error.strerror}")
+    def is_ahead(self) -> bool:
+        """Whether another one should take the next clients."""
+        ...
 
 
 class HttpServer:
     """Serves a handler on a bound socket. When all places are taken, those that have waited longest make room; new
     connections wait in the kernel for the moment that this takes."""
 
-    def __init__(self, handle: Handler, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, handle: Handler, loop: asyncio.AbstractEventLoop, of: int = 1, seat: Seat | None = None) -> None:
+        """One `of` so many that serve on the same socket, where each has its `seat`."""
         self.handle = handle
         self.loop = loop
-        self.stopping = False
+        self.stopping = False  # what is answered from now on is the last answer of its connection
         self.connections: set[Connection] = set()
-        self.shares = Shares(self.connections, loop.call_later)
-        self._places = _places()
+        self.shares = Shares(
+            self.connections, loop.call_later, max(limits.MAX_KEPT_BYTES // of, limits.FRONT_KEPT_BYTES)
+        )
+        self._seat = seat
+        self._others_went = False  # if they wanted: it is our turn to accept, whoever has fewer clients
+        self._hurrying = False
+        self._places = places(of)
         self._arriving: set[asyncio.Task[object]] = set()
         self._accepting = False
         self._turns = Turns(loop)
@@ -69,13 +70,9 @@ class HttpServer:
         self._look()
 
     def start(self, listener: socket.socket) -> None:
-        """Accept clients. Raises ValueError when somebody else listens on the address by now."""
+        """Accept clients of a socket that listens."""
         self.listener = listener
-        try:
-            listener.listen(limits.MAX_CLIENTS)
-        except OSError as error:
-            host, port = listener.getsockname()[:2]
-            raise _taken(host, port, error) from error
+        listener.setblocking(False)
         self._accept_more()
         self.loop.call_later(SWEEP_S, self._sweep)
 
@@ -91,10 +88,12 @@ class HttpServer:
 
     def _accept(self) -> None:
         self.now = self.loop.time()  # so that who comes in a crowd and who was there before can be told apart
+        if self._seat is not None and self._lets_others(self._seat):
+            return
         free = self._places - len(self.connections) - len(self._arriving)
         if free <= self._places // PLACES_FREE:
             self._make_places(free)
-        for _ in range(min(free, ACCEPT_AT_ONCE)):
+        for _ in range(min(free, ACCEPT_AT_ONCE if self._seat is None else ACCEPT_OF_SHARED)):
             try:
                 client, _ = self.listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -107,6 +106,17 @@ class HttpServer:
             task = self.loop.create_task(self._arrive(client))
             self._arriving.add(task)
             task.add_done_callback(self._arriving.discard)
+
+    def _lets_others(self, seat: Seat) -> bool:
+        """Where another front has fewer clients, it goes first; unless it does not, because it is busy or hangs."""
+        seat.count(len(self.connections) + len(self._arriving))
+        if self._others_went or not seat.is_ahead():
+            self._others_went = False
+            return False
+        self._others_went = True
+        self._accept_no_more()
+        self.loop.call_later(LET_OTHERS_S, self._accept_more)
+        return True
 
     def _make_places(self, free: int) -> None:
         """Before the last one is taken, so that a crowd at the door need not wait for those who leave."""
@@ -135,12 +145,14 @@ class HttpServer:
     def joined(self, connection: Connection) -> None:
         """A connection is there."""
         self.connections.add(connection)
-        if self.stopping:
+        if self._hurrying:
             connection.stop()
 
     def left(self, connection: Connection) -> None:
         """A connection has ended: its place is free."""
         self.connections.discard(connection)
+        if self._seat is not None and not self.stopping:
+            self._seat.count(len(self.connections) + len(self._arriving))
         self._accept_more()
 
     def go_on_soon(self, connection: Connection) -> None:
@@ -193,33 +205,29 @@ class HttpServer:
             return Trouble(f"no further client can be let in: {self._refused}")
         return Trouble(self._crowded) if self.now < self._crowded_until else None
 
+    async def retire(self) -> None:
+        """Accept no more; those that are connected go in their own time, each with its next answer."""
+        self._accept_none()
+        await self._all_gone(limits.FRONT_LEAVE_S)
+
     async def stop(self) -> None:
         """Accept no more; requests that are whole get their answers, within a bounded time."""
+        self._accept_none()
+        self.hurry()
+        await self._all_gone(limits.LINGER_S)
+
+    def hurry(self) -> None:
+        """Whoever has sent no whole request goes now."""
+        self._hurrying = True
+        for connection in list(self.connections):
+            connection.alone(connection.stop)
+
+    def _accept_none(self) -> None:
         self.stopping = True
         self._accept_no_more()
         self.listener.close()
-        for connection in list(self.connections):
-            connection.alone(connection.stop)
-        deadline = self.loop.time() + limits.LINGER_S
-        while (self.connections or self._arriving) and self.loop.time() < deadline:
+
+    async def _all_gone(self, seconds: float) -> None:
+        until = self.loop.time() + seconds
+        while (self.connections or self._arriving) and self.loop.time() < until:
             await asyncio.sleep(0.01)
-
-
-def raise_file_limit() -> None:
-    """Of files that the process may have open: as far as it goes. Raises ValueError where that is too few to serve."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = limits.MAX_CLIENTS + OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        if soft < FEWEST_CLIENTS + OTHER_FILES:
-            raise ValueError(
-                f"only {soft} files may be open at once, and {FEWEST_CLIENTS + OTHER_FILES} are needed:"
-                " raise the limit (ulimit -n)"
-            )
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def _places() -> int:
-    """For clients, within the number of files that the process may open."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return limits.MAX_CLIENTS if soft == resource.RLIM_INFINITY else min(limits.MAX_CLIENTS, soft - OTHER_FILES)

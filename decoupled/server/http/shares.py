@@ -1,7 +1,7 @@
 """What all clients share: places, and the memory for what is kept for them. Who may have more of it, who waits for it,
 and who gives way when there is none left. No socket; the clock is passed in.
 
-    bytes kept     0 ──────────────── TIGHT_BYTES ──────────────── MAX_KEPT_BYTES
+    bytes kept     0 ─────────────── half of them ──────────────── all that there are
     a large body   is read            waits, unread; the eldest    somebody gives way: who has most,
                                       goes on                      of the address that has most
 
@@ -66,12 +66,21 @@ C = TypeVar("C", bound=Client)
 class Shares:
     """Of one server. `used` is the sum of what is kept for its clients."""
 
-    def __init__(self, clients: Collection[Client], call_later: Callable[[float, Callable[[], None]], object]) -> None:
+    def __init__(
+        self,
+        clients: Collection[Client],
+        call_later: Callable[[float, Callable[[], None]], object],
+        most: int = limits.MAX_KEPT_BYTES,
+    ) -> None:
+        """`most` bytes for all of them."""
         self.used = 0
+        self.most = most
+        self._tight = most // 2
+        self._room = most // 8
         self.gave_way: Counter[str] = Counter()  # clients, by what they gave up; the server reads and clears it
         self._clients = clients
         self._call_later = call_later
-        self._next_search = limits.MAX_KEPT_BYTES  # for who gives way, when so many bytes are used
+        self._next_search = most  # for who gives way, when so many bytes are used
         self._waiting: dict[Client, None] = {}  # for room, the eldest first
         self._favoured: Client | None = None  # reads on although it is tight
         self._looks = 0  # since it does
@@ -85,16 +94,16 @@ class Shares:
         client.kept = kept
         self.used += more
         if more > 0:
-            if self.used > limits.TIGHT_BYTES:
+            if self.used > self._tight:
                 self._tighten(client)
         elif self._waiting and not client.sends_much:
             self._waiting.pop(client, None)
 
     def _tighten(self, client: Client) -> None:
-        if self.used <= limits.MAX_KEPT_BYTES:
-            self._next_search = limits.MAX_KEPT_BYTES
+        if self.used <= self.most:
+            self._next_search = self.most
         elif self.used > self._next_search:
-            self._make_room(limits.MAX_KEPT_BYTES - limits.ROOM_BYTES)
+            self._make_room(self.most - self._room)
         if client.sends_much and client is not self._favoured:
             client.stop_reading()
             self._waiting[client] = None
@@ -118,7 +127,7 @@ class Shares:
         """Let those read on for whom there is room by now. Where there is none, the eldest does all the same: so they
         come to their ends one by one. If it does not, some keep their bytes and do nothing: they give way."""
         self._looking = False
-        room = limits.TIGHT_BYTES - self.used
+        room = self._tight - self.used
         while self._waiting and room > 0:
             self._let_eldest_read_on()
             room -= limits.READ_BYTES
@@ -129,7 +138,7 @@ class Shares:
             self._looks += 1
             if self._looks > FAVOURED_LOOKS:
                 self._favoured = None
-                self._make_room(limits.TIGHT_BYTES - limits.ROOM_BYTES)
+                self._make_room(self._tight - self._room)
         if self._waiting or self._favoured is not None:
             self._look_later()
 

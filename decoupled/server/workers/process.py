@@ -17,7 +17,7 @@ from decoupled.pipeline.loading import load
 from decoupled.pipeline.processor import decide
 from decoupled.server import logs
 from decoupled.server.frames import HEADER, frame
-from decoupled.server.parent import end_with_parent
+from decoupled.server.parent import end_with_parent, leave_to_parent
 from decoupled.server.workers.lifetime import Lifetime, end_before_others, limit_message
 from decoupled.server.workers.protocol import pack_ready, pack_reply, unpack_messages
 
@@ -25,7 +25,8 @@ from decoupled.server.workers.protocol import pack_ready, pack_reply, unpack_mes
 def main() -> None:
     """Arguments: the socket's number, the function timeout in seconds, and as JSON what `pool.py` says beyond these."""
     fd, timeout_s, named = int(sys.argv[1]), float(sys.argv[2]), json.loads(sys.argv[3])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process drains and closes
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # also for what a workload starts: Ctrl-C reaches the whole group
+    leave_to_parent(signal.SIGHUP)
     connection = socket.socket(fileno=fd)
     end_with_parent(fd)
     logs.configure_logs(named["log_level"])

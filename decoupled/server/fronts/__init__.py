@@ -1,0 +1,1 @@
+"""Fronts: processes that have the clients, beside the writer's."""

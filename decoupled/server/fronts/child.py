@@ -1,0 +1,118 @@
+"""The writer's side of one front: hands its messages to the group commit, and tells it what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, assert_never
+
+from decoupled.core.outcomes import NotSent
+from decoupled.server.child import ChildProcess
+from decoupled.server.frames import MAX_FRAME_BYTES
+from decoupled.server.fronts.protocol import AskHealth, Health, Leave, Sends, State, Told, encode, from_front
+from decoupled.server.group_commit import Writer
+
+
+class Owner(Protocol):
+    """Who is told what a front does."""
+
+    writer: Writer
+
+    def health(self) -> tuple[int, str]:
+        """The server's, as an HTTP status and a JSON text."""
+        ...
+
+    def lost(self, front: FrontProcess, cause: str) -> None:
+        """It has ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a front is started with. The descriptors are handed to it."""
+
+    listener: int
+    seats: int
+    seat: int
+    more: dict[str, Any]  # plain: what `process.py` reads
+
+
+class FrontProcess(ChildProcess):
+    """One process."""
+
+    module = "decoupled.server.fronts.process"
+    most_bytes = MAX_FRAME_BYTES
+
+    def __init__(self, owner: Owner, given: Given, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self.owner = owner
+        self.seat = given.seat
+        self.troubles: list[tuple[str, bool]] = []
+        self.leave_by = math.inf  # by the loop's clock
+        self.silent = 0  # looks of the crew since it last said something
+        self._given = given
+        self._loop = loop
+        self._done: list[int] = []  # requests that are on the disk, and it has not heard so
+
+    def leave(self, at_once: bool) -> None:
+        """Ask it to end."""
+        self.send(encode(Leave(at_once)))
+        self.flush()
+
+    # --- what it says ---------------------------------------------------------
+
+    def _said(self, frame: memoryview) -> None:
+        self.silent = 0
+        match from_front(frame):
+            case Sends(requests):
+                send = self.owner.writer.send
+                for number, messages in requests:
+                    send(messages, partial(self._sent, number))
+            case State(troubles):
+                self.troubles = troubles
+            case AskHealth(number):
+                self.send(encode(Health(number, *self.owner.health())))
+                self.flush()
+            case never:
+                assert_never(never)
+
+    def _sent(self, number: int, outcome: NotSent | None) -> None:
+        """All that one transaction took is told in one frame."""
+        if self.gone:
+            return
+        if outcome is not None:
+            self.send(encode(Told([number], outcome)))
+            self._loop.call_soon(self._tell)
+            return
+        if not self._done:
+            self._loop.call_soon(self._tell)
+        self._done.append(number)
+
+    def _tell(self) -> None:
+        if self._done:
+            self.send(encode(Told(self._done)))
+            self._done = []
+        if not self.gone:
+            self.flush()
+
+    # --- its start and its end ------------------------------------------------
+
+    def _arguments(self) -> list[str]:
+        given = self._given
+        return [json.dumps({"listener": given.listener, "seats": given.seats, "seat": given.seat, **given.more})]
+
+    def _descriptors(self) -> Sequence[int]:
+        return self._given.listener, self._given.seats
+
+    def _begun(self, frame: memoryview) -> None:
+        self._said(frame)
+
+    def _time_left_s(self) -> float | None:
+        return None  # the crew looks at `silent`
+
+    def _ended(self, cause: str) -> None:
+        self.owner.lost(self, cause)

@@ -1,0 +1,170 @@
+"""A front's end of the socket to the writer: hands over admitted messages, as many as the writer may have ahead of it,
+and hears what became of them. What waits here has a bounded time.
+
+    requests ── send ──▶ credit? ──▶ one frame for all of a turn of the loop ──▶ writer ──▶ 202
+                            │ none for WRITER_BUSY_S                              │ silent for WRITER_SILENT_S
+                            └▶ 503: safe to send again                            └▶ 503: only with the same key
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import assert_never, cast
+
+from decoupled.core import limits
+from decoupled.core.outcomes import NotSent
+from decoupled.core.problem import Response, answer
+from decoupled.core.workload import Message
+from decoupled.server.frames import MAX_FRAME_BYTES, Frames, frame
+from decoupled.server.fronts.protocol import (
+    AskHealth,
+    Health,
+    Leave,
+    Sends,
+    State,
+    Told,
+    encode,
+    from_writer,
+    size_of,
+)
+from decoupled.server.health import Trouble
+
+log = logging.getLogger("decoupled.fronts")
+
+LOOK_S = 0.25  # between two looks at who has waited for too long
+BUSY = NotSent("the queue cannot be written: too much waits to be written")
+SILENT = NotSent("the queue cannot be written: the writer does not answer", unknown=True)
+
+Sent = Callable[[NotSent | None], None]
+
+
+@dataclass(slots=True)
+class _Request:
+    messages: Sequence[Message]
+    sent: Sent | None  # None once it was told that nobody knows
+    size: int  # bytes, as the credit counts them
+    give_up_at: float
+
+
+class Link(asyncio.Protocol):
+    """Implements the gateway's Sender."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_leave: Callable[[bool], None]) -> None:
+        """`on_leave` is called when the front should end, with whether at once."""
+        self._loop = loop
+        self._on_leave = on_leave
+        self._received = Frames(MAX_FRAME_BYTES)
+        self._numbers = itertools.count()
+        self._used = 0  # bytes of what the writer has, unanswered
+        self._waiting: deque[_Request] = deque()  # for credit
+        self._unwritten: list[tuple[int, Sequence[Message]]] = []
+        self._with_writer: dict[int, _Request] = {}  # the eldest first
+        self._asking: dict[int, tuple[Callable[[Response], None], float]] = {}  # for health
+        self._now = loop.time()
+        self._transport: asyncio.Transport
+
+    # --- to the writer --------------------------------------------------------
+
+    def send(self, messages: Sequence[Message], sent: Sent) -> None:
+        """Have them put on the queue, all or none."""
+        size = size_of(messages, limits.REQUEST_BYTES)
+        request = _Request(messages, sent, size, self._now + limits.WRITER_BUSY_S)
+        if self._waiting or not self._has_credit(request):
+            self._waiting.append(request)
+        else:
+            self._hand_over(request)
+
+    def _has_credit(self, request: _Request) -> bool:
+        """One is always taken, however large."""
+        return not self._used or self._used + request.size <= limits.FRONT_WINDOW_BYTES
+
+    def _hand_over(self, request: _Request) -> None:
+        number = next(self._numbers)
+        request.give_up_at = self._now + limits.WRITER_SILENT_S
+        self._with_writer[number] = request
+        self._used += request.size
+        if not self._unwritten:
+            self._loop.call_soon(self._write)
+        self._unwritten.append((number, request.messages))
+
+    def _write(self) -> None:
+        unwritten, self._unwritten = self._unwritten, []
+        self._transport.write(frame(encode(Sends(unwritten))))
+
+    def ask_health(self, reply: Callable[[Response], None]) -> None:
+        """Answer with what the writer's process knows; or that it does not answer."""
+        number = next(self._numbers)
+        self._asking[number] = (reply, self._now + limits.HEALTH_WAIT_S)
+        self._transport.write(frame(encode(AskHealth(number))))
+
+    def report(self, troubles: Iterable[Trouble]) -> None:
+        """A sign of life; the first one says that this front is ready."""
+        told = [(trouble.detail, trouble.refuses) for trouble in troubles]
+        self._transport.write(frame(encode(State(told))))
+
+    # --- from the writer ------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Of asyncio."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The writer is gone: no request can be accepted any more, and what waits for an answer gets none."""
+        os._exit(0)
+
+    def data_received(self, data: bytes) -> None:
+        """What became of requests, mostly."""
+        for payload in self._received.feed(data):
+            match from_writer(payload):
+                case Told(numbers, outcome):
+                    self._told(numbers, outcome)
+                case Health(number, status, body):
+                    self._tell_health(number, status, body)
+                case Leave(at_once):
+                    self._on_leave(at_once)
+                case never:
+                    assert_never(never)
+        while self._waiting and self._has_credit(self._waiting[0]):
+            self._hand_over(self._waiting.popleft())
+
+    def _told(self, numbers: Sequence[int], outcome: NotSent | None) -> None:
+        for number in numbers:
+            request = self._with_writer.pop(number)
+            self._used -= request.size
+            if request.sent is not None:
+                self._tell(request.sent, outcome)
+
+    def _tell(self, sent: Sent, outcome: NotSent | None) -> None:
+        try:
+            sent(outcome)
+        except Exception:  # one client's trouble must not keep the answer from the others
+            log.exception("an answer could not be given")
+
+    def _tell_health(self, number: int, status: int, body: str) -> None:
+        if (asking := self._asking.pop(number, None)) is not None:
+            asking[0]({"statusCode": status, "headers": {"content-type": "application/json"}, "body": body})
+
+    # --- for how long ---------------------------------------------------------
+
+    def look(self) -> None:
+        """From now on again and again: who has waited for too long is told so."""
+        self._loop.call_later(LOOK_S, self.look)
+        self._now = now = self._loop.time()
+        while self._waiting and self._waiting[0].give_up_at <= now:
+            if (sent := self._waiting.popleft().sent) is not None:
+                self._tell(sent, BUSY)
+        for request in self._with_writer.values():
+            if request.give_up_at > now:
+                break
+            if request.sent is not None:
+                sent, request.sent = request.sent, None
+                self._tell(sent, SILENT)
+        for number in [number for number, (_, until) in self._asking.items() if until <= now]:
+            reply, _ = self._asking.pop(number)
+            reply(answer(503, {"status": "unavailable", "detail": "the writer does not answer"}))

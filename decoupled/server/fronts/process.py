@@ -1,0 +1,93 @@
+"""A front: has clients, reads and checks what they send, and answers them. It writes nothing: messages go to the
+writer's process, which has the queue; records are read by a connection of its own. Run as
+`python -m decoupled.server.fronts.process`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from decoupled.core.times import Clock
+from decoupled.engines.sqlite.database import FILE_NAME, Database
+from decoupled.engines.sqlite.outage import Outage
+from decoupled.engines.sqlite.queue_clock import QueueClock
+from decoupled.engines.sqlite.table import SqliteTable
+from decoupled.pipeline.loading import load
+from decoupled.server import logs
+from decoupled.server.fronts.link import Link
+from decoupled.server.fronts.seats import Seat, Seats
+from decoupled.server.health import Trouble
+from decoupled.server.http.connection import Connection
+from decoupled.server.http.gateway import Gateway
+from decoupled.server.http.listener import HttpServer
+from decoupled.server.last_resort import LastResort
+from decoupled.server.parent import end_with_parent, leave_to_parent
+from decoupled.server.quiet import quiet_collector
+
+REPORT_S = 1.0
+
+log = logging.getLogger("decoupled.fronts")
+
+
+def main() -> None:
+    """Arguments: the socket's number, and as JSON what `crew.py` and `app.py` say."""
+    fd, given = int(sys.argv[1]), json.loads(sys.argv[2])
+    leave_to_parent(signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+    connection = socket.socket(fileno=fd)
+    end_with_parent(fd)
+    logs.configure_logs(given["log_level"])
+    sys.stdout = logs.Printed()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(connection, given))
+
+
+async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
+    loop = asyncio.get_running_loop()
+    workloads = load(given["workloads"], given["root"] and Path(given["root"]))
+    data = Path(given["data"])
+    clock, queue_clock = Clock(ahead_ms=given["ahead_ms"]), QueueClock.of(data)
+    database = Database(data / FILE_NAME, read_only=True)
+    database.begin_serving(log.critical)
+    table = SqliteTable(database, Outage(data, queue_clock), queue_clock)
+
+    asked_to_leave: asyncio.Future[bool] = loop.create_future()
+
+    def leave(at_once: bool) -> None:
+        if not asked_to_leave.done():
+            asked_to_leave.set_result(at_once)
+        elif at_once:
+            server.hurry()
+
+    link = Link(loop, leave)
+    await loop.create_connection(lambda: link, sock=connection)
+    last_resort = LastResort(loop, lambda: leave(True), Connection)
+    seat = Seat(Seats(given["seats"]), given["seat"])
+    server = HttpServer(
+        Gateway(link, table, workloads, link.ask_health, loop, clock.now_ms).handle, loop, given["of"], seat
+    )
+    server.start(socket.socket(fileno=given["listener"]))
+
+    def report() -> None:
+        told = database.damage.told()
+        looks = [server.trouble(), None if told is None else Trouble(told)]
+        link.report([trouble for trouble in looks if trouble is not None])
+        loop.call_later(REPORT_S, report)
+
+    quiet_collector()
+    link.look()
+    report()
+    at_once = await asked_to_leave
+    await (server.stop() if at_once else server.retire())
+    last_resort.check()
+
+
+if __name__ == "__main__":
+    main()

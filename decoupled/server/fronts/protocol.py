@@ -1,0 +1,72 @@
+"""What goes between a front and the writer's process: frames of MessagePack over a socket. A front's first frame says
+that it is ready. Pure.
+
+    front ─ Sends (messages, by request) ─▶ writer ─ Told (which requests, and what became of them) ─▶ front
+          ─ AskHealth ─▶                           ─ Health ─▶
+          ─ State, once a second ─▶                ─ Leave ─▶
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from decoupled.core.outcomes import NotSent
+from decoupled.core.workload import Message
+
+
+class Sends(msgspec.Struct, array_like=True, tag=0):
+    """Requests, each with the number that the front knows it by, and its messages: on the queue, all or none."""
+
+    requests: Sequence[tuple[int, Sequence[Message]]]
+
+
+class AskHealth(msgspec.Struct, array_like=True, tag=1):
+    """What the writer's process knows of the server's health."""
+
+    number: int
+
+
+class State(msgspec.Struct, array_like=True, tag=2):
+    """A sign of life, with what is wrong in the front: details, and whether requests are refused because of them."""
+
+    troubles: list[tuple[str, bool]]
+
+
+class Told(msgspec.Struct, array_like=True, tag=0):
+    """The messages of these requests are on the disk; or why they are not."""
+
+    numbers: list[int]
+    outcome: NotSent | None = None
+
+
+class Health(msgspec.Struct, array_like=True, tag=1):
+    """The answer to AskHealth: an HTTP status, and a JSON text."""
+
+    number: int
+    status: int
+    body: str
+
+
+class Leave(msgspec.Struct, array_like=True, tag=2):
+    """Let no more clients in, and end when those that are there have their answers: at once, or in their own time."""
+
+    at_once: bool
+
+
+_encoder = msgspec.msgpack.Encoder()
+encode = _encoder.encode
+"""Any of these as a payload."""
+
+_from_front = msgspec.msgpack.Decoder(Sends | AskHealth | State)
+_from_writer = msgspec.msgpack.Decoder(Told | Health | Leave)
+from_front = _from_front.decode
+"""A payload of a front's. Raises msgspec.DecodeError."""
+from_writer = _from_writer.decode
+"""A payload of the writer's."""
+
+
+def size_of(messages: Sequence[Message], each: int) -> int:
+    """What messages count for, in bytes: their bodies, and so much more for each."""
+    return sum([len(message.body) + each for message in messages])

@@ -1,0 +1,57 @@
+"""The door of a server that has no fronts beside it: the writer's process takes the requests itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from decoupled.core.problem import Response
+from decoupled.core.workload import Workloads
+from decoupled.engines.protocols import Table
+from decoupled.server.health import Trouble
+from decoupled.server.http.connection import Connection
+from decoupled.server.http.gateway import Gateway, Sender
+from decoupled.server.http.listener import HttpServer
+
+log = logging.getLogger("decoupled.server")
+
+
+class Inside:
+    """Implements Door."""
+
+    client: type[Any] | None = Connection
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        sender: Sender,
+        table: Table,
+        workloads: Workloads,
+        health: Callable[[], tuple[int, str]],
+        clock_ms: Callable[[], int],
+    ) -> None:
+        def tell_health(reply: Callable[[Response], None]) -> None:
+            status, body = health()
+            reply({"statusCode": status, "headers": {"content-type": "application/json"}, "body": body})
+
+        loop = asyncio.get_running_loop()
+        self._listener = listener
+        self._server = HttpServer(Gateway(sender, table, workloads, tell_health, loop, clock_ms).handle, loop)
+
+    async def start(self) -> None:
+        self._server.start(self._listener)
+
+    def renew(self) -> None:
+        log.warning("there are no fronts to renew: this process takes the requests itself")
+
+    async def leave(self) -> None:
+        await self._server.stop()
+
+    def trouble(self) -> Trouble | None:
+        return self._server.trouble()
+
+    def ready(self) -> int:
+        return 0
