@@ -119,6 +119,7 @@ FRONT_KEPT_BYTES = 2 * MAX_REQUEST_BYTES  # of MAX_KEPT_BYTES, that each front m
 WRITER_BUSY_S = 2.0  # for a request to wait until the writer takes more from its front
 WRITER_SILENT_S = 30.0  # and then for the writer's answer; less than ANSWER_S
 HEALTH_WAIT_S = 2.0  # for the writer to say how it is
+ADDRESS_WAIT_S = 0.5  # for the fronts of a server that was killed to let go of the address
 FRONT_SILENT_S = 30.0  # after which one is taken for hung: a validation that takes that long holds up all its clients
 FRONT_LEAVE_S = KEEP_ALIVE_S + ANSWER_S + UNSENT_S  # for one to end in its own time: its clients leave as ever
 FRONT_END_S = 2 * LINGER_S  # for one to end when the server stops

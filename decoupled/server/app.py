@@ -107,11 +107,11 @@ async def _serve(
 
         local.listen(16)
         HttpServer(Admin(writer, SqliteDeadLetters(database, clock.now_ms, queue_clock)).handle, loop).start(local)
+    directory.publish(options.url)
     listen(listener)
     files.look_after(loop, stop)
     poller.start()
     await door.start()
-    directory.publish(options.url)
     announce(welcome(options, workloads, released, health.unserved.look()))
     quiet_collector()
     await stop.wait()

@@ -37,6 +37,7 @@ class ChildProcess(asyncio.Protocol):
         self._cause: str | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
+        self._socket: socket.socket  # under that
 
     @property
     def proven(self) -> bool:
@@ -78,6 +79,7 @@ class ChildProcess(asyncio.Protocol):
     async def start(self) -> None:
         """Start the process. Returns at once; it gets frames while it is still importing. Raises OSError."""
         ours, theirs = socket.socketpair()
+        self._socket = ours
         try:
             with theirs:
                 self.process = self._spawn(theirs.fileno())

@@ -3,27 +3,35 @@ HTTP is spoken here."""
 
 from __future__ import annotations
 
+import errno
 import resource
 import socket
+import time
 
 from decoupled.core import limits
 
 OTHER_FILES = 192  # that a process has open or may open: the database, two for each worker, logs
 FEWEST_CLIENTS = 32  # at once, that are worth serving
+LOOK_AGAIN_S = 0.02  # whether an address is free by now
 
 
 def bind(host: str, port: int) -> socket.socket:
     """A socket that has the address, and does not listen yet. Raises ValueError naming why it cannot be had."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of a server that has just ended
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise _taken(host, port, error) from error
-    listener.setblocking(False)
-    return listener
+    until = time.monotonic() + limits.ADDRESS_WAIT_S
+    while True:
+        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of a server that has just ended
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
+            listener.bind((host, port))
+        except OSError as error:
+            listener.close()
+            if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+                raise _taken(host, port, error) from error
+            time.sleep(LOOK_AGAIN_S)
+        else:
+            listener.setblocking(False)
+            return listener
 
 
 def listen(listener: socket.socket) -> None:

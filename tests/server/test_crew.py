@@ -70,7 +70,8 @@ def logged_once(server: Server, text: str) -> None:
 
 
 def test_a_process_that_may_open_no_more_files_says_so_and_goes_on_with_what_it_has(server: Server) -> None:
-    """Neither can a worker be started then, nor a client be let in."""
+    """Neither can a worker be started then, nor a client be let in where there are no fronts."""
+    server.options += ("--fronts", "0")
     server.start()
     wait_for(lambda: server.get("/health").json["workers"], lambda ready: ready == 2)
     with contextlib.ExitStack() as stack:
@@ -108,6 +109,7 @@ def test_a_server_whose_first_workers_cannot_be_started_accepts_and_tries_again(
     no_process = tmp_path / "no_process"
     no_process.touch()
     server.program = (*LAUNCH, "no_process", str(no_process))
+    server.options += ("--fronts", "0")
     server.start()
     with Client(server) as client:
         degraded(client, "0 of 2 workers are ready", "Resource temporarily unavailable")
@@ -141,7 +143,7 @@ from pathlib import Path
 from msgspec import Struct
 from decoupled import Effects, Message, Workload
 
-if Path({broken!r}).exists() and sys.argv[0].endswith("process.py"):
+if Path({broken!r}).exists() and sys.argv[0].endswith("workers/process.py"):
     os._exit(7)
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -242,6 +244,7 @@ def test_no_limit_is_no_limit(server: Server) -> None:
 def test_an_error_that_nobody_foresaw_ends_the_server_in_order(server: Server, tmp_path: Path, place: str) -> None:
     bug = tmp_path / "bug"
     server.program = (*LAUNCH, "bug", f"{place}={bug}")
+    server.options += ("--fronts", "0")
     server.start()
     server.accept("/hazards", *[WELL] * 5)
     server.wait_until_settled()
@@ -263,6 +266,7 @@ def test_an_error_that_nobody_foresaw_ends_the_server_in_order(server: Server, t
 def test_an_error_in_one_connection_ends_that_connection_alone(server: Server, tmp_path: Path, place: str) -> None:
     bug = tmp_path / "bug"
     server.program = (*LAUNCH, "bug", f"{place}={bug}")
+    server.options += ("--fronts", "0")
     server.start()
     with Client(server) as other, Client(server) as client:
         health(other)
@@ -279,6 +283,7 @@ def test_an_error_in_one_connection_ends_that_connection_alone(server: Server, t
 def test_a_connection_that_cannot_be_stopped_does_not_keep_the_server(server: Server, tmp_path: Path) -> None:
     bug = tmp_path / "bug"
     server.program = (*LAUNCH, "bug", f"connection's end={bug}")
+    server.options += ("--fronts", "0")
     server.start()
     with Client(server) as client, Client(server) as other:
         health(client)

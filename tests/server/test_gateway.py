@@ -31,7 +31,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(directory: Path) -> Iterator[Server]:
     program = (*LAUNCH, "events", str(directory / "events"))
-    server = Server(directory / "data", "--workloads", "ledger,echoes", program=program)
+    server = Server(directory / "data", "--workloads", "ledger,echoes", "--fronts", "0", program=program)
     try:
         yield server.start()
         assert server.stop() == 0, server.logged()

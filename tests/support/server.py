@@ -217,7 +217,14 @@ class Server:
 
     def workers(self) -> list[int]:
         """The ids of its worker processes."""
-        return children(self.pid)
+        return self._children("decoupled.server.workers.process")
+
+    def fronts(self) -> list[int]:
+        """The ids of its fronts."""
+        return self._children("decoupled.server.fronts.process")
+
+    def _children(self, module: str) -> list[int]:
+        return [pid for pid in children(self.pid) if module in command(pid)]
 
     def peak_rss_mb(self) -> float:
         """The most memory that the main process ever had, from the kernel."""
@@ -277,6 +284,13 @@ def children(pid: int) -> list[int]:
                 if int(parent) == pid and state != "Z":
                     found.append(int(entry.name))
     return found
+
+
+def command(pid: int) -> list[str]:
+    """The command line of a process; empty if it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return []
 
 
 def alive(pid: int) -> bool:

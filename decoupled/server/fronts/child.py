@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Any, Protocol, assert_never
 from decoupled.core.outcomes import NotSent
 from decoupled.server.child import ChildProcess
 from decoupled.server.frames import MAX_FRAME_BYTES
-from decoupled.server.fronts.protocol import AskHealth, Health, Leave, Sends, State, Told, encode, from_front
+from decoupled.server.fronts.protocol import LISTENER, AskHealth, Health, Leave, Sends, State, Told, encode, from_front
 from decoupled.server.group_commit import Writer
 
 
@@ -33,10 +34,10 @@ class Owner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a front is started with. The descriptors are handed to it."""
+    """What a front is started with."""
 
-    listener: int
-    seats: int
+    listener: socket.socket
+    seats: int  # a descriptor, handed to it
     seat: int
     more: dict[str, Any]  # plain: what `process.py` reads
 
@@ -103,13 +104,16 @@ class FrontProcess(ChildProcess):
 
     def _arguments(self) -> list[str]:
         given = self._given
-        return [json.dumps({"listener": given.listener, "seats": given.seats, "seat": given.seat, **given.more})]
+        return [json.dumps({"seats": given.seats, "seat": given.seat, **given.more})]
 
     def _descriptors(self) -> Sequence[int]:
-        return self._given.listener, self._given.seats
+        return (self._given.seats,)
 
     def _begun(self, frame: memoryview) -> None:
+        """Only now it gets the listener: it would keep the address from the next server, if this one were killed before
+        the front knows how to end with it."""
         self._said(frame)
+        socket.send_fds(self._socket, [LISTENER], [self._given.listener.fileno()])
 
     def _time_left_s(self) -> float | None:
         return None  # the crew looks at `silent`

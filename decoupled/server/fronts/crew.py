@@ -60,7 +60,7 @@ class Fronts(Crew[FrontProcess]):
         await self._until(lambda: self.ready() > 0, limits.WORKER_SLOW_START_S)
 
     def _make(self) -> FrontProcess:
-        given = Given(self._listener.fileno(), self._seats_file.fileno(), self._seats.take(), self._given())
+        given = Given(self._listener, self._seats_file.fileno(), self._seats.take(), self._given())
         return FrontProcess(self, given, self.loop)
 
     async def _start_one(self) -> FrontProcess:

@@ -22,17 +22,20 @@ from decoupled.engines.sqlite.queue_clock import QueueClock
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline.loading import load
 from decoupled.server import logs
+from decoupled.server.frames import frame
 from decoupled.server.fronts.link import Link
+from decoupled.server.fronts.protocol import LISTENER, State, encode
 from decoupled.server.fronts.seats import Seat, Seats
 from decoupled.server.health import Trouble
 from decoupled.server.http.connection import Connection
 from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.listener import HttpServer
 from decoupled.server.last_resort import LastResort
-from decoupled.server.parent import end_with_parent, leave_to_parent
+from decoupled.server.parent import end_before_it, end_with_parent, leave_to_parent
 from decoupled.server.quiet import quiet_collector
 
 REPORT_S = 1.0
+OOM_SCORE = 250  # after the workers
 
 log = logging.getLogger("decoupled.fronts")
 
@@ -43,6 +46,7 @@ def main() -> None:
     leave_to_parent(signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
     connection = socket.socket(fileno=fd)
     end_with_parent(fd)
+    end_before_it(OOM_SCORE)
     logs.configure_logs(given["log_level"])
     sys.stdout = logs.Printed()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -66,6 +70,8 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
         elif at_once:
             server.hurry()
 
+    connection.sendall(frame(encode(State([]))))
+    _, (listener,), _, _ = socket.recv_fds(connection, len(LISTENER), 1)
     link = Link(loop, leave)
     await loop.create_connection(lambda: link, sock=connection)
     last_resort = LastResort(loop, lambda: leave(True), Connection)
@@ -73,7 +79,7 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
     server = HttpServer(
         Gateway(link, table, workloads, link.ask_health, loop, clock.now_ms).handle, loop, given["of"], seat
     )
-    server.start(socket.socket(fileno=given["listener"]))
+    server.start(socket.socket(fileno=listener))
 
     def report() -> None:
         told = database.damage.told()
@@ -81,9 +87,14 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
         link.report([trouble for trouble in looks if trouble is not None])
         loop.call_later(REPORT_S, report)
 
+    def damaged(what: str) -> None:
+        log.critical(what)
+        link.report([Trouble(what)])
+
     quiet_collector()
     link.look()
     report()
+    database.damage.tell = damaged
     at_once = await asked_to_leave
     await (server.stop() if at_once else server.retire())
     last_resort.check()

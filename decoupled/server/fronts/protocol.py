@@ -1,6 +1,7 @@
 """What goes between a front and the writer's process: frames of MessagePack over a socket. A front's first frame says
 that it is ready. Pure.
 
+    front ─ State: ready ─▶                 writer ─ LISTENER, with the socket that clients come to ─▶ front
     front ─ Sends (messages, by request) ─▶ writer ─ Told (which requests, and what became of them) ─▶ front
           ─ AskHealth ─▶                           ─ Health ─▶
           ─ State, once a second ─▶                ─ Leave ─▶
@@ -14,6 +15,8 @@ import msgspec
 
 from decoupled.core.outcomes import NotSent
 from decoupled.core.workload import Message
+
+LISTENER = b"L"  # before all frames
 
 
 class Sends(msgspec.Struct, array_like=True, tag=0):

@@ -3,7 +3,6 @@ says what is in use; elsewhere the most that ever was stands for it, and a singl
 
 from __future__ import annotations
 
-import contextlib
 import resource
 import sys
 import time
@@ -11,8 +10,6 @@ from pathlib import Path
 
 from decoupled.core import limits
 from decoupled.server.workers.protocol import Leaving
-
-OOM_SCORE = 500  # of 1,000 that make the kernel end a process first
 
 
 class Lifetime:
@@ -51,13 +48,6 @@ def limit_message(memory_mb: int) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         most = _bytes(5) + limits.MESSAGE_MEMORY_FACTOR * memory_mb * limits.MIB
         resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
-
-
-def end_before_others() -> None:
-    """When the machine's memory runs out all the same, it is a worker that the kernel ends, and not the main process,
-    which has everybody's answers."""
-    with contextlib.suppress(OSError):  # only Linux has it, and a container may forbid it
-        Path("/proc/self/oom_score_adj").write_text(f"{OOM_SCORE}\n")
 
 
 def _bytes(field: int) -> int:

@@ -17,9 +17,11 @@ from decoupled.pipeline.loading import load
 from decoupled.pipeline.processor import decide
 from decoupled.server import logs
 from decoupled.server.frames import HEADER, frame
-from decoupled.server.parent import end_with_parent, leave_to_parent
-from decoupled.server.workers.lifetime import Lifetime, end_before_others, limit_message
+from decoupled.server.parent import end_before_it, end_with_parent, leave_to_parent
+from decoupled.server.workers.lifetime import Lifetime, limit_message
 from decoupled.server.workers.protocol import pack_ready, pack_reply, unpack_messages
+
+OOM_SCORE = 500
 
 
 def main() -> None:
@@ -31,7 +33,7 @@ def main() -> None:
     end_with_parent(fd)
     logs.configure_logs(named["log_level"])
     sys.stdout = logs.Printed()
-    end_before_others()
+    end_before_it(OOM_SCORE)
     workloads = load(named["workloads"], named["root"] and Path(named["root"]))
     lifetime = Lifetime(named["memory_mb"], named["messages"])
     limit_message(named["memory_mb"])
