@@ -90,6 +90,8 @@ class Server:
 
     def spawn(self, *program: str) -> None:
         """Start the process, and do not wait for it to listen."""
+        if self.process is not None and self.ended():
+            self._wait_for_fronts()
         arguments = ["serve", "--port", str(self.port), "--data", str(self.data), *map(_named, self.options)]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self.environment}
         with self.log.open("ab") as log:
@@ -118,6 +120,16 @@ class Server:
             else:
                 break
         return self
+
+    def _wait_for_fronts(self) -> None:
+        """Of a server that was killed: they end a moment later, and until then a client might get through to them."""
+
+        def refused() -> bool:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return False
+            return True
+
+        wait_for(refused)
 
     def wait_until_up(self) -> None:
         """Until it answers. Fails at once, with its log, if it has ended instead."""
