@@ -236,8 +236,6 @@ def test_a_body_that_trickles_is_refused() -> None:
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is room for a MiB."""
     monkeypatch.setattr(limits, "MAX_KEPT_BYTES", limits.MIB)
-    monkeypatch.setattr(limits, "TIGHT_BYTES", limits.MIB // 2)
-    monkeypatch.setattr(limits, "ROOM_BYTES", limits.MIB // 8)
     monkeypatch.setattr(limits, "LARGE_BODY_BYTES", 32 * limits.KIB)
     monkeypatch.setattr(limits, "READ_BYTES", 8 * limits.KIB)
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from decoupled.core import limits
 from decoupled.core.problem import Response
 from decoupled.server.http.connection import Connection
 from decoupled.server.http.parser import Request
@@ -64,7 +65,7 @@ class Clock:
         self.wires: dict[Connection, Wire] = {}
         self.in_turn: deque[Connection] = deque()
         self.looks: deque[Callable[[], None]] = deque()
-        self.shares = Shares(self.connections, lambda _, look: self.looks.append(look))
+        self.shares = Shares(self.connections, lambda _, look: self.looks.append(look), limits.MAX_KEPT_BYTES)
         self.at_once: Response | None = None  # the answer to every request, where there is nothing to wait for
         self.replies: list[Callable[[Response], None]] = []
         self.wire, self.connection = self.connect()

@@ -51,9 +51,7 @@ class HttpServer:
         self.loop = loop
         self.stopping = False  # what is answered from now on is the last answer of its connection
         self.connections: set[Connection] = set()
-        self.shares = Shares(
-            self.connections, loop.call_later, max(limits.MAX_KEPT_BYTES // of, limits.FRONT_KEPT_BYTES)
-        )
+        self.shares = Shares(self.connections, loop.call_later, _bytes_of(of))
         self._seat = seat
         self._others_went = False  # if they wanted: it is our turn to accept, whoever has fewer clients
         self._hurrying = False
@@ -231,3 +229,10 @@ class HttpServer:
         until = self.loop.time() + seconds
         while (self.connections or self._arriving) and self.loop.time() < until:
             await asyncio.sleep(0.01)
+
+
+def _bytes_of(processes: int) -> int:
+    """That each of so many may keep for its clients."""
+    if processes == 1:
+        return limits.MAX_KEPT_BYTES
+    return max(limits.MAX_KEPT_BYTES // processes, limits.FRONT_KEPT_BYTES)

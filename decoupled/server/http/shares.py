@@ -70,9 +70,9 @@ class Shares:
         self,
         clients: Collection[Client],
         call_later: Callable[[float, Callable[[], None]], object],
-        most: int = limits.MAX_KEPT_BYTES,
+        most: int,
     ) -> None:
-        """`most` bytes for all of them."""
+        """`most`: bytes that may be kept for all of them."""
         self.used = 0
         self.most = most
         self._tight = most // 2
