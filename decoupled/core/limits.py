@@ -160,6 +160,8 @@ MAX_WAL_BYTES = 4 * 1024 * MIB  # before nothing more is accepted: every read ha
 CHECKPOINT_RETRY_S = 1.0  # after the log could not be folded whole
 
 # --- tools --------------------------------------------------------------------
+MAX_TOOLS = 16  # that a server talks to at once
+MAX_CHANGE_BYTES = MAX_REQUEST_BYTES  # of dead letters, in one change that a tool asks for
 TOOL_BATCH = 100  # dead letters that a tool changes at once: a few milliseconds of the server's time
 MAX_PEEKED = 10_000  # messages that a look into SQS's dead-letter queue hides from others for a moment
 MAX_IMPORT_LINE_BYTES = 2 * MIB  # a body of MAX_ENTRY_BYTES, escaped, with its story

@@ -22,6 +22,7 @@ from decoupled.core.times import Clock
 from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
 from decoupled.engines.sqlite import admin_socket, ordered
+from decoupled.engines.sqlite.admin import Admin
 from decoupled.engines.sqlite.data_directory import DataDirectory, Watch
 from decoupled.engines.sqlite.database import Database, DataDirectoryError
 from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
@@ -101,12 +102,9 @@ async def _serve(
     stop = asyncio.Event()
     last_resort = LastResort(loop, stop.set, door.client)
     _listen_to_signals(loop, stop, door)
+    tools = None
     if (local := _admin_listener(directory)) is not None:
-        from decoupled.server.http.admin import Admin
-        from decoupled.server.http.listener import HttpServer
-
-        local.listen(16)
-        HttpServer(Admin(writer, SqliteDeadLetters(database, clock.now_ms, queue_clock)).handle, loop).start(local)
+        tools = await Admin(writer.run, SqliteDeadLetters(database, clock.now_ms, queue_clock), loop).start(local)
     directory.publish(options.url)
     listen(listener)
     files.look_after(loop, stop)
@@ -117,6 +115,8 @@ async def _serve(
     await stop.wait()
     log.info("stopping")
     listener.close()
+    if tools is not None:
+        tools.close()
     await door.leave()
     if files.taken():
         await poller.drain(0)

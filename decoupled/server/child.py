@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from decoupled.core import limits
+from decoupled.core.frames import HEADER, Frames
 from decoupled.server import outlet
-from decoupled.server.frames import HEADER, Frames
 
 LAST_WORDS_S = 1.0  # to read what a process wrote before it ended
 LOOK_AGAIN_S = 0.01  # whether a process has ended that was killed

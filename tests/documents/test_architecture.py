@@ -28,6 +28,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "decoupled.outbound": {"decoupled.core"},
     "decoupled.workloads": {"decoupled", "decoupled.outbound"},
     "decoupled.server.app": {"decoupled.core", "decoupled.engines", "decoupled.pipeline", "decoupled.server"},
+    "decoupled.server.fronts.process": {
+        "decoupled.core",
+        "decoupled.engines",
+        "decoupled.pipeline",
+        "decoupled.server",
+    },
     "decoupled.server": {"decoupled.core", "decoupled.engines.protocols", "decoupled.pipeline"},
     "decoupled.cli.deploy": {
         "decoupled.core",

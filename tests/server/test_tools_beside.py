@@ -5,19 +5,21 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import http.client
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from decoupled.core import limits
-from decoupled.core.dead_letters import Wanted
-from decoupled.engines.sqlite import admin_socket
+from decoupled.core.dead_letters import Outcome, Wanted
+from decoupled.core.workload import Unavailable
+from decoupled.engines.sqlite import admin, admin_socket
 from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.tool import ServedDeadLetters, ToolDeadLetters
 from tests.support.server import DECOUPLED, LAUNCH, Server, wait_for
@@ -150,7 +152,7 @@ def test_a_change_that_the_server_cannot_store_is_an_error(tmp_path: Path) -> No
         (tmp_path / "large.jsonl").write_text("\n".join(lines))
         full.touch()
         said = run(server, "dead", "import", tmp_path / "large.jsonl", status=1)
-        assert "the server refuses: The change could not be stored: database or disk is full" in said
+        assert "the server refuses: the change could not be stored: database or disk is full" in said
         assert server.statuses() == {"dead": DEAD}
     finally:
         server.end()
@@ -164,30 +166,56 @@ def test_a_server_that_takes_no_changes_is_named(server: Server) -> None:
     assert server.statuses() == {"dead": DEAD}
 
 
-def ask(server: Server, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("localhost")
-    connection.sock = admin_socket.connect(server.data, 20)
-    connection.request(method, path, body)
-    answer = connection.getresponse()
-    status, problem = answer.status, json.loads(answer.read())
-    connection.close()
-    return status, problem
+def ask(server: Server, change: admin.Change) -> list[Outcome]:
+    with admin_socket.connect(server.data, 20) as connection:
+        return admin.ask(connection, change)
 
 
 def test_what_no_tool_of_ours_would_ask_is_refused(server: Server) -> None:
-    assert ask(server, "POST", "/dead-letters/forget", b"[]")[0] == 404
-    assert ask(server, "GET", "/dead-letters/purge")[0] == 405
-    assert ask(server, "POST", "/dead-letters/purge", b"[{]")[0] == 400
+    forget: Any = "forget"
+    with pytest.raises(Unavailable, match=r"does not understand this tool .*Invalid enum value 'forget'.*same version"):
+        ask(server, admin.Change(forget, []))
     (letter, *_) = ToolDeadLetters(DataDirectory(server.data)).find(Wanted())
-    too_many = [letter] * (limits.TOOL_BATCH + 1)
-    status, problem = ask(server, "POST", "/dead-letters/purge", json.dumps([vars_of(it) for it in too_many]).encode())
-    assert (status, problem["detail"]) == (400, "These are 101 dead letters; 100 are taken at once.")
-    assert ask(server, "POST", "/dead-letters/purge", b"[]") == (200, [])
+    with pytest.raises(Unavailable, match="these are 101 dead letters; 100 are taken at once"):
+        ask(server, admin.Change("purge", [letter] * (limits.TOOL_BATCH + 1)))
+    assert ask(server, admin.Change("purge", [])) == []
     assert server.statuses() == {"dead": DEAD}
 
 
-def vars_of(letter: Any) -> dict[str, Any]:
-    return {name: getattr(letter, name) for name in letter.__struct_fields__}
+def test_a_tool_of_an_older_version_hears_so_and_does_no_harm(server: Server) -> None:
+    """Those spoke HTTP."""
+    with admin_socket.connect(server.data, 20) as connection:
+        connection.sendall(b"POST /dead-letters/purge HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n[]")
+        assert b"is it of the same version?" in connection.recv(1_000)
+        assert connection.recv(1_000) == b""
+    assert ask(server, admin.Change("purge", [])) == []
+
+
+def test_a_server_of_an_older_version_is_named(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as tool:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        tool.connect(str(tmp_path / "socket"))
+        server, _ = listener.accept()
+        with server:
+            server.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            with pytest.raises(Unavailable, match="it is of another version"):
+                admin.ask(tool, admin.Change("purge", []))
+
+
+def test_tools_have_places_of_their_own_and_no_more(server: Server) -> None:
+    with ExitStack() as stack:
+        for _ in range(limits.MAX_TOOLS):
+            stack.enter_context(admin_socket.connect(server.data, 20))
+        with pytest.raises((Unavailable, OSError), match=r"16 tools are connected already|hung up|Broken pipe|reset"):
+            ask(server, admin.Change("purge", []))
+    assert wait_for(lambda: ask_again(server), lambda it: it == []) == []
+
+
+def ask_again(server: Server) -> list[Outcome] | None:
+    with suppress(Unavailable, OSError):
+        return ask(server, admin.Change("purge", []))
+    return None
 
 
 # --- changing without one -------------------------------------------------------

@@ -8,16 +8,15 @@ two connections write at the same moment.
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from typing import Literal
 
 import msgspec
 
 from decoupled.core import limits
 from decoupled.core.dead_letters import DeadLetter, Outcome, Wanted
 from decoupled.core.workload import Unavailable
-from decoupled.engines.sqlite import admin_socket
+from decoupled.engines.sqlite import admin, admin_socket
 from decoupled.engines.sqlite.data_directory import DataDirectory, DirectoryInUse
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
@@ -89,46 +88,30 @@ class ServedDeadLetters:
             outcomes += self._ask("restore", part)
         return outcomes
 
-    def _ask(self, change: str, letters: Sequence[DeadLetter]) -> list[Outcome]:
-        connection = http.client.HTTPConnection("localhost")
+    def _ask(self, change: Literal["redrive", "restore", "purge"], letters: Sequence[DeadLetter]) -> list[Outcome]:
         try:
-            connection.sock = admin_socket.connect(self._directory.path, limits.ANSWER_S)
+            server = admin_socket.connect(self._directory.path, limits.ANSWER_S)
         except OSError as error:
             raise Unavailable(f"{self._in_use}. It takes no changes from tools: {error.strerror}") from error
-        try:
-            headers = {"content-type": "application/json"}
-            connection.request("POST", f"/dead-letters/{change}", msgspec.json.encode(letters), headers)
-            answer = connection.getresponse()
-            body = answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(f"the server did not say what it did: {error}; to repeat the command is safe") from error
-        finally:
-            connection.close()
-        if answer.status != 200:
-            raise Unavailable(f"the server refuses: {_detail(body) or answer.status}")
-        return msgspec.json.decode(body, type=list[Outcome])
+        with server:
+            try:
+                return admin.ask(server, admin.Change(change, letters))
+            except OSError as error:
+                raise Unavailable(
+                    f"the server did not say what it did: {error}; to repeat the command is safe"
+                ) from error
 
 
 def _parts(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
-    """No part over MAX_REQUEST_BYTES as JSON; a letter alone is below half of that."""
+    """None over MAX_CHANGE_BYTES: as JSON, a letter is no smaller than in a frame."""
     part: list[DeadLetter] = []
     part_bytes = 0
     for letter in letters:
         letter_bytes = len(msgspec.json.encode(letter)) + 1
-        if part and part_bytes + letter_bytes > limits.MAX_REQUEST_BYTES - limits.KIB:
+        if part and part_bytes + letter_bytes > limits.MAX_CHANGE_BYTES - limits.KIB:
             yield part
             part, part_bytes = [], 0
         part.append(letter)
         part_bytes += letter_bytes
     if part:
         yield part
-
-
-class _Problem(msgspec.Struct):
-    detail: str
-
-
-def _detail(body: bytes) -> str | None:
-    with suppress(msgspec.DecodeError):
-        return msgspec.json.decode(body, type=_Problem).detail
-    return None

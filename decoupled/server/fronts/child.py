@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, assert_never
 
+from decoupled.core.frames import MAX_FRAME_BYTES
 from decoupled.core.outcomes import NotSent
 from decoupled.server.child import ChildProcess
-from decoupled.server.frames import MAX_FRAME_BYTES
 from decoupled.server.fronts.protocol import LISTENER, AskHealth, Health, Leave, Sends, State, Told, encode, from_front
 from decoupled.server.group_commit import Writer
 

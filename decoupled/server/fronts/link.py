@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import assert_never, cast
 
 from decoupled.core import limits
+from decoupled.core.frames import MAX_FRAME_BYTES, Frames, frame
 from decoupled.core.outcomes import NotSent
 from decoupled.core.problem import Response, answer
 from decoupled.core.workload import Message
-from decoupled.server.frames import MAX_FRAME_BYTES, Frames, frame
 from decoupled.server.fronts.protocol import (
     AskHealth,
     Health,

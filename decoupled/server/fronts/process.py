@@ -15,6 +15,7 @@ from typing import Any
 
 import uvloop
 
+from decoupled.core.frames import frame
 from decoupled.core.times import Clock
 from decoupled.engines.sqlite.database import FILE_NAME, Database
 from decoupled.engines.sqlite.outage import Outage
@@ -22,7 +23,6 @@ from decoupled.engines.sqlite.queue_clock import QueueClock
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline.loading import load
 from decoupled.server import logs
-from decoupled.server.frames import frame
 from decoupled.server.fronts.link import Link
 from decoupled.server.fronts.protocol import LISTENER, State, encode
 from decoupled.server.fronts.seats import Seat, Seats

@@ -17,12 +17,12 @@ from typing import cast
 import uvloop
 
 from decoupled.core import limits
+from decoupled.core.frames import MAX_FRAME_BYTES, Frames, frame
 from decoupled.core.outcomes import Decision
 from decoupled.core.workload import Message, Workloads
 from decoupled.pipeline.concurrently import Concurrently, interrupt_one
 from decoupled.pipeline.processor import INTERRUPT_AGAIN_S
 from decoupled.server import logs
-from decoupled.server.frames import MAX_FRAME_BYTES, Frames, frame
 from decoupled.server.workers.lifetime import Lifetime
 from decoupled.server.workers.protocol import Leaving, pack_reply, unpack_messages
 

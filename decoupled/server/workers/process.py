@@ -11,12 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+from decoupled.core.frames import HEADER, frame
 from decoupled.core.outcomes import Decision
 from decoupled.core.workload import Message, Workloads
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.processor import decide
 from decoupled.server import logs
-from decoupled.server.frames import HEADER, frame
 from decoupled.server.parent import end_before_it, end_with_parent, leave_to_parent
 from decoupled.server.workers.lifetime import Lifetime, limit_message
 from decoupled.server.workers.protocol import pack_ready, pack_reply, unpack_messages

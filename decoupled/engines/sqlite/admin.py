@@ -1,0 +1,145 @@
+"""What a server does for tools on its own machine, at a socket in its data directory: changes of dead letters, in its
+own transactions. Who may connect, the file system says. Both ends stand here; a frame is MessagePack.
+
+    tool ─ Change (redrive, restore or purge; dead letters) ─▶ server ─ Done (outcomes), or Refused ─▶ tool
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, cast
+
+import msgspec
+
+from decoupled.core import limits
+from decoupled.core.dead_letters import DeadLetter, Outcome
+from decoupled.core.frames import HEADER, Frames, frame
+from decoupled.core.workload import Unavailable
+from decoupled.engines.protocols import DeadLetters
+
+log = logging.getLogger("decoupled.admin")
+
+Run = Callable[[Callable[[], list[Outcome]]], "asyncio.Future[list[Outcome]]"]
+"""Has something done in a transaction; what it returns is on the disk."""
+
+
+class Change(msgspec.Struct, array_like=True):
+    """What is asked for."""
+
+    change: Literal["redrive", "restore", "purge"]
+    letters: Sequence[DeadLetter]
+
+
+class Done(msgspec.Struct, array_like=True, tag=0):
+    """What was done with each, in turn."""
+
+    outcomes: list[Outcome]
+
+
+class Refused(msgspec.Struct, array_like=True, tag=1):
+    """Why it is not known that anything was."""
+
+    detail: str
+
+
+_encode = msgspec.msgpack.encode
+_change = msgspec.msgpack.Decoder(Change)
+_answer: msgspec.msgpack.Decoder[Done | Refused] = msgspec.msgpack.Decoder(Done | Refused)
+
+# --- the server's end ---------------------------------------------------------
+
+
+class Admin:
+    """Serves tools."""
+
+    def __init__(self, run: Run, dead_letters: DeadLetters, loop: asyncio.AbstractEventLoop) -> None:
+        self.dead_letters = dead_letters
+        self.run = run
+        self.loop = loop
+        self.tools = 0
+
+    async def start(self, listener: socket.socket) -> asyncio.Server:
+        """Let tools connect."""
+        return await self.loop.create_unix_server(lambda: _Tool(self), sock=listener)
+
+
+class _Tool(asyncio.Protocol):
+    """A connection: one change after the other, within a bounded time."""
+
+    def __init__(self, admin: Admin) -> None:
+        self._admin = admin
+        self._received = Frames(limits.MAX_CHANGE_BYTES)
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Of asyncio."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._admin.tools += 1
+        if self._admin.tools > limits.MAX_TOOLS:
+            self._refuse(f"{limits.MAX_TOOLS} tools are connected already")
+        self._admin.loop.call_later(limits.ANSWER_S, self._transport.abort)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """It has gone. What it asked for is done all the same."""
+        self._admin.tools -= 1
+
+    def data_received(self, data: bytes) -> None:
+        """What is to be changed."""
+        try:
+            for payload in self._received.feed(data):
+                self._change(_change.decode(payload))
+        except (ValueError, msgspec.DecodeError) as error:
+            self._refuse(f"it does not understand this tool ({error}); is it of the same version?")
+
+    def _change(self, wanted: Change) -> None:
+        if len(wanted.letters) > limits.TOOL_BATCH:
+            self._refuse(f"these are {len(wanted.letters)} dead letters; {limits.TOOL_BATCH} are taken at once")
+            return
+        change = getattr(self._admin.dead_letters, wanted.change)
+        self._admin.run(partial(change, wanted.letters)).add_done_callback(self._tell)
+
+    def _tell(self, done: asyncio.Future[list[Outcome]]) -> None:
+        """The edge: whatever went wrong, the tool hears of it."""
+        error = done.exception()
+        if error is None:
+            self._transport.write(frame(_encode(Done(done.result()))))
+        elif isinstance(error, Unavailable):
+            self._refuse(f"the change could not be stored: {error}")
+        else:
+            log.error("dead letters could not be changed", exc_info=error)
+            self._refuse("an internal error; its log has more")
+
+    def _refuse(self, detail: str) -> None:
+        self._transport.write(frame(_encode(Refused(detail))))
+        self._transport.close()
+
+
+# --- a tool's end -------------------------------------------------------------
+
+
+def ask(server: socket.socket, change: Change) -> list[Outcome]:
+    """What the server did. Raises Unavailable with why it did not, and OSError when it does not answer."""
+    server.sendall(frame(_encode(change)))
+    (size,) = HEADER.unpack(_receive(server, HEADER.size))
+    if size > limits.MAX_CHANGE_BYTES:
+        raise Unavailable("the server speaks another language: it is of another version")
+    try:
+        answer = _answer.decode(_receive(server, size))
+    except msgspec.DecodeError as error:
+        raise Unavailable(f"the server's answer cannot be read: {error}; is it of the same version?") from error
+    if isinstance(answer, Refused):
+        raise Unavailable(f"the server refuses: {answer.detail}")
+    return answer.outcomes
+
+
+def _receive(server: socket.socket, size: int) -> bytes:
+    received = bytearray()
+    while len(received) < size:
+        if not (piece := server.recv(size - len(received))):
+            raise ConnectionError("it has hung up")
+        received += piece
+    return bytes(received)
