@@ -9,44 +9,21 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import report
-from decoupled.core.workload import Message
-from decoupled.engines.sqlite.database import FILE_NAME, Database
-from decoupled.engines.sqlite.messages import SqliteQueue
+from benchmarks.loads import Load, need_wrk, now, prefill, processed_per_s, wait_until_empty, wrk
+from benchmarks.processes import cpu_s, of_an_order, running
 from tests.support.server import ROOT, serving
 
-SCRIPT = ROOT / "benchmarks" / "orders.lua"
 CONNECTIONS = (32, 64, 256)
-PREFILL_ROWS = 20_000  # a transaction
-PREFILL_CACHE_KIB = 256 * 1024  # the rows of an index come in any order
-EMPTY_WITHIN_S = 120
-ORDER = (
-    '{"customer":{"email":"ana@example.com","name":"Ana Ruiz"},"currency":"EUR","lines":[{"sku":"KB-104","quantity":2,'
-    '"unit_price":"39.90"}],"shipping_address":{"line1":"1 Main Street","city":"Dublin","postal_code":"D01 F5P2",'
-    '"country":"IE"}}'
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What wrk saw. Latencies in milliseconds."""
-
-    per_s: float
-    requests: int
-    p50_ms: float
-    p99_ms: float
 
 
 @dataclass
@@ -58,6 +35,7 @@ class Measured:
     accepted: dict[int, list[Load]] = field(default_factory=lambda: {c: [] for c in CONNECTIONS})
     minute: Load | None = None
     minute_processed_per_s: float = 0.0
+    minute_cpu_us: dict[str, float] = field(default_factory=dict)  # of an order: all, and by role
     backlog: dict[int, list[tuple[float, float]]] = field(default_factory=dict)  # waiting → (accepted/s, processed/s)
     peak_rss_mb: float = 0.0
 
@@ -65,8 +43,7 @@ class Measured:
 def main() -> None:
     """Measure, print, and perhaps keep."""
     arguments = _arguments()
-    if shutil.which("wrk") is None:
-        sys.exit("wrk is missing; it makes the load. Debian, Ubuntu: sudo apt-get install wrk. macOS: brew install wrk")
+    need_wrk()
     (ROOT / "build").mkdir(exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="bench-", dir=ROOT / "build"))  # beside the sources: on a real disk
     measured, load_before = Measured(), os.getloadavg()[0]
@@ -79,7 +56,7 @@ def main() -> None:
     text = report.render(measured, disk, load_before, arguments.command)
     print(text)
     if arguments.write:
-        (ROOT / "benchmarks" / "RESULTS.md").write_text(text + "\n")
+        report.keep(text)
 
 
 def _arguments() -> argparse.Namespace:
@@ -115,10 +92,11 @@ def _steady(measured: Measured, directory: Path, arguments: argparse.Namespace) 
                 measured.ceiling[connections].append(wrk(ceiling, connections, arguments.round_s))
                 wait_until_empty(data)
         _say(f"{arguments.minute_s} s of orders, end to end")
-        since_ms = time.time_ns() // 1_000_000
+        since, before = now(data), running(server.pid)
         measured.minute = wrk(server.url, 64, arguments.minute_s)
-        measured.minute_processed_per_s = processed_per_s(data, since_ms)
+        measured.minute_processed_per_s = processed_per_s(data, since)
         wait_until_empty(data)
+        measured.minute_cpu_us = of_an_order(cpu_s(before, running(server.pid)), measured.minute.requests)
         measured.peak_rss_mb = max(measured.peak_rss_mb, server.peak_rss_mb())
 
 
@@ -135,59 +113,15 @@ def _backlogs(measured: Measured, directory: Path, arguments: argparse.Namespace
             shutil.copytree(directory / str(waiting), data)
             os.sync()
             with serving(data, "--log-level", "WARNING") as server:
-                since_ms = time.time_ns() // 1_000_000
+                since = now(data)
                 load = wrk(server.url, 64, arguments.seconds)
-                measured.backlog.setdefault(waiting, []).append((load.per_s, processed_per_s(data, since_ms)))
+                processed = processed_per_s(data, since, waiting)
+                measured.backlog.setdefault(waiting, []).append((load.per_s, processed))
                 measured.peak_rss_mb = max(measured.peak_rss_mb, server.peak_rss_mb())
             shutil.rmtree(data)
 
 
-def prefill(
-    data: Path, messages: int, workload: str = "orders", body: str = ORDER, groups: Sequence[str] = ("",)
-) -> list[str]:
-    """Put messages on the queue of a server that is down, through the engine's own queue. The groups take turns, and
-    their names stand for %s in the body. The messages' ids."""
-    data.mkdir(parents=True)
-    database = Database(data / FILE_NAME)
-    database.execute(f"PRAGMA cache_size = -{PREFILL_CACHE_KIB}")
-    queue = SqliteQueue(database)
-    now_ms = queue.clock_ms()
-    ids = [f"{now_ms:012x}{n:020x}" for n in range(messages)]
-    kinds = [(body.replace("%s", group), group) for group in groups]
-    for start in range(0, messages, PREFILL_ROWS):
-        rows = range(start, min(start + PREFILL_ROWS, messages))
-        each = [(ids[n], *kinds[n % len(kinds)]) for n in rows]
-        outcomes = queue.send([Message(id_, workload, text, "bench", now_ms, group) for id_, text, group in each])
-        if any(outcomes):
-            sys.exit(f"the queue refused: {outcomes[0]}")
-    database.close()
-    return ids
-
-
 # --- tools --------------------------------------------------------------------
-
-
-def wrk(url: str, connections: int, seconds: int) -> Load:
-    """One load. Ends the benchmark when a request was refused or a connection failed: the rest would mean nothing."""
-    command = [
-        "wrk",
-        "-t1",
-        f"-c{connections}",
-        f"-d{seconds}s",
-        "--timeout",
-        "30s",
-        "-s",
-        str(SCRIPT),
-        url,
-    ]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"^RESULT (.*)$", output, re.MULTILINE)
-    if found is None:
-        sys.exit(f"wrk did not finish:\n{output}")
-    requests, microseconds, refused, broken, p50, p99 = map(int, found[1].split())
-    if refused or broken:
-        sys.exit(f"{refused} requests refused, {broken} connections broken, of {requests} to {url}:\n{output}")
-    return Load(requests * 1e6 / microseconds, requests, p50 / 1000, p99 / 1000)
 
 
 @contextmanager
@@ -201,27 +135,6 @@ def _nothing(kind: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
-
-
-def _ask(data: Path, sql: str, *parameters: int) -> int:
-    """A number out of the data directory, read beside the server."""
-    with closing(sqlite3.connect(f"file:{data / FILE_NAME}?mode=ro", uri=True)) as connection:
-        answer: int = connection.execute(sql, parameters).fetchone()[0]
-    return answer
-
-
-def processed_per_s(data: Path, since_ms: int) -> float:
-    now_ms = time.time_ns() // 1_000_000
-    sql = "SELECT count(*) FROM messages WHERE status = 'processed' AND finished_at BETWEEN ? AND ?"
-    return _ask(data, sql, since_ms, now_ms) * 1000 / (now_ms - since_ms)
-
-
-def wait_until_empty(data: Path) -> None:
-    deadline = time.monotonic() + EMPTY_WITHIN_S
-    while _ask(data, "SELECT EXISTS (SELECT 1 FROM messages WHERE status = 'queued')"):
-        if time.monotonic() > deadline:
-            sys.exit(f"messages still wait after {EMPTY_WITHIN_S} s")
-        time.sleep(0.1)
 
 
 def _say(what: str) -> None:

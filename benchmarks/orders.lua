@@ -1,8 +1,10 @@
--- What wrk sends: real orders, 256 different ones in turn.
--- At the end it prints one line for bench.py: requests, microseconds, refused, socket errors, p50 and p99 in microseconds.
+-- What wrk sends: real orders, 256 different ones in turn; or, with a file of paths (`wrk ... URL -- FILE`), GETs of random
+-- ones of them. At the end it prints one line for loads.py: requests, microseconds, refused, socket errors, p50 and p99 in
+-- microseconds.
 
 local requests = {}
 local sent = 0
+local reading = false
 
 local function order(n)
   local lines = {}
@@ -19,14 +21,21 @@ local function order(n)
   )
 end
 
-function init()
-  for n = 1, 256 do
-    requests[n] = wrk.format("POST", "/orders", { ["Content-Type"] = "application/json" }, order(n))
+function init(args)
+  if args[1] then
+    for path in io.lines(args[1]) do
+      requests[#requests + 1] = wrk.format("GET", path)
+    end
+    reading = true
+  else
+    for n = 1, 256 do
+      requests[n] = wrk.format("POST", "/orders", { ["Content-Type"] = "application/json" }, order(n))
+    end
   end
 end
 
 function request()
-  sent = sent % #requests + 1
+  sent = reading and math.random(#requests) or sent % #requests + 1
   return requests[sent]
 end
 

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.bench import Load, Measured
+    from benchmarks.bench import Measured
+    from benchmarks.loads import Load
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+COMPARED = "## Beside an earlier commit"  # opens the second part of RESULTS.md, comparison.py's
 SYNCS = 200
 
 Target = tuple[str, float, str]
@@ -53,6 +56,8 @@ def render(measured: Measured, disk: str, load_before: float, command: str) -> s
             *_steady(measured),
             "",
             *_end_to_end(measured),
+            "",
+            *_cpu_of_an_order(measured),
             "",
             *_backlog(measured),
             "",
@@ -98,6 +103,15 @@ def _end_to_end(measured: Measured) -> list[str]:
         "|---|---:|---:|---:|",
         f"| {measured.minute.requests:,} orders | {measured.minute.per_s:,.0f}"
         f" | {measured.minute_processed_per_s:,.0f} | {_processed_share(measured):.2f} |",
+    ]
+
+
+def _cpu_of_an_order(measured: Measured) -> list[str]:
+    costs = [f"{us:.1f} us" for us in measured.minute_cpu_us.values()]
+    return [
+        f"| CPU of an order | {' | '.join(measured.minute_cpu_us)} |",
+        f"|---|{'---:|' * len(costs)}",
+        f"| until it is processed | {' | '.join(costs)} |",
     ]
 
 
@@ -163,6 +177,19 @@ def _processed_share(measured: Measured) -> float:
 def _backlog_medians(measured: Measured, waiting: int) -> tuple[float, float]:
     accepted, processed = zip(*measured.backlog[waiting], strict=True)
     return statistics.median(accepted), statistics.median(processed)
+
+
+def keep(text: str) -> None:
+    """In RESULTS.md, in place of what was there of its kind; the other kind stays."""
+    old = RESULTS.read_text() if RESULTS.exists() else ""
+    RESULTS.write_text(kept(old, text))
+
+
+def kept(old: str, text: str) -> str:
+    """The page with a new comparison, or with all of it new but the comparison."""
+    results, heading_, comparison = old.partition(COMPARED)
+    results, comparison = (results, text) if text.startswith(COMPARED) else (text, heading_ + comparison)
+    return "\n\n".join(part.strip() for part in (results, comparison) if part.strip()) + "\n"
 
 
 # --- where --------------------------------------------------------------------

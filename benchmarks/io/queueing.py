@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.bench import prefill
+from benchmarks.loads import prefill
 from benchmarks.report import Target
 from tests.support.server import DECOUPLED, Server, serving
 
