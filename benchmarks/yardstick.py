@@ -22,7 +22,7 @@ from decoupled.server.listening import bind, listen
 
 START = {"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"2")]}
 BODY = {"type": "http.response.body", "body": b"{}"}
-RESPONSE: Response = {"statusCode": 202, "headers": {}, "body": "{}"}
+RESPONSE = Response(202, {}, b"{}")
 
 
 async def nothing(_scope: Any, _receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:

@@ -6,19 +6,19 @@ import functools
 import os
 from pathlib import Path
 
-from decoupled.core.problem import Event, Response
 from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import Producer
+from decoupled.pipeline.call import Event, EventResponse, answered
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.receiver import receive
 
 ROOT = Path(__file__).parents[1]  # of the zip, which has the user's modules too
 
 
-def handler(event: Event, _context: object) -> Response:
+def handler(event: Event, _context: object) -> EventResponse:
     """Lambda's entry point, behind the route `POST /{workload}`."""
     queue, workloads = connect()
-    return receive(event, queue, workloads)
+    return answered(event, lambda call: receive(call, queue, workloads))
 
 
 @functools.cache

@@ -6,19 +6,19 @@ import functools
 import os
 from pathlib import Path
 
-from decoupled.core.problem import Event, Response
 from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import Table
+from decoupled.pipeline.call import Event, EventResponse, answered
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.status import read
 
 ROOT = Path(__file__).parents[1]  # of the zip, which has the user's modules too
 
 
-def handler(event: Event, _context: object) -> Response:
+def handler(event: Event, _context: object) -> EventResponse:
     """Lambda's entry point, behind `GET /{workload}/{id}` and `GET /{workload}/{collection}/{key}`."""
     table, workloads = connect()
-    return read(event, table, workloads)
+    return answered(event, lambda call: read(call, table, workloads))
 
 
 @functools.cache

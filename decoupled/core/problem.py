@@ -1,24 +1,20 @@
-"""HTTP answers as API Gateway takes them: JSON, and RFC 9457 problem details. Pure; what to answer is decided by the
-functions."""
+"""HTTP answers: JSON, and RFC 9457 problem details. Pure; what to answer is decided by the pipeline."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, TypedDict
+from typing import Any
 
 import msgspec
 
-Event = Mapping[str, Any]
-"""A request as an API Gateway HTTP API hands it to Lambda, payload format 2.0."""
 
+class Response(msgspec.Struct, frozen=True):
+    """An answer. The headers of its framing are not among these."""
 
-class Response(TypedDict):
-    """An answer in payload format 2.0."""
-
-    statusCode: int
+    status: int
     headers: dict[str, str]
-    body: str
+    body: bytes
 
 
 class Problem(Exception):  # noqa: N818  named as in RFC 9457
@@ -66,16 +62,12 @@ class Problem(Exception):  # noqa: N818  named as in RFC 9457
         headers = {"content-type": "application/problem+json", **self.headers}
         if self.retry_after_s is not None:
             headers["retry-after"] = str(self.retry_after_s)
-        return {"statusCode": self.status, "headers": headers, "body": msgspec.json.encode(self.body()).decode()}
+        return Response(self.status, headers, msgspec.json.encode(self.body()))
 
 
 def answer(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer. Decimals become JSON numbers, digit by digit."""
-    return {
-        "statusCode": status,
-        "headers": {"content-type": "application/json", **(headers or {})},
-        "body": _json.encode(body).decode(),
-    }
+    return Response(status, {"content-type": "application/json", **(headers or {})}, _json.encode(body))
 
 
 _json = msgspec.json.Encoder(decimal_format="number")

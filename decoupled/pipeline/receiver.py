@@ -1,12 +1,11 @@
-"""The front: an HTTP event becomes messages on the queue, and only then a 202. Validates, identifies, sends; it touches
+"""The front: a call becomes messages on the queue, and only then a 202. Validates, identifies, sends; it touches
 nothing but the queue, so that no trouble behind the queue reaches the client.
 
-    event → admit (pure) → queue.send → respond (pure)
+    call → admit (pure) → queue.send → respond (pure)
 """
 
 from __future__ import annotations
 
-import base64
 import functools
 import re
 import secrets
@@ -18,20 +17,18 @@ import msgspec
 from decoupled.core import limits
 from decoupled.core.identifiers import derived_id, new_id
 from decoupled.core.outcomes import NotSent
-from decoupled.core.problem import Event, Problem, Response, answer
+from decoupled.core.problem import Problem, Response, answer
 from decoupled.core.times import now_ms
 from decoupled.core.validation import Fault, fault, faults
-from decoupled.core.workload import ANONYMOUS, Message, Workload, Workloads, decoder
+from decoupled.core.workload import Message, Workload, Workloads, decoder
 from decoupled.engines.protocols import Producer
+from decoupled.pipeline.call import Call
 
 
-def receive(event: Event, producer: Producer, workloads: Workloads) -> Response:
-    """Answer `POST /{workload}`: 202 once every accepted entry is durable, else a problem that says why not."""
-    try:
-        admission = admit(event, workloads, now_ms())
-        return respond(admission, producer.send(admission.messages))
-    except Problem as problem:
-        return problem.response()
+def receive(call: Call, producer: Producer, workloads: Workloads) -> Response:
+    """Answer `POST /{workload}`: 202 once every accepted entry is durable, else why not. Raises Problem as `admit`."""
+    admission = admit(call, workloads, now_ms())
+    return respond(admission, producer.send(admission.messages))
 
 
 class Admission(msgspec.Struct):
@@ -46,36 +43,34 @@ class Admission(msgspec.Struct):
 
 
 def admit(
-    event: Event, workloads: Workloads, now_ms: int, random_hex: Callable[[], str] = lambda: secrets.token_hex(9)
+    call: Call, workloads: Workloads, now_ms: int, random_hex: Callable[[], str] = lambda: secrets.token_hex(9)
 ) -> Admission:
     """Route, decode, validate and identify. Pure: the clock and the random part of new ids are passed in.
 
     Raises Problem when the request as a whole is refused: 400, 404, 413, 415 or 422."""
-    admission = begin(event, workloads, now_ms, random_hex)
+    admission = begin(call, workloads, now_ms, random_hex)
     for _ in admission.rest:
         pass
     return admission
 
 
-def begin(event: Event, workloads: Workloads, now_ms: int, random_hex: Callable[[], str]) -> Admission:
+def begin(call: Call, workloads: Workloads, now_ms: int, random_hex: Callable[[], str]) -> Admission:
     """As `admit`, but the entries of a batch are still to be admitted: thousands take a while, in which whoever serves
     others too may pause."""
-    workload = _route(event, workloads)
-    headers = event.get("headers") or {}
+    workload = _route(call, workloads)
+    headers, body, caller = call.headers, call.body, call.caller
     _require_json(headers.get("content-type", ""))
     _require_plain(headers.get("content-encoding", ""))
-    body = _body(event)
     if len(body) > limits.MAX_REQUEST_BYTES:
         raise Problem(413, f"The body has {len(body)} bytes; {limits.MAX_REQUEST_BYTES} is the limit.")
     key = _idempotency_key(headers.get("idempotency-key"))
     delay_s = _delay_s(headers.get("delay"))
     due_at = now_ms + delay_s * 1000 if delay_s else None
     most = limits.MAX_ENTRY_BYTES if delay_s <= limits.MAX_DELAY_S else limits.MAX_LATER_ENTRY_BYTES
-    caller = _caller(event)
     identify = _identifier(workload, caller, key, now_ms, random_hex)
     resend = "safe" if key is not None or workload.natural_key else "with_idempotency_key"
 
-    if body.lstrip()[:1] != b"[":
+    if not _is_array(body):
         text, entry = _entry(body, workload, most)
         group = workload.group_of(entry, caller)
         message = Message(identify(entry, 0), workload.name, text, caller, now_ms, group, due_at)
@@ -109,11 +104,8 @@ def respond(admission: Admission, outcomes: Sequence[NotSent | None]) -> Respons
         if outcome is not None:
             return _unsent(outcome, admission.resend).response()
         url = f"/{message.workload}/{message.id}"
-        return {
-            "statusCode": 202,
-            "headers": {"content-type": "application/json", "location": url},
-            "body": f'{{"id":"{message.id}","status_url":"{url}"}}',
-        }
+        body = f'{{"id":"{message.id}","status_url":"{url}"}}'
+        return Response(202, {"content-type": "application/json", "location": url}, body.encode())
 
     accepted = []
     refused = dict(admission.refused)
@@ -141,8 +133,8 @@ def _unsent(outcome: NotSent, resend: str) -> Problem:
     )
 
 
-def _route(event: Event, workloads: Workloads) -> Workload:
-    name = (event.get("pathParameters") or {}).get("workload", "")
+def _route(call: Call, workloads: Workloads) -> Workload:
+    name = call.path[0] if call.path else ""
     workload = workloads.get(name)
     if workload is None or workload.internal:
         routes = ", ".join(other.name for other in workloads.values() if not other.internal)
@@ -175,17 +167,11 @@ def _require_plain(content_encoding: str) -> None:
         raise Problem(415, detail, headers={"accept-encoding": "identity"})
 
 
-def _body(event: Event) -> bytes:
-    text: str = event.get("body") or ""
-    if not event.get("isBase64Encoded"):
-        return text.encode("utf-8", "surrogatepass")  # an unpaired surrogate fails in decoding, with its own answer
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError as error:
-        raise Problem(400, f"The body is not base64: {error}.") from error
+def _is_array(body: bytes | bytearray) -> bool:
+    return body[:1] != b"{" and body.lstrip()[:1] == b"["  # to strip a body is to copy it
 
 
-def _entries(body: bytes) -> list[msgspec.Raw]:
+def _entries(body: bytes | bytearray) -> list[msgspec.Raw]:
     detail = f"A batch has 1 to {limits.MAX_BATCH_ENTRIES} entries."
     try:
         entries = [entry for entry in msgspec.structs.astuple(_batch_decoder().decode(body)) if entry]
@@ -214,7 +200,9 @@ _FAR = re.compile(rb"[0-9]e[+-]?0*+[23][0-9]{2}(?![0-9])", re.IGNORECASE)
 _SHORTEST = len("1e300,")
 
 
-def _entry(raw: bytes, workload: Workload, most: int, faults_named: int = limits.MAX_FAULTS_NAMED) -> tuple[str, Any]:
+def _entry(
+    raw: bytes | bytearray, workload: Workload, most: int, faults_named: int = limits.MAX_FAULTS_NAMED
+) -> tuple[str, Any]:
     """The text and the value of an entry of so many bytes at most. Raises Problem 400, 413, or 422 with so many faults,
     and with one if that is 0."""
     if len(raw) > most:
@@ -236,7 +224,7 @@ def _entry(raw: bytes, workload: Workload, most: int, faults_named: int = limits
     return text, entry
 
 
-def _named(raw: bytes, workload: Workload, at_most: int) -> list[Fault]:
+def _named(raw: bytes | bytearray, workload: Workload, at_most: int) -> list[Fault]:
     """The faults of an entry that its schema refuses. Raises DecodeError when it is not JSON further on."""
     try:
         return faults(msgspec.json.decode(raw), workload.schema, at_most)
@@ -268,16 +256,6 @@ def _delay_s(header: str | None) -> int:
 
 
 _SECONDS = re.compile("[0-9]{1,10}")
-
-
-def _caller(event: Event) -> str:
-    """Who sends: a JWT's issuer and subject, or an IAM principal (its sessions are one caller); else anonymous."""
-    authorizer = event["requestContext"].get("authorizer") or {}
-    if jwt := authorizer.get("jwt"):
-        return f"jwt:{jwt['claims'].get('iss', '')}#{jwt['claims'].get('sub', '')}"
-    if iam := authorizer.get("iam"):
-        return f"iam:{iam.get('accountId', '')}:{str(iam.get('userId', '')).partition(':')[0]}"
-    return ANONYMOUS
 
 
 def _identifier(

@@ -6,48 +6,61 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, assert_never
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from decoupled.core import limits
 from decoupled.core.identifiers import is_id
 from decoupled.core.outcomes import Record
-from decoupled.core.problem import Event, Problem, Response, answer
+from decoupled.core.problem import Problem, Response, answer
 from decoupled.core.times import rfc3339
-from decoupled.core.workload import Unavailable, Workloads
+from decoupled.core.workload import Unavailable, Workload, Workloads
 from decoupled.engines.protocols import Table
+from decoupled.pipeline.call import Call
 
 
-def read(event: Event, table: Table, workloads: Workloads) -> Response:
-    """Answer with the record or the item: 200, or a problem (404, or 503 when the table is sick)."""
-    try:
-        return _read(event, table, workloads)
-    except Unavailable as error:
-        return Problem(503, f"The table does not answer: {error}", resend="safe", retry_after_s=1).response()
-    except Problem as problem:
-        return problem.response()
-
-
-def _read(event: Event, table: Table, workloads: Workloads) -> Response:
-    path: dict[str, str] = event.get("pathParameters") or {}
-    name = path.get("workload", "")
+def read(call: Call, table: Table, workloads: Workloads) -> Response:
+    """Answer with the record, the item or the items: 200. Raises Problem: 400, 404, or 503 when the table is sick."""
+    name, *rest = call.path or ("",)
     workload = workloads.get(name)
     if workload is None or workload.internal:
         raise Problem(404, f"There is no workload {name[:64]!r} here.")
-    if "collection" in path:
-        item = None
-        key = f"{workload.name}/{path['collection']}/{path['key']}"
-        if path["collection"] in workload.readable and len(key.encode(errors="replace")) <= limits.MAX_KEY_BYTES:
-            item = table.item(key)
-        if item is None:
-            raise Problem(404, "There is no such item.")
-        return answer(200, item)
-    if path["id"] in workload.listed:  # an id is a few dozen characters of our own making
-        return _listing(f"/{workload.name}/{path['id']}", event.get("queryStringParameters") or {}, table)
-    record = table.get(path["id"]) if is_id(path["id"]) else None
+    try:
+        match rest:
+            case [collection] if collection in workload.listed:  # an id is a few dozen characters of our own making
+                return _listing(f"/{name}/{collection}", _parameters(call.query), table)
+            case [message_id]:
+                return _record(workload, message_id, table)
+            case [collection, key]:
+                return _item(workload, collection, key, table)
+    except Unavailable as error:
+        detail = f"The table does not answer: {error}"
+        raise Problem(503, detail, resend="safe", retry_after_s=1) from error
+    raise Problem(404, "There is nothing here.")
+
+
+def _record(workload: Workload, message_id: str, table: Table) -> Response:
+    record = table.get(message_id) if is_id(message_id) else None
     if record is None or record.workload != workload.name:
         raise Problem(404, "There is no such record: the id is wrong, or the message is still in the queue.")
     soon = record.status == "queued" and record.due_at is None
     return answer(200, view(record), {"retry-after": "1"} if soon else {})
+
+
+def _item(workload: Workload, collection: str, key: str, table: Table) -> Response:
+    item, key = None, f"{workload.name}/{collection}/{key}"
+    if collection in workload.readable and len(key.encode(errors="replace")) <= limits.MAX_KEY_BYTES:
+        item = table.item(key)
+    if item is None:
+        raise Problem(404, "There is no such item.")
+    return answer(200, item)
+
+
+def _parameters(query: str) -> dict[str, str]:
+    """As API Gateway decodes them: values of one name are joined by commas."""
+    values: dict[str, list[str]] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        values.setdefault(name, []).append(value)
+    return {name: ",".join(those) for name, those in values.items()}
 
 
 def _listing(route: str, query: Mapping[str, str], table: Table) -> Response:

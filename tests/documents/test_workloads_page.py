@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 from unittest import mock
-from urllib.parse import parse_qsl
 
 import pytest
 
@@ -16,9 +15,10 @@ from decoupled.core import limits
 from decoupled.core.workload import Workload, Workloads
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.table import SqliteTable
-from decoupled.pipeline import processor, receiver, settlement, status
+from decoupled.pipeline import processor, receiver, settlement
 from decoupled.pipeline.loading import load
 from tests.support.engines import ReceivingSqliteQueue
+from tests.support.events import read_event, receive_event
 from tests.support.model_engine import ManualClock
 
 ROOT = Path(__file__).parents[2]
@@ -100,14 +100,14 @@ def ask(request: str, queue: ReceivingSqliteQueue, table: SqliteTable, served: W
     names = dict(zip(("workload", "collection", "key") if len(parts) == 3 else ("workload", "id"), parts, strict=False))
     event = {
         "pathParameters": names,
-        "queryStringParameters": dict(parse_qsl(query)),
+        "rawQueryString": query,
         "headers": {"content-type": "application/json"},
         "requestContext": {},
         "body": body,
     }
     if method == "GET":
-        return status.read(event, table, served)
-    return receiver.receive(event, queue, served)
+        return read_event(event, table, served)
+    return receive_event(event, queue, served)
 
 
 def test_the_page_s_test_passes() -> None:

@@ -16,10 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decoupled.core import limits
-from decoupled.core.problem import Problem, answer
-from decoupled.server.http.parser import Reader, Request
+from decoupled.core.problem import answer
 from tests.support.server import Client, Server, serving
-from tests.support.wire import Clock
+from tests.support.wire import Clock, Found
 
 ENTRY = b'{"account": 1, "amount": 1}'
 HEALTH = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -302,23 +301,6 @@ def test_a_client_that_goes_on_sending_after_its_refusal_is_cut_off() -> None:
 
 
 # --- another opinion ----------------------------------------------------------
-
-
-class Found:
-    """What a Reader reads."""
-
-    def __init__(self) -> None:
-        self.requests: list[Request] = []
-        self.problems: list[Problem] = []
-        self.reader = Reader(self)
-
-    def whole(self, request: Request) -> None:
-        self.requests.append(request)
-
-    def refused(self, problem: Problem) -> None:
-        self.problems.append(problem)
-
-    def expects_continue(self) -> None: ...
 
 
 TOKEN = st.text("abcdefghijklmnopqrstuvwxyz-0123456789", min_size=1, max_size=12).map("x-{}".format)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from decoupled.core.problem import Event
+from decoupled.pipeline.call import Event
 
 NAMES = ("orders", "transactions", "registrations", "readings", "notifications")
 SIMULATED = (*NAMES, "seats")  # tests/support/trial/workloads/seats.py

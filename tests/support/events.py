@@ -11,7 +11,9 @@ from typing import Any
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message, Workloads
 from decoupled.engines.aws.sqs_format import SqsEvent, batch_item_failures, deliveries, group_id
-from decoupled.engines.protocols import Queue, Table
+from decoupled.engines.protocols import Producer, Queue, Table
+from decoupled.pipeline import receiver, status
+from decoupled.pipeline.call import Event, EventResponse, answered
 from decoupled.pipeline.processor import process
 from decoupled.pipeline.runs import Runs
 from decoupled.pipeline.settlement import Policy
@@ -85,6 +87,16 @@ def get(workload: str, message_id: str) -> dict[str, Any]:
     return http_event("GET", f"/{workload}/{message_id}", {"workload": workload, "id": message_id})
 
 
+def receive_event(event: Event, queue: Producer, workloads: Workloads) -> EventResponse:
+    """What functions/receiver.py does with an event, with another engine than its environment's."""
+    return answered(event, lambda call: receiver.receive(call, queue, workloads))
+
+
+def read_event(event: Event, table: Table, workloads: Workloads) -> EventResponse:
+    """What functions/status.py does with an event, likewise."""
+    return answered(event, lambda call: status.read(call, table, workloads))
+
+
 def sqs_record(message: Message, receive_count: int = 1, receipt: str = "") -> dict[str, Any]:
     """A message as the event source mapping hands it over."""
     attributes = {"id": message.id, "workload": message.workload, "accepted_at": str(message.accepted_at)}
@@ -128,7 +140,7 @@ def process_event(
     span_s: float = 0.0,
     runs: Runs | None = None,
 ) -> dict[str, Any]:
-    """What functions/processor.py does with an event, with another engine than its environment's."""
+    """What functions/processor.py does with a batch, likewise."""
     policy = Policy(max_attempts, clock_ms, span_s=span_s, runs=runs)
     failed = process(deliveries(event), queue, table, workloads, policy, remaining_s)
     return batch_item_failures(event, failed)

@@ -24,7 +24,7 @@ from decoupled.pipeline import processor, receiver, settlement
 from decoupled.pipeline.loading import load
 from tests.support.clients import NAMES, Request, some_request
 from tests.support.engines import HandingOut
-from tests.support.events import process_event
+from tests.support.events import process_event, receive_event
 from tests.support.faults import Crash, Faults, FaultyQueue, FaultyTable
 from tests.support.model_engine import ManualClock, ModelTable
 
@@ -120,7 +120,7 @@ class History:
 
     def _post(self, request: Request) -> None:
         try:
-            response = receiver.receive(request.event(), self.queue, WORKLOADS)
+            response = receive_event(request.event(), self.queue, WORKLOADS)
         except Crash:
             return  # the client saw its connection break
         body = json.loads(response["body"])

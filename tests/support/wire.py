@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from decoupled.core import limits
-from decoupled.core.problem import Response
+from decoupled.core.problem import Problem, Response
 from decoupled.server.http.connection import Connection
-from decoupled.server.http.parser import Request
+from decoupled.server.http.parser import Reader, Request
 from decoupled.server.http.shares import Shares
 
 
@@ -50,6 +50,23 @@ class Wire(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
+
+
+class Found:
+    """What a Reader reads."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.problems: list[Problem] = []
+        self.reader = Reader(self)
+
+    def whole(self, request: Request) -> None:
+        self.requests.append(request)
+
+    def refused(self, problem: Problem) -> None:
+        self.problems.append(problem)
+
+    def expects_continue(self) -> None: ...
 
 
 class Clock:

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from decoupled.core import limits
 from decoupled.core.outcomes import NotSent
-from decoupled.core.problem import Response
 from decoupled.core.workload import Effects, Message, Workload, decoder
 from decoupled.pipeline import receiver
+from decoupled.pipeline.call import EventResponse, call_of
 from decoupled.pipeline.loading import load
 from tests.support.almost_orders import JSON, almost_orders
-from tests.support.events import ORDER, http_event, post
+from tests.support.events import ORDER, http_event, post, receive_event
 from tests.support.model_engine import ManualClock, ModelQueue
 
 WORKLOADS = load(["orders"])
@@ -57,8 +57,10 @@ class LossyQueue(ModelQueue):
         return outcomes
 
 
-def handle(event: dict[str, Any], queue: ModelQueue | None = None, workloads: Any = WORKLOADS) -> tuple[Response, Any]:
-    response = receiver.receive(event, ModelQueue(ManualClock()) if queue is None else queue, workloads)
+def handle(
+    event: dict[str, Any], queue: ModelQueue | None = None, workloads: Any = WORKLOADS
+) -> tuple[EventResponse, Any]:
+    response = receive_event(event, ModelQueue(ManualClock()) if queue is None else queue, workloads)
     return response, json.loads(response["body"])
 
 
@@ -113,8 +115,8 @@ def test_two_orders_without_a_key_are_two_orders() -> None:
 
 
 def test_new_ids_grow_with_time_and_place_in_the_batch() -> None:
-    first = receiver.admit(post([ORDER] * 1000), WORKLOADS, now_ms=1_795_000_000_000).messages
-    later = receiver.admit(post(ORDER), WORKLOADS, now_ms=1_795_000_000_001).messages
+    first = receiver.admit(call_of(post([ORDER] * 1000)), WORKLOADS, now_ms=1_795_000_000_000).messages
+    later = receiver.admit(call_of(post(ORDER)), WORKLOADS, now_ms=1_795_000_000_001).messages
     ids = [message.id for message in [*first, *later]]
     assert ids == sorted(ids)
 
@@ -124,10 +126,10 @@ def test_new_ids_grow_with_time_and_place_in_the_batch() -> None:
 
 def test_a_delay_says_after_how_many_seconds_a_request_s_messages_are_due() -> None:
     for body in (ORDER, [ORDER, ORDER]):
-        messages = receiver.admit(post(body, headers={"delay": "3600"}), WORKLOADS, now_ms=1_000).messages
+        messages = receiver.admit(call_of(post(body, headers={"delay": "3600"})), WORKLOADS, now_ms=1_000).messages
         assert {(message.accepted_at, message.due_at) for message in messages} == {(1_000, 3_601_000)}
     for none in ({}, {"delay": "0"}):
-        assert receiver.admit(post(ORDER, headers=none), WORKLOADS, now_ms=1_000).messages[0].due_at is None
+        assert receiver.admit(call_of(post(ORDER, headers=none)), WORKLOADS, now_ms=1_000).messages[0].due_at is None
 
 
 @pytest.mark.parametrize("delay", ["", " ", "-1", "1.5", "1e3", "soon", "31622401", "9" * 5_000, "60, 60", "\u0661"])
@@ -190,7 +192,8 @@ def grouped(group: Any) -> Workload:
     ],
 )
 def test_the_name_of_a_group_is_plain_text_that_every_store_takes(group: str, name: str) -> None:
-    (message,) = receiver.admit(post({"data": 1}, workload="notes"), {"notes": grouped(group)}, now_ms=0).messages
+    call = call_of(post({"data": 1}, workload="notes"))
+    (message,) = receiver.admit(call, {"notes": grouped(group)}, now_ms=0).messages
     assert message.group == name
     assert type(message.group) is str
 
@@ -205,7 +208,7 @@ def test_the_name_of_a_group_that_is_too_long_is_told_by_its_digest() -> None:
 def test_what_is_no_name_of_a_group_never_gets_as_far_as_the_queue(group: Any) -> None:
     queue, workloads = ModelQueue(ManualClock()), {"notes": grouped(group)}
     with pytest.raises(TypeError, match="the group of an entry of 'notes' is text, and not a "):
-        receiver.receive(post([{"data": 1}], workload="notes"), queue, workloads)
+        receive_event(post([{"data": 1}], workload="notes"), queue, workloads)
     assert not sent(queue)
 
 
@@ -220,7 +223,7 @@ OTHER_ISSUER = {"jwt": {"claims": {"iss": "https://other.example", "sub": "ana"}
 
 
 def id_of(event: dict[str, Any], workloads: Any = WORKLOADS) -> str:
-    return receiver.admit(event, workloads, now_ms=0).messages[0].id
+    return receiver.admit(call_of(event), workloads, now_ms=0).messages[0].id
 
 
 def test_the_same_key_of_the_same_caller_gives_the_same_id() -> None:
@@ -243,7 +246,7 @@ def test_sessions_of_one_role_are_one_caller() -> None:
 
 
 def test_entries_of_a_batch_under_one_key_have_their_own_ids_that_a_resend_repeats() -> None:
-    first, again = (receiver.admit(post([ORDER] * 3, key='"b"'), WORKLOADS, 0).messages for _ in range(2))
+    first, again = (receiver.admit(call_of(post([ORDER] * 3, key='"b"')), WORKLOADS, 0).messages for _ in range(2))
     assert len({message.id for message in first}) == 3
     assert [message.id for message in first] == [message.id for message in again]
 
@@ -488,11 +491,11 @@ def test_the_faults_named_in_one_answer_are_bounded_and_each_entry_has_one() -> 
 
 
 def test_the_entries_of_a_batch_can_be_admitted_one_by_one() -> None:
-    event = post([ORDER, {}, ORDER], key='"k"')
-    admission = receiver.begin(event, WORKLOADS, 0, lambda: "")
+    call = call_of(post([ORDER, {}, ORDER], key='"k"'))
+    admission = receiver.begin(call, WORKLOADS, 0, lambda: "")
     taken = [(len(admission.messages), len(admission.refused)) for _ in admission.rest]
     assert taken == [(0, 0), (1, 0), (1, 1)]
-    assert admission.messages == receiver.admit(event, WORKLOADS, 0).messages
+    assert admission.messages == receiver.admit(call, WORKLOADS, 0).messages
 
 
 # --- the queue is in trouble --------------------------------------------------

@@ -21,10 +21,11 @@ from decoupled.core.validation import faults
 from decoupled.core.workload import Message, Workload
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.table import SqliteTable
-from decoupled.pipeline import processor, receiver, settlement, status
+from decoupled.pipeline import processor, settlement
 from decoupled.pipeline.loading import load
 from decoupled.workloads import notifications, readings, registrations, transactions
 from tests.support.engines import ReceivingSqliteQueue
+from tests.support.events import read_event, receive_event
 from tests.support.hostile import addresses
 from tests.support.model_engine import ManualClock
 
@@ -50,7 +51,7 @@ class System:
             "requestContext": {},
             "body": json.dumps(entries),
         }
-        response = receiver.receive(event, self.queue, WORKLOADS)
+        response = receive_event(event, self.queue, WORKLOADS)
         body = json.loads(response["body"])
         assert response["statusCode"] == 202, body
         assert not body.get("rejected"), body
@@ -74,7 +75,7 @@ class System:
 
     def get(self, path: str) -> tuple[int, Any]:
         names = dict(zip(("workload", "collection", "key"), path.strip("/").split("/"), strict=True))
-        response = status.read({"pathParameters": names}, self.table, WORKLOADS)
+        response = read_event({"pathParameters": names}, self.table, WORKLOADS)
         return response["statusCode"], json.loads(response["body"], parse_float=Decimal)
 
 
@@ -363,7 +364,7 @@ def test_a_reading_s_value_is_what_the_json_says_and_not_the_nearest_float(syste
         "requestContext": {},
         "body": '{"device": "pump-7", "at": "2026-11-23T10:00:00Z", "value": 123456789012.345678}',
     }
-    assert receiver.receive(event, system.queue, WORKLOADS)["statusCode"] == 202
+    assert receive_event(event, system.queue, WORKLOADS)["statusCode"] == 202
     system.process_all()
     assert system.get("/readings/hourly/pump-7.2026-11-23T10")[1]["sum"] == Decimal("123456789012.345678")
 

@@ -148,7 +148,7 @@ class Link(asyncio.Protocol):
 
     def _tell_health(self, number: int, status: int, body: str) -> None:
         if (asking := self._asking.pop(number, None)) is not None:
-            asking[0]({"statusCode": status, "headers": {"content-type": "application/json"}, "body": body})
+            asking[0](Response(status, {"content-type": "application/json"}, body.encode()))
 
     # --- for how long ---------------------------------------------------------
 

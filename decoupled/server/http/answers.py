@@ -12,11 +12,12 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" fo
 
 def encode(response: Response, request: Request | None, last: bool, date: str) -> bytes:
     """The answer's bytes. Without a request: one that was not understood."""
-    body = response["body"].encode()
-    headers = "".join(f"{name}: {value}\r\n" for name, value in response["headers"].items())
+    head, body = _STATUS_LINES[response.status], response.body
+    for name, value in response.headers.items():
+        head += f"{name}: {value}\r\n"
     if last:
-        headers += "connection: close\r\n"
+        head += "connection: close\r\n"
     elif request is not None and request.version == "1.0":
-        headers += "connection: keep-alive\r\n"
-    head = f"{_STATUS_LINES[response['statusCode']]}{headers}content-length: {len(body)}\r\ndate: {date}\r\n\r\n"
+        head += "connection: keep-alive\r\n"
+    head += f"content-length: {len(body)}\r\ndate: {date}\r\n\r\n"
     return head.encode("latin-1") + (b"" if request is not None and request.method == "HEAD" else body)

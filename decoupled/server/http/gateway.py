@@ -1,18 +1,14 @@
-"""API Gateway for one machine: a request in, the same event 2.0 that an HTTP API sends to Lambda, a response out. What
-a request means is decided in `functions/`; only the wait for the disk stands here."""
+"""API Gateway for one machine: a request in, the same call that an HTTP API's event would be on Lambda, an answer out.
+What a call means is decided in `pipeline/`; only the turns of what is large and the wait for the disk stand here."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import itertools
 import logging
-import re
 import secrets
-import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar
-from urllib.parse import parse_qsl
 
 from decoupled.core import limits
 from decoupled.core.outcomes import NotSent
@@ -21,13 +17,17 @@ from decoupled.core.times import now_ms
 from decoupled.core.workload import Message, Workloads
 from decoupled.engines.protocols import Table
 from decoupled.pipeline import receiver, status
+from decoupled.pipeline.call import Call
+from decoupled.pipeline.receiver import Admission
 from decoupled.server.http import routes
 from decoupled.server.http.parser import Request
 from decoupled.server.http.turns import Turns
 
 log = logging.getLogger("decoupled.gateway")
 
-_LATER: Any = object()  # the response, when it is not there yet
+Reply = Callable[[Response], None]
+Begun = Response | Iterator[Response | None] | None
+"""The response, or None if it comes later; or steps, of which the last one gives that, and all others None."""
 
 
 class Sender(Protocol):
@@ -46,7 +46,7 @@ class Gateway:
         sender: Sender,
         table: Table,
         workloads: Workloads,
-        health: Callable[[Callable[[Response], None]], None],
+        health: Callable[[Reply], None],
         loop: asyncio.AbstractEventLoop,
         clock_ms: Callable[[], int] = now_ms,
     ) -> None:
@@ -59,54 +59,80 @@ class Gateway:
         self._random_hex = _random_hex(18).__next__
         self._turns = Turns(loop)
 
-    def handle(self, request: Request, reply: Callable[[Response], None]) -> None:
+    def handle(self, request: Request, reply: Reply) -> None:
         """Reply to one request: at once, or when its messages are on the disk. A large one is taken in steps, so that
         others have their turn in between."""
-        steps = self._steps(request, reply)
-        if len(request.body) <= limits.AT_ONCE_BYTES:
+        if len(request.body) > limits.AT_ONCE_BYTES:
+            self._turns.take(partial(_step, self._all(request, reply), request, reply))
+            return
+        begun = _safely(request, self._begin, request, reply)
+        if isinstance(begun, Response):
+            reply(begun)
+        elif begun is not None:
             for _ in range(limits.AT_ONCE_ENTRIES):
-                if not self._step(steps, request, reply):
+                if not _step(begun, request, reply):
                     return
-        self._turns.take(lambda: self._step(steps, request, reply))
+            self._turns.take(partial(_step, begun, request, reply))
 
-    def _step(self, steps: Iterator[Response | None], request: Request, reply: Callable[[Response], None]) -> bool:
-        """Whether there is another one."""
-        response = _response(request, next, steps, _LATER)
-        if response is None:
-            return True
-        if response is not _LATER:
-            reply(response)
-        return False
+    def _all(self, request: Request, reply: Reply) -> Iterator[Response | None]:
+        begun = self._begin(request, reply)
+        if begun is None or isinstance(begun, Response):
+            yield begun
+        else:
+            yield from begun
 
-    def _steps(self, request: Request, reply: Callable[[Response], None]) -> Iterator[Response | None]:
-        """None after each step but the last, and then the response; nothing if it comes later."""
-        path, query = request.path_and_query()
-        route, path_parameters = routes.route(request.method, path)
-        if route == "GET /health":
+    def _begin(self, request: Request, reply: Reply) -> Begun:
+        """Raises Problem."""
+        call = call_of(request)
+        if not call.path:
             self.health(reply)
-            return
-        now_ms = self.clock_ms()
-        event = to_event(request, route, path, query, path_parameters, now_ms)
-        if route != "POST /{workload}":
-            yield status.read(event, self.table, self.workloads)
-            return
-        admission = receiver.begin(event, self.workloads, now_ms, self._random_hex)
+            return None
+        if len(call.path) > 1:
+            return status.read(call, self.table, self.workloads)
+        admission = receiver.begin(call, self.workloads, self.clock_ms(), self._random_hex)
+        if admission.indexes is None:
+            return self._send(admission, request, reply)
+        return self._admit(admission, request, reply)
+
+    def _admit(self, admission: Admission, request: Request, reply: Reply) -> Iterator[Response | None]:
         yield from admission.rest
-        if not admission.messages:
-            yield receiver.respond(admission, [])
-            return
+        yield self._send(admission, request, reply)
+
+    def _send(self, admission: Admission, request: Request, reply: Reply) -> Response | None:
+        messages = admission.messages
+        if not messages:
+            return receiver.respond(admission, [])
 
         def settled(outcome: NotSent | None) -> None:
-            reply(_response(request, receiver.respond, admission, [outcome] * len(admission.messages)))
+            reply(_safely(request, receiver.respond, admission, [outcome] * len(messages)))
 
-        self.sender.send(admission.messages, settled)
+        self.sender.send(messages, settled)
+        return None
 
+
+def call_of(request: Request) -> Call:
+    """What the request says, as API Gateway would have it. Raises Problem 404 or 405."""
+    path, query = request.path_and_query()
+    return Call(routes.route(request.method, path), query, request.headers, request.body)
+
+
+def _step(steps: Iterator[Response | None], request: Request, reply: Reply) -> bool:
+    """Whether there is another one."""
+    response = _safely(request, next, steps, _END)
+    if response is None:
+        return True
+    if response is not _END:
+        reply(response)
+    return False
+
+
+_END: Any = object()
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _response(request: Request, make: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | Response:
+def _safely(request: Request, make: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | Response:
     """The edge: no request may take the server down, and no internals may leave it."""
     try:
         return make(*args, **kwargs)
@@ -124,80 +150,3 @@ def _random_hex(digits: int) -> Iterator[str]:
         block = secrets.token_hex(digits * 256)
         for start in range(0, len(block), digits):
             yield block[start : start + digits]
-
-
-# --- the event ----------------------------------------------------------------
-
-# API Gateway hands over these as text, and everything else as base64.
-_TEXT = re.compile(r"(?:text/|application/(?:json|xml|javascript)\s*(?:;|$))")
-
-
-def to_event(
-    request: Request, route: str, path: str, query: str, path_parameters: dict[str, str], now_ms: int
-) -> dict[str, Any]:
-    """The request as payload format 2.0. Optional keys that have no value are absent, not null."""
-    headers = request.headers
-    domain = headers.get("host", "")
-    event: dict[str, Any] = {
-        "version": "2.0",
-        "routeKey": route,
-        "rawPath": path,
-        "rawQueryString": query,
-        "headers": headers,
-        "requestContext": {
-            "accountId": "anonymous",
-            "apiId": "embedded",
-            "domainName": domain,
-            "domainPrefix": domain.partition(".")[0],
-            "http": {
-                "method": request.method,
-                "path": path,
-                "protocol": f"HTTP/{request.version}",
-                "sourceIp": request.client,
-                "userAgent": headers.get("user-agent", ""),
-            },
-            "requestId": f"{now_ms:x}-{next(_request_numbers):x}",
-            "routeKey": route,
-            "stage": "$default",
-            "time": _clf_time(now_ms // 1000),
-            "timeEpoch": now_ms,
-        },
-        "isBase64Encoded": False,
-    }
-    if request.body:
-        event["body"], event["isBase64Encoded"] = _body_text(request.body, headers.get("content-type", ""))
-    if request.cookies:
-        event["cookies"] = request.cookies
-    if query:
-        event["queryStringParameters"] = _joined(parse_qsl(query, keep_blank_values=True))
-    if path_parameters:
-        event["pathParameters"] = path_parameters
-    return event
-
-
-def _body_text(body: bytes | bytearray, content_type: str) -> tuple[str, bool]:
-    if _TEXT.match(content_type):
-        try:
-            return body.decode(), False
-        except UnicodeDecodeError:
-            pass  # not the text it says it is: handed over as bytes, and refused by the receiver
-    return base64.b64encode(body).decode(), True
-
-
-def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    values: dict[str, list[str]] = {}
-    for name, value in pairs:
-        values.setdefault(name, []).append(value)
-    return {name: ",".join(those) for name, those in values.items()}
-
-
-_request_numbers = itertools.count(1)
-_last_time = (0, "")
-
-
-def _clf_time(second: int) -> str:
-    """12/Mar/2020:19:03:58 +0000, made once a second."""
-    global _last_time
-    if _last_time[0] != second:
-        _last_time = (second, time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(second)))
-    return _last_time[1]

@@ -35,7 +35,7 @@ class Inside:
     ) -> None:
         def tell_health(reply: Callable[[Response], None]) -> None:
             status, body = health()
-            reply({"statusCode": status, "headers": {"content-type": "application/json"}, "body": body})
+            reply(Response(status, {"content-type": "application/json"}, body.encode()))
 
         loop = asyncio.get_running_loop()
         self._listener = listener

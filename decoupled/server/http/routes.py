@@ -1,28 +1,26 @@
-"""Which request goes where: the routes of the API, as API Gateway names them. Pure."""
+"""Which request goes where: the routes of the API. Pure."""
 
 from __future__ import annotations
 
 from decoupled.core.problem import Problem
 
 
-def route(method: str, path: str) -> tuple[str, dict[str, str]]:
-    """The route key and the path parameters, as API Gateway gives them. Raises Problem 404 or 405."""
-    if path == "/health":
-        return _allowed(method, "GET", "GET /health"), {}
+def route(method: str, path: str) -> list[str]:
+    """The parts of the path: none for `GET /health`, one for `POST /{workload}`, two for `GET /{workload}/{id}` and
+    three for `GET /{workload}/{collection}/{key}`. Raises Problem 404 or 405."""
     parts = path.split("/")[1:]
-    if all(parts):
-        if len(parts) == 1:
-            return _allowed(method, "POST", "POST /{workload}"), {"workload": parts[0]}
-        if len(parts) == 2:
-            return _allowed(method, "GET", "GET /{workload}/{id}"), {"workload": parts[0], "id": parts[1]}
-        if len(parts) == 3:
-            path_parameters = {"workload": parts[0], "collection": parts[1], "key": parts[2]}
-            return _allowed(method, "GET", "GET /{workload}/{collection}/{key}"), path_parameters
-    raise Problem(404, "There is nothing here. POST /{workload} sends; GET /{workload}/{id} asks what became of it.")
+    if path == "/health":
+        parts.clear()
+    elif not 1 <= len(parts) <= 3 or not all(parts):
+        detail = "There is nothing here. POST /{workload} sends; GET /{workload}/{id} asks what became of it."
+        raise Problem(404, detail)
+    if len(parts) == 1:
+        if method != "POST":
+            raise _not_allowed(method, "POST", "POST")
+    elif method not in ("GET", "HEAD"):  # the connection leaves out the body for HEAD
+        raise _not_allowed(method, "GET", "GET, HEAD")
+    return parts
 
 
-def _allowed(method: str, wanted: str, key: str) -> str:
-    if method == wanted or (method == "HEAD" and wanted == "GET"):  # the connection leaves out the body for HEAD
-        return key
-    allow = "GET, HEAD" if wanted == "GET" else wanted
-    raise Problem(405, f"This takes {wanted}, not {method[:20]}.", headers={"allow": allow})
+def _not_allowed(method: str, wanted: str, allow: str) -> Problem:
+    return Problem(405, f"This takes {wanted}, not {method[:20]}.", headers={"allow": allow})

@@ -7,7 +7,6 @@ launch.py no_growth BYTES serve ...  cannot write files larger than that
  launch.py clock FILE serve ...       takes the system's clock for set by as many seconds as FILE says
  launch.py no_process FILE serve ...  cannot start a process for as long as FILE exists
  launch.py bug PLACE=FILE serve ...   has a bug in that place, which shows once FILE exists
- launch.py events FILE serve ...      writes down every event that a function gets, a JSON line each
  launch.py synchronous HOW serve ...  has another setting of SQLite's for when it syncs: OFF, NORMAL
  launch.py late_commit 0 serve ...    answers first and commits with the next transaction"""
 
@@ -15,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import json
 import os
 import resource
 import signal
@@ -33,7 +31,6 @@ from decoupled.engines.sqlite import database
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.wal import WriteAheadLog
-from decoupled.pipeline import receiver, status
 from decoupled.server.http.connection import Connection
 from decoupled.server.http.listener import HttpServer
 from decoupled.server.scheduling import claims, settling
@@ -167,8 +164,6 @@ def main() -> None:
         _no_space_while(Path(argument))
     elif point == "small_cache":
         _set(f"cache_size = {int(argument)}")
-    elif point == "events":
-        _write_down_events(Path(argument))
     elif point == "synchronous":
         _set(f"synchronous = {argument}")
     elif point == "late_commit":
@@ -220,20 +215,6 @@ def _commit_late() -> None:
 
     Database.begin = begin_late  # type: ignore[method-assign]
     Database.commit = lambda self: None  # type: ignore[method-assign]
-
-
-def _write_down_events(file: Path) -> None:
-    for function, name in ((receiver, "begin"), (status, "read")):
-        setattr(function, name, _writing_down(getattr(function, name), file))
-
-
-def _writing_down(original: Callable[..., Any], file: Path) -> Callable[..., Any]:
-    def replacement(event: Any, *args: Any, **kwargs: Any) -> Any:
-        with file.open("a") as lines:
-            lines.write(json.dumps(event) + "\n")
-        return original(event, *args, **kwargs)
-
-    return replacement
 
 
 def _set_clock_by(file: Path) -> None:

@@ -1,0 +1,78 @@
+"""What a request says, whoever took it in. Our own gateway makes a Call of what it has parsed; on AWS it is made here,
+of API Gateway's event (payload format 2.0), and the answer is given back in that form. Pure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict
+
+import msgspec
+
+from decoupled.core.problem import Problem, Response
+from decoupled.core.workload import ANONYMOUS
+
+Event = Mapping[str, Any]
+"""A request as an API Gateway HTTP API hands it to Lambda, payload format 2.0."""
+
+
+class EventResponse(TypedDict):
+    """The answer to an event, likewise."""
+
+    statusCode: int
+    headers: dict[str, str]
+    body: str
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A request of one of the routes."""
+
+    path: Sequence[str]  # the workload, and an id, or a collection and a key; percent-encoding undone
+    query: str  # as it came
+    headers: Mapping[str, str]  # names in lower case, repeated ones joined by commas; without cookies
+    body: bytes | bytearray  # as it came
+    caller: str = ANONYMOUS  # who sends
+
+
+def answered(event: Event, answer: Callable[[Call], Response]) -> EventResponse:
+    """What `answer` says to the event's call. A Problem that it raises is an answer, too."""
+    try:
+        response = answer(call_of(event))
+    except Problem as problem:
+        response = problem.response()
+    return {"statusCode": response.status, "headers": response.headers, "body": response.body.decode()}
+
+
+def call_of(event: Event) -> Call:
+    """The event as a call. Raises Problem 400 for a body that is not the base64 that it says it is."""
+    named: Mapping[str, str] = event.get("pathParameters") or {}
+    return Call(
+        [named[name] for name in _IN_ORDER if name in named],
+        event.get("rawQueryString") or "",
+        event.get("headers") or {},
+        _body(event),
+        _caller(event),
+    )
+
+
+_IN_ORDER = ("workload", "id", "collection", "key")
+
+
+def _body(event: Event) -> bytes:
+    text: str = event.get("body") or ""
+    if not event.get("isBase64Encoded"):
+        return text.encode("utf-8", "surrogatepass")  # an unpaired surrogate fails in decoding, with its own answer
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise Problem(400, f"The body is not base64: {error}.") from error
+
+
+def _caller(event: Event) -> str:
+    """A JWT's issuer and subject, or an IAM principal (its sessions are one caller); else anonymous."""
+    authorizer = (event.get("requestContext") or {}).get("authorizer") or {}
+    if jwt := authorizer.get("jwt"):
+        return f"jwt:{jwt['claims'].get('iss', '')}#{jwt['claims'].get('sub', '')}"
+    if iam := authorizer.get("iam"):
+        return f"iam:{iam.get('accountId', '')}:{str(iam.get('userId', '')).partition(':')[0]}"
+    return ANONYMOUS
