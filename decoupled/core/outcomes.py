@@ -107,7 +107,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     status: Status
     accepted_at: int
     caller: str = ""
-    result: Mapping[str, Any] | None = None  # processed
+    result: str | None = None  # processed: JSON text of an object
     reason: str | None = None  # rejected
     finished_at: int | None = None  # processed, rejected or dead since
     attempts: int = 0  # failures that were the message's fault

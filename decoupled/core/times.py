@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 
 from decoupled.core import limits
 
@@ -89,8 +89,11 @@ def parse_ms(text: str) -> int | None:
 
 def rfc3339(ms: int) -> str:
     """Milliseconds since the epoch as 2026-11-23T10:15:30.123Z, which sorts as text."""
-    instant = datetime.fromtimestamp(ms // 1000, UTC).replace(microsecond=ms % 1000 * 1000, tzinfo=None)
-    return instant.isoformat(timespec="milliseconds") + "Z"
+    instant = _EPOCH + timedelta(0, 0, 0, ms)  # milliseconds; by name it takes half as long again
+    return instant.isoformat("T", "milliseconds") + "Z"
+
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  in UTC, as the Z says
 
 
 def parse_rfc3339(text: str) -> int:

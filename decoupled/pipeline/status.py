@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any, assert_never
 from urllib.parse import parse_qsl, urlencode
 
+import msgspec
+
 from decoupled.core import limits
 from decoupled.core.identifiers import is_id
 from decoupled.core.outcomes import Record
@@ -101,7 +103,7 @@ def view(record: Record) -> dict[str, Any]:
             if record.due_at is not None and record.status == "queued":
                 shown["due_at"] = rfc3339(record.due_at)
         case "processed":
-            shown["result"] = record.result
+            shown["result"] = msgspec.Raw(record.result or "null")  # as it is stored
         case "rejected":
             shown["reason"] = record.reason
         case never:

@@ -64,7 +64,7 @@ class Known:
             status=self.status,
             accepted_at=self.message.accepted_at,
             caller=self.message.caller,
-            result={"by": self.message.id} if self.status == "processed" else None,
+            result=f'{{"by":"{self.message.id}"}}' if self.status == "processed" else None,
             reason=self.reason,
             finished_at=self.finished_at,
             attempts=self.attempts,
@@ -300,7 +300,7 @@ class Engine(RuleBasedStateMachine):
         assert outcomes == [self.committed(message, kind) for message in messages]  # all that is emitted is sent
 
     def decision(self, message: Message, kind: str) -> Commit | Reject:
-        result = f'{{"by": "{message.id}"}}'
+        result = f'{{"by":"{message.id}"}}'
         match kind:
             case "add":
                 return Commit(result, [Add("counter", {"n": 1}, ceiling={"n": FULL}, otherwise="full")])

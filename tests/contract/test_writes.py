@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from decoupled.core import limits
 from decoupled.core.outcomes import Commit, NotStored, Stored
 from decoupled.core.workload import Add, Delete, Item, Put, Update, Write
-from tests.support.contract import NOW, commit_one, delivered, message, record_of, stored
+from tests.support.contract import NOW, commit_one, delivered, message, record_of, result_of, stored
 from tests.support.engines import Engine
 from tests.support.model_engine import ModelTable
 
@@ -375,7 +375,7 @@ def test_writes_and_record_are_stored_together(engine: Engine) -> None:
     apply(engine, Put("bank/alice", {"balance": 100}), Put("bank/bob", {"balance": 0}))
     sent = message()
     assert commit_one(engine, sent, Commit('{"ok": true}', list(transfer(30)))) == Stored("processed")
-    assert record_of(engine, sent).result == {"ok": True}
+    assert result_of(record_of(engine, sent)) == {"ok": True}
     assert (item(engine, "bank/alice"), item(engine, "bank/bob")) == ({"balance": 70}, {"balance": 30})
 
 
@@ -384,7 +384,7 @@ def test_one_refused_write_undoes_them_all_and_is_the_rejection(engine: Engine) 
     sent = message()
     assert commit_one(engine, sent, Commit("{}", list(transfer(30)))) == Stored("rejected", "no payee")
     assert (record_of(engine, sent).status, record_of(engine, sent).reason) == ("rejected", "no payee")
-    assert record_of(engine, sent).result is None
+    assert result_of(record_of(engine, sent)) is None
     assert (item(engine, "bank/alice"), item(engine, "bank/bob")) == ({"balance": 100}, None)
 
 

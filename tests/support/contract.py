@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from decimal import Decimal
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -46,6 +48,11 @@ def commit_one(engine: Engine, sent: Message, decision: Commit | Reject, now_ms:
     if isinstance(outcome, Stored):
         return msgspec.structs.replace(outcome, emits=tuple(outcome.emits))
     return outcome
+
+
+def result_of(record: Record) -> Any:
+    """The result, with exact numbers; None if there is none."""
+    return None if record.result is None else json.loads(record.result, parse_float=Decimal)
 
 
 def record_of(engine: Engine, sent: Message) -> Record:

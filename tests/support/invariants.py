@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from decimal import Decimal
 from typing import Any
@@ -148,7 +149,7 @@ def items_are_as_in_the_model(history: History) -> None:
 
 def _result(record: Record) -> dict[str, Any]:
     assert record.result is not None, record
-    return dict(record.result)
+    return dict(json.loads(record.result))
 
 
 def _item(history: History, key: str) -> dict[str, Any]:

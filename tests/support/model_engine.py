@@ -189,9 +189,8 @@ class ModelTable:
                 record, status="rejected", reason=reason, finished_at=now_ms, body=None
             )
             return Stored("rejected", reason)
-        result = msgspec.json.decode(decision.result)
         self.records[message.id] = msgspec.structs.replace(
-            record, status="processed", result=result, finished_at=now_ms, body=None
+            record, status="processed", result=decision.result, finished_at=now_ms, body=None
         )
         for key, item in items.items():
             self.items.pop(key, None)

@@ -227,11 +227,12 @@ class History:
         record = self.engine.table.get(message_id)
         if record is None or record.result is None:
             return []
+        result = json.loads(record.result)
         if workload == "registrations":
-            return [record.result["welcome_url"].rpartition("/")[2]]
+            return [result["welcome_url"].rpartition("/")[2]]
         if workload == "seats":
-            return [record.result["release"]] if "release" in record.result else []
-        return [url.rpartition("/")[2] for url in record.result.get("deliveries", [])]
+            return [result["release"]] if "release" in result else []
+        return [url.rpartition("/")[2] for url in result.get("deliveries", [])]
 
     def _sending(self, message: Message) -> None:
         self.sent[message.id] = message.workload

@@ -15,7 +15,7 @@ from decoupled.core.outcomes import Commit, Delivery, NotStored, Reject, Stored
 from decoupled.core.workload import Message, Unavailable
 from decoupled.engines.aws.messages import SqsQueue
 from tests.support.batches import EVERYTHING, come_back, entry, event, mapping
-from tests.support.contract import commit_one, message, record_of
+from tests.support.contract import commit_one, message, record_of, result_of
 from tests.support.engines import AwsEngine
 
 
@@ -109,7 +109,7 @@ def test_a_duplicate_does_not_come_back(moto_engine: AwsEngine) -> None:
         moto_engine.queue.retry_later(
             [(Delivery(sent, record["receiptHandle"], 1), 0) for record in happened["Records"]]
         )
-    assert record_of(moto_engine, sent).result == {"first": True}
+    assert result_of(record_of(moto_engine, sent)) == {"first": True}
 
 
 def test_what_there_was_no_time_for_comes_back_unharmed(moto_engine: AwsEngine) -> None:

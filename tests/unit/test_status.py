@@ -47,7 +47,7 @@ def table_with(**fields: Any) -> ModelTable:
 def test_a_processed_message_shows_its_result_and_its_times() -> None:
     table = table_with(
         status="processed",
-        result={"total": "79.80"},
+        result='{"total": "79.80", "exact": 1.00}',
         finished_at=FINISHED,
         caller="iam:1:A",
         attempts=2,
@@ -60,9 +60,10 @@ def test_a_processed_message_shows_its_result_and_its_times() -> None:
         "workload": "orders",
         "status": "processed",
         "accepted_at": "2026-11-18T11:06:40.123Z",
-        "result": {"total": "79.80"},
+        "result": {"total": "79.80", "exact": 1},
         "processed_at": "2026-11-18T11:06:41.456Z",
     }
+    assert '"result":{"total": "79.80", "exact": 1.00},' in response["body"]  # as it is stored
 
 
 def test_a_rejected_message_shows_why() -> None:
@@ -92,7 +93,7 @@ def test_a_message_that_is_due_later_says_when() -> None:
     response, answer = ask(table_with(due_at=FINISHED), get("orders", "m-1"))
     assert (answer["status"], answer["due_at"]) == ("queued", "2026-11-18T11:06:41.456Z")
     assert "retry-after" not in response["headers"]
-    _, answer = ask(table_with(status="processed", result={}, due_at=FINISHED), get("orders", "m-1"))
+    _, answer = ask(table_with(status="processed", result="{}", due_at=FINISHED), get("orders", "m-1"))
     assert "due_at" not in answer
 
 

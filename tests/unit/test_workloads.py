@@ -24,6 +24,7 @@ from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline import processor, settlement
 from decoupled.pipeline.loading import load
 from decoupled.workloads import notifications, readings, registrations, transactions
+from tests.support.contract import result_of
 from tests.support.engines import ReceivingSqliteQueue
 from tests.support.events import read_event, receive_event
 from tests.support.hostile import addresses
@@ -106,11 +107,11 @@ def test_a_transfer_moves_money_and_books_both_legs(system: System) -> None:
     system.process_all()
     record = system.ended("transactions", transfer("bank", "ana", "79.80"))
     assert record.status == "processed"
-    assert record.result is not None
-    assert record.result["amount"] == "79.80"
+    result = result_of(record)
+    assert result["amount"] == "79.80"
     assert system.get("/transactions/balances/ana.EUR")[1]["balance"] == Decimal("79.80")
     assert system.get("/transactions/balances/bank.EUR")[1]["available"] == Decimal("920.20")
-    _, entry = system.get(record.result["entry_url"])
+    _, entry = system.get(result["entry_url"])
     assert entry["legs"] == [
         {"account": "bank.EUR", "amount": Decimal("-79.8")},
         {"account": "ana.EUR", "amount": Decimal("79.8")},
@@ -213,9 +214,9 @@ def test_a_registration_sends_a_welcome_that_its_result_points_to(system: System
         settlement.settle([(deliveries[0], decision)], system.queue, system.table, settlement.Policy(3, system.clock))
         system.queue.delete(deliveries)
     record = system.record(message_id)
-    assert record.result is not None
+    result = result_of(record)
     welcome = deliveries[0].message
-    assert record.result["welcome_url"] == f"/notifications/{welcome.id}"
+    assert result["welcome_url"] == f"/notifications/{welcome.id}"
     assert json.loads(welcome.body)["to"] == [{"kind": "email", "address": "Ana@Example.com"}]
 
 
@@ -351,10 +352,10 @@ def test_a_reading_is_of_this_century_in_utc(system: System, at: str) -> None:
 
 def test_a_reading_is_kept_to_the_microsecond_and_no_digit_is_lost(system: System) -> None:
     record = system.ended("readings", reading("2026-11-23T10:59:59.9999990000Z", "-999999999999.999999"))
-    assert record.result is not None
-    assert record.result["at"] == "2026-11-23T10:59:59.999999Z"
-    assert record.result["value"] == "-999999999999.999999"
-    assert record.result["hourly_url"].endswith("T10")
+    result = result_of(record)
+    assert result["at"] == "2026-11-23T10:59:59.999999Z"
+    assert result["value"] == "-999999999999.999999"
+    assert result["hourly_url"].endswith("T10")
 
 
 def test_a_reading_s_value_is_what_the_json_says_and_not_the_nearest_float(system: System) -> None:
@@ -372,8 +373,8 @@ def test_a_reading_s_value_is_what_the_json_says_and_not_the_nearest_float(syste
 @pytest.mark.parametrize("value", ["-1", "+1", "007.50", "1e3", "1E-3", 0, -0.5, 1e3, "1000000000000"])
 def test_a_reading_takes_a_number_in_json_or_as_text(system: System, value: Any) -> None:
     record = system.ended("readings", reading("2026-11-23T10:00:00Z", value))
-    assert record.result is not None
-    assert Decimal(record.result["value"]) == Decimal(str(value))
+    result = result_of(record)
+    assert Decimal(result["value"]) == Decimal(str(value))
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ deaths are throttled and wait in the queue."""
 DEAD_KEY = {"S": "dead"}
 
 _result = msgspec.json.Decoder(Any, float_hook=Decimal)
+_result_text = msgspec.json.Encoder(decimal_format="number")
 
 
 def may(change: Change) -> tuple[str, Attributes]:
@@ -99,7 +100,7 @@ def record(attributes: Attributes) -> Record:
         status=attributes["status"]["S"],
         accepted_at=decode_time(attributes["accepted_at"]),
         caller=optional("caller") or "",
-        result=optional("result"),
+        result=_result_text.encode(decode(attributes["result"])).decode() if "result" in attributes else None,
         reason=optional("reason"),
         finished_at=time("finished_at"),
         attempts=optional("attempts") or 0,

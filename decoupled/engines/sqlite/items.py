@@ -3,7 +3,6 @@ before anything is written, which one writer at a time makes safe."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from decimal import Context, Decimal
 from typing import Any, assert_never
@@ -20,12 +19,7 @@ def read(database: Database, key: str) -> dict[str, Any] | None:
     """The item, numbers as int or Decimal."""
     with database.refusals:
         row = database.execute("SELECT item FROM items WHERE key = ?", (key,)).fetchone()
-    return None if row is None else _decode(row[0])
-
-
-def _decode(text: str) -> dict[str, Any]:
-    item: dict[str, Any] = json.loads(text, parse_float=number, parse_int=int)
-    return item
+    return None if row is None else _item.decode(row[0])
 
 
 def page(database: Database, prefix: str, after: str, limit: int) -> Page:
@@ -41,7 +35,7 @@ def page(database: Database, prefix: str, after: str, limit: int) -> Page:
             size += len(text)
             if len(found) == limit or (found and size > limits.MAX_LISTED_BYTES):
                 return Page(found, more=True)
-            found.append((key, _decode(text)))
+            found.append((key, _item.decode(text)))
     return Page(found, more=False)
 
 
@@ -135,7 +129,7 @@ def _added(stored: dict[str, Any], write: Add) -> dict[str, Any] | None:
     return item
 
 
-def number(text: str) -> Number:
+def _number(text: str) -> Number:
     """A JSON number, exactly."""
     return _whole(Decimal(text))
 
@@ -154,3 +148,4 @@ def _encode(item: Mapping[str, Any]) -> str:
 
 
 _json = msgspec.json.Encoder(decimal_format="number")
+_item = msgspec.json.Decoder(dict[str, Any], float_hook=_number)  # whole numbers of over 64 bits, too

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -199,7 +198,4 @@ class SqliteTable:
 
 def record_of(row: Sequence[Any]) -> Record:
     """A row of `_COLUMNS` as a Record."""
-    values = dict(zip(Record.__struct_fields__, row, strict=True))
-    if values["result"] is not None:
-        values["result"] = json.loads(values["result"], parse_float=items.number)
-    return Record(**values)
+    return Record(*row)
