@@ -3,10 +3,11 @@ outside is read here, the system's clocks included."""
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 
 from decoupled.core import limits
 
@@ -89,11 +90,12 @@ def parse_ms(text: str) -> int | None:
 
 def rfc3339(ms: int) -> str:
     """Milliseconds since the epoch as 2026-11-23T10:15:30.123Z, which sorts as text."""
-    instant = _EPOCH + timedelta(0, 0, 0, ms)  # milliseconds; by name it takes half as long again
-    return instant.isoformat("T", "milliseconds") + "Z"
+    return f"{_to_the_second(ms // 1000)}.{ms % 1000:03}Z"
 
 
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  in UTC, as the Z says
+@functools.lru_cache(maxsize=4_096)  # what is asked for together is often of the same time
+def _to_the_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat()
 
 
 def parse_rfc3339(text: str) -> int:

@@ -32,10 +32,12 @@ class Outage:
         self._until_ms = 0
 
     def __call__(self) -> str | None:
-        if self._monotonic() >= self._look_at:
-            self._look_at = self._monotonic() + LOOK_EVERY_S
+        if (now := self._monotonic()) >= self._look_at:
+            self._look_at = now + LOOK_EVERY_S
             self._until_ms = self._read()
-        return "an outage is simulated" if 0 < self._until_ms - self._clock_ms() <= limits.MAX_OUTAGE_S * 1000 else None
+        if self._until_ms and 0 < self._until_ms - self._clock_ms() <= limits.MAX_OUTAGE_S * 1000:
+            return "an outage is simulated"
+        return None
 
     def _read(self) -> int:
         try:

@@ -8,7 +8,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 from decoupled.core import limits
 from decoupled.core.outcomes import NotSent
@@ -128,14 +128,14 @@ def _step(steps: Iterator[Response | None], request: Request, reply: Reply) -> b
 
 _END: Any = object()
 
-P = ParamSpec("P")
 R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 
-def _safely(request: Request, make: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | Response:
+def _safely(request: Request, make: Callable[[*Ts], R], *args: *Ts) -> R | Response:
     """The edge: no request may take the server down, and no internals may leave it."""
     try:
-        return make(*args, **kwargs)
+        return make(*args)
     except Problem as problem:
         return problem.response()
     except Exception:
