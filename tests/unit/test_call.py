@@ -15,13 +15,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import functions.receiver
+import functions.status
+from decoupled.core.outcomes import Record
 from decoupled.core.problem import Problem
 from decoupled.core.workload import ANONYMOUS
 from decoupled.pipeline import call
 from decoupled.pipeline.call import Call
+from decoupled.pipeline.loading import load
 from decoupled.server.http import gateway
 from decoupled.server.http.parser import Request
+from tests.support import events
 from tests.support.api_gateway import to_event
+from tests.support.model_engine import ManualClock, ModelQueue, ModelTable
 from tests.support.wire import Found
 
 ENTRY = b'{"account": 1, "amount": 1}'
@@ -214,3 +220,17 @@ def test_an_event_without_what_is_optional_is_a_call_of_nothing() -> None:
 def test_a_body_that_is_not_the_base64_it_says_it_is_is_a_problem_and_no_failure() -> None:
     response = call.answered({"body": "e30", "isBase64Encoded": True}, lambda _: pytest.fail("there is no call"))
     assert (response["statusCode"], response["headers"]["content-type"]) == (400, "application/problem+json")
+
+
+def test_the_functions_answer_events_and_bad_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, table, workloads = ModelQueue(ManualClock()), ModelTable(), load(["orders"])
+    monkeypatch.setattr(functions.receiver, "connect", lambda: (queue, workloads))
+    monkeypatch.setattr(functions.status, "connect", lambda: (table, workloads))
+    accepted = functions.receiver.handler(events.post(events.ORDER), None)
+    (sent,) = [row.message for row in queue.rows]
+    assert (accepted["statusCode"], accepted["headers"]["location"]) == (202, f"/orders/{sent.id}")
+    assert functions.receiver.handler(events.post("{}", workload="parcels"), None)["statusCode"] == 404
+    table.records[sent.id] = Record(sent.id, "orders", "processed", 0, result='{"total":"79.80"}')
+    shown = functions.status.handler(events.get("orders", sent.id), None)
+    assert (shown["statusCode"], json.loads(shown["body"])["result"]) == (200, {"total": "79.80"})
+    assert functions.status.handler(events.get("orders", "nothing"), None)["statusCode"] == 404
