@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from decoupled.core.effects import encode
 from decoupled.core.identifiers import derived_id
-from decoupled.core.outcomes import Record
+from decoupled.core.outcomes import Commit, Record
 from decoupled.core.validation import faults
 from decoupled.core.workload import Message, Workload
 from decoupled.engines.sqlite.database import Database
@@ -85,6 +85,13 @@ def system() -> Iterator[System]:
     running = System()
     yield running
     running.database.close()
+
+
+def test_a_result_goes_out_as_it_is_stored(system: System) -> None:
+    stored = '{"exact": 1.50, "large": 1e2, "text": "\\u00e9"}'
+    system.table.commit([(Message("m-1", "readings", "{}", "", 0), Commit(stored))], 0)
+    body = read_event({"pathParameters": {"workload": "readings", "id": "m-1"}}, system.table, WORKLOADS)["body"]
+    assert f'"result":{stored},' in body
 
 
 def pointers(entry: Any, workload: Workload) -> list[str]:
