@@ -96,7 +96,7 @@ async def _serve(
     if size := options.front_processes:
         door = Fronts(size, listener, partial(_given, options, clock), writer, health.answer, loop)
     else:
-        door = _inside(listener, writer, table, workloads, health, clock)
+        door = _inside(listener, writer, database, table, workloads, health, clock)
     health.looks.append(door.trouble)
     health.fronts = door.ready
     stop = asyncio.Event()
@@ -156,12 +156,18 @@ def _given(options: Options, clock: Clock) -> dict[str, Any]:
 
 
 def _inside(
-    listener: socket.socket, writer: Writer, table: SqliteTable, workloads: Workloads, health: _Health, clock: Clock
+    listener: socket.socket,
+    writer: Writer,
+    database: Database,
+    table: SqliteTable,
+    workloads: Workloads,
+    health: _Health,
+    clock: Clock,
 ) -> Door:
     """A front within this process, for those that want no others."""
     from decoupled.server.http.inside import Inside
 
-    return Inside(listener, writer, table, workloads, health.answer, clock.now_ms)
+    return Inside(listener, writer, table, workloads, health.answer, clock.now_ms, database.snapshot)
 
 
 def _listen_to_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, door: Door) -> None:

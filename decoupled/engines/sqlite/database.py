@@ -227,6 +227,20 @@ class Database:
         self.commit()
 
     @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Everything read inside is of one moment, that of the first read, and the file's locks are taken once for it.
+        Never raises: the reads do."""
+        if self.connection.in_transaction:
+            yield
+            return
+        self.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if self.connection.in_transaction:  # a read that met damage may have ended it
+                self.execute("ROLLBACK")
+
+    @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Inside a transaction: undo this part if it raises, and leave the rest of the transaction alone. Raises
         StoreUnavailable when SQLite refuses."""

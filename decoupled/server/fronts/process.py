@@ -77,7 +77,10 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
     last_resort = LastResort(loop, lambda: leave(True), Connection)
     seat = Seat(Seats(given["seats"]), given["seat"])
     server = HttpServer(
-        Gateway(link, table, workloads, link.ask_health, loop, clock.now_ms).handle, loop, given["of"], seat
+        Gateway(link, table, workloads, link.ask_health, loop, clock.now_ms, database.snapshot).handle,
+        loop,
+        given["of"],
+        seat,
     )
     server.start(socket.socket(fileno=listener))
 

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
@@ -49,15 +50,20 @@ class Gateway:
         health: Callable[[Reply], None],
         loop: asyncio.AbstractEventLoop,
         clock_ms: Callable[[], int] = now_ms,
+        snapshot: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """`health` replies to a request for it, now or later."""
+        """`health` replies to a request for it, now or later. What is read of the table in one `snapshot` costs less;
+        it begins with the first of these reads."""
         self.sender = sender
         self.table = table
         self.workloads = workloads
         self.health = health
         self.clock_ms = clock_ms
+        self.snapshot = snapshot
         self._random_hex = _random_hex(18).__next__
+        self._loop = loop
         self._turns = Turns(loop)
+        self._reads: list[tuple[Call, Request, Reply]] = []  # that have come in this turn of the loop
 
     def handle(self, request: Request, reply: Reply) -> None:
         """Reply to one request: at once, or when its messages are on the disk. A large one is taken in steps, so that
@@ -88,11 +94,28 @@ class Gateway:
             self.health(reply)
             return None
         if len(call.path) > 1:
-            return status.read(call, self.table, self.workloads)
+            self._read(call, request, reply)
+            return None
         admission = receiver.begin(call, self.workloads, self.clock_ms(), self._random_hex)
         if admission.indexes is None:
             return self._send(admission, request, reply)
         return self._admit(admission, request, reply)
+
+    def _read(self, call: Call, request: Request, reply: Reply) -> None:
+        """When all that this turn of the loop brings is there: whoever was told of a commit and then asked, sees it."""
+        if not self._reads:
+            self._loop.call_soon(self._read_all)
+        self._reads.append((call, request, reply))
+
+    def _read_all(self) -> None:
+        reads, self._reads = self._reads, []
+        with self.snapshot():
+            responses = [_safely(request, status.read, call, self.table, self.workloads) for call, request, _ in reads]
+        for (_, _, reply), response in zip(reads, responses, strict=True):
+            try:
+                reply(response)
+            except Exception:  # one client's trouble must not keep the answer from the others
+                log.exception("an answer could not be given")
 
     def _admit(self, admission: Admission, request: Request, reply: Reply) -> Iterator[Response | None]:
         yield from admission.rest

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from decoupled.core.problem import Response
@@ -32,6 +33,7 @@ class Inside:
         workloads: Workloads,
         health: Callable[[], tuple[int, str]],
         clock_ms: Callable[[], int],
+        snapshot: Callable[[], AbstractContextManager[None]],
     ) -> None:
         def tell_health(reply: Callable[[Response], None]) -> None:
             status, body = health()
@@ -39,7 +41,8 @@ class Inside:
 
         loop = asyncio.get_running_loop()
         self._listener = listener
-        self._server = HttpServer(Gateway(sender, table, workloads, tell_health, loop, clock_ms).handle, loop)
+        gateway = Gateway(sender, table, workloads, tell_health, loop, clock_ms, snapshot)
+        self._server = HttpServer(gateway.handle, loop)
 
     async def start(self) -> None:
         self._server.start(self._listener)
