@@ -198,3 +198,5 @@ def test_the_path_of_a_request_is_real() -> None:
         source = (ROOT / file).read_text()
         names = {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
         assert all(part in names for part in function.split(".") if part), f"{file} has no {function}"
+    to_the_row = text[: text.index("The commit is on the disk")]
+    assert len(re.findall(r"^\d+\. ", to_the_row, re.MULTILINE)) <= 8
