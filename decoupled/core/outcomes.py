@@ -83,6 +83,10 @@ class Stored(msgspec.Struct, frozen=True):
     emits: Sequence[Message] = ()
 
 
+PROCESSED = Stored("processed")
+"""What most come to: it is processed, and nothing is left to do."""
+
+
 class NotStored(msgspec.Struct, frozen=True):
     """The table is sick; nothing is known to have been applied, and applying again is safe. `refused`: it is not sick,
     but will never take these effects (an item too large, say): that is the message's fault."""

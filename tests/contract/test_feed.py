@@ -174,6 +174,27 @@ def test_messages_may_be_sent_and_claimed_in_one_step(clocked: Clocked) -> None:
     assert {again.message for again in feed.claim("orders", 10, 30)} == {before, fresh}
 
 
+@pytest.mark.parametrize("count", [1, 3, 31, 100])
+def test_of_many_that_are_sent_and_claimed_in_one_step_only_the_fresh_ones_are_handed_out_each_once(
+    clocked: Clocked, count: int
+) -> None:
+    feed, _ = clocked
+    before, fresh = send(clocked, *["orders"] * count), [message() for _ in range(count)]
+    mixed = [one for pair in zip(fresh, before, fresh[::-1], strict=True) for one in pair]
+    assert feed.send_claimed(before, 30) == []
+    handed_out = feed.send_claimed(mixed, 30)
+    assert {delivery.message for delivery in handed_out} == set(fresh)
+    assert len(handed_out) == len({delivery.receipt for delivery in handed_out}) == count
+
+
+def test_of_two_with_one_id_that_are_sent_and_claimed_in_one_step_the_first_is_handed_out(clocked: Clocked) -> None:
+    feed, _ = clocked
+    first, other = message('{"n": 1}'), message()
+    second = message('{"n": 2}', id=first.id)
+    handed_out = feed.send_claimed([first, other, second], 30)
+    assert sorted(delivery.message.body for delivery in handed_out) == sorted([first.body, other.body])
+
+
 def test_the_messages_of_a_server_that_died_are_visible_at_once_and_what_waits_goes_on_waiting(
     clocked: Clocked,
 ) -> None:

@@ -230,6 +230,17 @@ def test_one_message_twice_in_one_commit_is_stored_once(engine: Engine) -> None:
     assert result_of(record_of(engine, sent)) == {"n": 1}
 
 
+@pytest.mark.parametrize("count", [2, 7, 40])
+def test_one_that_has_ended_before_leaves_the_others_of_its_commit_alone(engine: Engine, count: int) -> None:
+    sent = [message() for _ in range(count)]
+    ended = count // 2
+    commit_one(engine, sent[ended], Reject("no stock"))
+    outcomes = stored(engine.table.commit([(one, Commit(f'{{"n": {i}}}')) for i, one in enumerate(sent)], NOW))
+    assert [outcome.duplicate for outcome in outcomes] == [i == ended for i in range(count)]
+    results = [result_of(record_of(engine, one)) for one in sent]
+    assert results == [None if i == ended else {"n": i} for i in range(count)]
+
+
 def test_an_unknown_id_has_no_record(engine: Engine) -> None:
     assert engine.table.get("nothing") is None
     assert engine.table.get("") is None

@@ -4,14 +4,15 @@ message and its record are one row (see `database.SCHEMA`): storing the record t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from decoupled.core import limits
 from decoupled.core.outcomes import Delivery, NotSent
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message
 from decoupled.engines.protocols import Share, StoreDamaged, StoreUnavailable, whole
-from decoupled.engines.sqlite import ordered
+from decoupled.engines.sqlite import ordered, several
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.groups import Rounds
 
@@ -19,27 +20,25 @@ from decoupled.engines.sqlite.groups import Rounds
 def insert(database: Database, messages: Sequence[Message], now: int, now_ms: int) -> None:
     """Add messages, inside a transaction. One that was accepted before, under the same id, stays as it is. `now` is of
     the clock that messages wait by, `now_ms` the time of day, by which they are due."""
-    database.executemany(
-        """
-        INSERT INTO messages (status, visible_at, due_at, id, workload, accepted_at, caller, body, message_group,
-            ordered)
-        VALUES ('queued', ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
-        """,
-        [
-            (
-                now if m.due_at is None else now + max(0, m.due_at - now_ms),
-                m.due_at,
-                m.id,
-                m.workload,
-                m.accepted_at,
-                m.caller,
-                m.body,
-                m.group,
-                m.workload in database.ordered,
-            )
-            for m in messages
-        ],
-    )
+    for some in several.parts(messages):
+        values: list[Any] = []
+        for m in some:
+            visible_at = now if m.due_at is None else now + max(0, m.due_at - now_ms)
+            values += (visible_at, m.due_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group)
+            values.append(m.workload in database.ordered)
+        database.execute(_INSERT[len(some)], values)
+
+
+def _insert(rows: int) -> str:
+    values = ", ".join(["('queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
+    return f"""
+    INSERT INTO messages
+        (status, visible_at, due_at, id, workload, accepted_at, caller, body, message_group, ordered)
+    VALUES {values} ON CONFLICT (id) DO NOTHING
+    """  # noqa: S608  what is added is constant
+
+
+_INSERT = several.of_each_size(_insert)
 
 
 # A loose index scan: one step for each workload, however many messages wait. What is added to it is constant.
@@ -66,6 +65,18 @@ def queued(database: Database, limit: int) -> dict[str, int]:
             (limit,),
         )
         return dict(rows.fetchall())
+
+
+def _insert_claimed(rows: int) -> str:
+    values = ", ".join(["('queued', ?, 1, 1, ?, ?, ?, ?, ?, ?, ?)"] * rows)
+    return f"""
+    INSERT INTO messages
+        (status, visible_at, receive_count, in_flight, id, workload, accepted_at, caller, body, message_group, ordered)
+    VALUES {values} ON CONFLICT (id) DO NOTHING
+    """  # noqa: S608  what is added is constant
+
+
+_INSERT_CLAIMED = several.of_each_size(_insert_claimed)
 
 
 class SqliteQueue:
@@ -98,29 +109,42 @@ class SqliteQueue:
         return [None] * len(messages)
 
     def send_claimed(self, messages: Sequence[Message], visibility_timeout_s: float) -> list[Delivery]:
-        """What `send` and `claim` would do, in one statement a message. Of an ordered workload, a message that follows
-        another of its group is only sent."""
+        """What `send` and `claim` would do, in one statement. Of an ordered workload, a message that follows another of
+        its group is only sent; so is one that is due later."""
         now = self.clock_ms()
         visible_at = now + int(visibility_timeout_s * 1000)
-        cursor = self.database.connection.cursor()
-        deliveries = []
+        deliveries: list[Delivery] = []
         with self.database.transaction():
+            if not self.database.ordered and all(m.due_at is None for m in messages):
+                for some in several.parts(messages):
+                    deliveries += self._insert_claimed(some, visible_at)
+                return deliveries
             for m in messages:
-                is_ordered = m.workload in self.database.ordered
-                if m.due_at is not None or (is_ordered and ordered.follows(self.database, m)):
+                if m.due_at is not None or (m.workload in self.database.ordered and ordered.follows(self.database, m)):
                     insert(self.database, [m], now, self.time_ms())
-                    continue
-                cursor.execute(
-                    """
-                    INSERT INTO messages (status, visible_at, receive_count, in_flight,
-                        id, workload, accepted_at, caller, body, message_group, ordered)
-                    VALUES ('queued', ?, 1, 1, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
-                    """,
-                    (visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group, is_ordered),
-                )
-                if cursor.rowcount == 1:
-                    deliveries.append(Delivery(m, _receipt(m.id, 1), 1))
+                else:
+                    deliveries += self._insert_claimed([m], visible_at)
         return deliveries
+
+    def _insert_claimed(self, messages: Sequence[Message], visible_at: int) -> list[Delivery]:
+        """Of as many as a statement is for. Those that were accepted before are left out."""
+        lines_up = self.database.ordered
+        values: list[Any] = []
+        for m in messages:
+            values += (visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group, m.workload in lines_up)
+        inserted = self.database.execute(_INSERT_CLAIMED[len(messages)], values).rowcount
+        fresh = messages if inserted == len(messages) else self._newest(messages, inserted)
+        return [Delivery(m, _receipt(m.id, 1), 1) for m in fresh]
+
+    def _newest(self, messages: Sequence[Message], count: int) -> Iterator[Message]:
+        """Those of them that are the last so many rows: each new one has the next number. One of two with the same id
+        is, the first."""
+        rows = self.database.execute("SELECT id FROM messages ORDER BY seq DESC LIMIT ?", (count,))
+        newest = {message_id for (message_id,) in rows}
+        for m in messages:
+            if m.id in newest:
+                newest.remove(m.id)
+                yield m
 
     def ready(self) -> list[str]:
         """The workloads that have a visible message, the longest-waiting first. Where there are groups, only a claim

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
-from decoupled.core.outcomes import Commit, Delivery, Failure, NotStored, Page, Record, Reject, Stored
+from decoupled.core.outcomes import PROCESSED, Commit, Delivery, Failure, NotStored, Page, Record, Reject, Stored
 from decoupled.core.status import ENDED, FINAL, Status
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message, Unavailable
-from decoupled.engines.sqlite import items
+from decoupled.engines.sqlite import items, several
 from decoupled.engines.sqlite.database import Database, may
 from decoupled.engines.sqlite.messages import insert
 
@@ -22,6 +23,18 @@ _FINISH = f"""
 UPDATE messages SET status = ?, result = ?, reason = ?, finished_at = ?, body = NULL, in_flight = 0
 WHERE id = ? AND {may("process")}
 """  # noqa: S608  the condition is a constant
+
+
+def _process(rows: int) -> str:
+    """The same for several that are processed, by their ids: an id and a result of each, and the ids once more."""
+    return f"""
+    UPDATE messages SET status = 'processed', result = CASE id {"WHEN ? THEN ? " * rows} END, reason = NULL,
+        finished_at = ?, body = NULL, in_flight = 0
+    WHERE id IN ({", ".join("?" * rows)}) AND {may("process")}
+    """  # noqa: S608  what is added is constant
+
+
+_PROCESS = several.of_each_size(_process)
 # An ordered dead letter stays one until it is redriven, whatever a late delivery of it says: those behind it go on.
 _FINISH_IN_ORDER = f"{_FINISH} AND status <> 'dead'"
 _BURY = f"""
@@ -44,7 +57,9 @@ WHERE id = ? AND {may("process")} AND mark BETWEEN ? AND ?
 _NO_STORY = (None,) * 5
 _ANY = 2**62  # above every mark
 
-_PROCESSED = Stored("processed")
+
+class _NotAlike(Exception):  # noqa: N818  no error
+    """One of several messages is not like the others."""
 
 
 class SqliteTable:
@@ -68,7 +83,31 @@ class SqliteTable:
         if (why := self.outage()) is not None:
             return [NotStored(why)] * len(decided)
         with self.database.transaction():
+            if len(decided) > 1 and self._process_alike(decided, now_ms):
+                return [PROCESSED] * len(decided)
             return [self._commit_one(message, decision, now_ms) for message, decision in decided]
+
+    def _process_alike(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> bool:
+        """Whether all of them get a result and nothing else, as most do, and get it now. Where one has ended before, is
+        not here or comes twice, nothing is done."""
+        ordered = self.database.ordered
+        results: list[tuple[str, str]] = []
+        for message, decision in decided:
+            if type(decision) is not Commit or decision.writes or decision.emits or message.workload in ordered:
+                return False
+            results.append((message.id, decision.result))
+        try:
+            with self.database.savepoint():
+                for some in several.parts(results):
+                    self._process(some, now_ms)
+        except _NotAlike:
+            return False
+        return True
+
+    def _process(self, results: Sequence[tuple[str, str]], now_ms: int) -> None:
+        values = [*chain.from_iterable(results), now_ms, *[message_id for message_id, _ in results]]
+        if self.database.execute(_PROCESS[len(results)], values).rowcount < len(results):
+            raise _NotAlike
 
     def _commit_one(self, message: Message, decision: Commit | Reject, now_ms: int) -> Stored | NotStored:
         if isinstance(decision, Commit):
@@ -100,7 +139,7 @@ class SqliteTable:
                 return before
             self._ensure_row(message)
             self.database.execute(finish, values)
-        return _PROCESSED if reason is None else Stored("rejected", reason)
+        return PROCESSED if reason is None else Stored("rejected", reason)
 
     def _ensure_row(self, message: Message) -> None:
         """A row for a message that did not come from this queue. Never visible: it is in flight elsewhere."""
