@@ -6,13 +6,14 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any, assert_never
 
 import msgspec
 
 from decoupled.core import limits
 from decoupled.core.backoff import backoff_s, spread_s
-from decoupled.core.outcomes import Commit, Decision, Delivery, Failure, NotStored, Record, Reject, Stored
+from decoupled.core.outcomes import PROCESSED, Commit, Decision, Delivery, Failure, NotStored, Record, Reject, Stored
 from decoupled.core.status import FINAL
 from decoupled.core.times import now_ms, rfc3339
 from decoupled.core.workload import Unavailable
@@ -58,7 +59,10 @@ class Policy:
     def time_of(self, deliveries: Iterable[Delivery]) -> int:
         """When something happens to them: now, and never before they were accepted, whatever was done to the clock
         meanwhile, or however the clocks of two machines differ."""
-        return max(self.now_ms(), *(delivery.message.accepted_at for delivery in deliveries))
+        return max(self.now_ms(), max(map(_ACCEPTED_AT, deliveries)))
+
+
+_ACCEPTED_AT: Callable[[Delivery], int] = attrgetter("message.accepted_at")
 
 
 def settle(
@@ -78,8 +82,10 @@ def settle(
         now = policy.time_of(delivery for delivery, _ in final)
         outcomes = table.commit([(delivery.message, _dated(decision, now)) for delivery, decision in final], now)
         for (delivery, _), outcome in zip(final, outcomes, strict=True):
-            if (failure := _finish(delivery, outcome, queue)) is not None:
+            if outcome is not PROCESSED and (failure := _finish(delivery, outcome, queue)) is not None:
                 failures.append((delivery, failure))
+    if not failures:
+        return []
     delays, due = list[tuple[Delivery, float]](), list[tuple[Delivery, int]]()
     for delivery, failure in failures:
         delay: float | None = None

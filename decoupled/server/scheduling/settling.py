@@ -50,23 +50,42 @@ class Settler:
         self.groups = groups
         self.on_settled = on_settled
         self.pending = 0
+        self._gathering: dict[str, list[tuple[Delivery, Decision]]] = {}  # for the next transaction, by workload
 
-    def settle(self, decided: Decided, tries: int = 1) -> None:
-        """Store what was decided of messages of one workload."""
+    def settle(self, decided: Decided) -> None:
+        """Store what was decided of messages of one workload, in one step with all else of it that waits for the same
+        transaction: on a busy server that is what several batches came to."""
+        workload = decided[0][0].message.workload
+        if (gathering := self._gathering.get(workload)) is not None:
+            gathering += self._judged(decided)
+        else:
+            self._gathering[workload] = judged = self._judged(decided)
+            self._store(judged)
+
+    def _judged(self, decided: Decided) -> list[tuple[Delivery, Decision]]:
+        return [(delivery, self.groups.judge(delivery, decision)) for delivery, decision in decided]
+
+    def _store(self, decided: Decided, tries: int = 1) -> None:
         self.pending += 1
-        decided = [(delivery, self.groups.judge(delivery, decision)) for delivery, decision in decided]
+        workload = decided[0][0].message.workload
+
+        def is_whole() -> None:
+            if self._gathering.get(workload) is decided:
+                del self._gathering[workload]  # what comes from now on is of the next transaction
 
         def store() -> list[Delivery]:
+            is_whole()
             # What is not given back has a final or dead record now, and with that has left the queue.
             return settle(decided, self.queue, self.table, self.policy)
 
         def stored(future: asyncio.Future[list[Delivery]]) -> None:
+            is_whole()
             self.pending -= 1
             if (error := future.exception()) is not None:
                 self._not_settled(decided, error, tries)
                 return
             self._learn(decided, {delivery.receipt for delivery in future.result()})
-            self.on_settled(decided[0][0].message.workload)
+            self.on_settled(workload)
 
         self.writer.run(store).add_done_callback(stored)
 
@@ -82,16 +101,16 @@ class Settler:
             self.writer.loop.call_later(pause_s, self._settle_again, decided, tries + 1)
         elif others:
             for one in decided:
-                self.settle([one])
+                self._store(self._judged([one]))
         elif isinstance(error, StoreDamaged):
             self._put_off(delivery)
         elif not isinstance(decision, Failure):
-            self.settle([(delivery, Failure("failed", type(error).__name__, str(error)))])
+            self._store([(delivery, Failure("failed", type(error).__name__, str(error)))])
         # What not even its failure can be stored of comes back when its visibility timeout ends.
 
     def _settle_again(self, decided: Decided, tries: int) -> None:
         self.pending -= 1
-        self.settle(decided, tries)
+        self._store(self._judged(decided), tries)
 
     def _put_off(self, delivery: Delivery) -> None:
         """The message is not to blame, nor is its backend: it waits, ever longer, for a person to mend the store."""
