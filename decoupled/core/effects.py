@@ -31,12 +31,17 @@ def encode(effects: Effects, message: Message, workloads: Workloads) -> Commit:
     """Effects as a Commit. Raises EffectsError naming what no engine can apply."""
     if not isinstance(effects, Effects):
         raise EffectsError(f"process must return Effects, not {type(effects).__name__}")
-    if not isinstance(effects.result, Mapping):
+    if type(effects.result) is not dict and not isinstance(effects.result, Mapping):
         raise EffectsError("result must be a mapping")
-    _check_writes(effects.writes)
+    if effects.writes:
+        _check_writes(effects.writes)
     result = _encode(effects.result)
-    emits, later = _messages(effects.emits, message, workloads)
-    size = len(result) + sum(len(emitted.body.encode()) for emitted in emits)
+    size = len(result)
+    emits: list[Message] = []
+    later: dict[int, float] = {}
+    if effects.emits:
+        emits, later = _messages(effects.emits, message, workloads)
+        size += sum(len(emitted.body.encode()) for emitted in emits)
     if size > limits.MAX_ITEM_BYTES:
         raise EffectsError(f"the result and what is emitted have {size} bytes; a record takes {limits.MAX_ITEM_BYTES}")
     return Commit(result.decode(), list(effects.writes), emits, later)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from _signal import getsignal  # type: ignore[import-not-found]  # without the search for a name of what it finds
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
@@ -210,6 +211,8 @@ class TimeLimitExceeded(BaseException):
         self.waiting = waiting
 
 
+_ALARM = int(signal.SIGALRM)
+
 RAISED = (Exception, SystemExit, TimeLimitExceeded)
 """The edge: of what a workload raises, what is a verdict."""
 
@@ -230,7 +233,7 @@ class TimeLimit:
 
     def __enter__(self) -> None:
         if self._seconds:
-            if signal.getsignal(signal.SIGALRM) is not self._handler:
+            if getsignal(_ALARM) is not self._handler:
                 signal.signal(signal.SIGALRM, self._handler)
             signal.setitimer(signal.ITIMER_REAL, self._seconds, INTERRUPT_AGAIN_S)
 

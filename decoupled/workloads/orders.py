@@ -8,6 +8,8 @@ from msgspec import Meta, Struct
 from decoupled import BadField, Effects, Message, Workload
 
 MINOR_DIGITS = {"CHF": 2, "EUR": 2, "GBP": 2, "JPY": 0, "USD": 2}  # ISO 4217: decimals of each currency's minor unit
+MINOR_UNITS = {currency: Decimal(1).scaleb(-digits) for currency, digits in MINOR_DIGITS.items()}
+MONEY_DIGITS = 2  # that any amount may have, whatever its currency
 
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
 Money = Annotated[
@@ -43,7 +45,7 @@ class Order(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         digits = MINOR_DIGITS[self.currency]
-        for index, line in enumerate(self.lines):
+        for index, line in enumerate(self.lines if digits < MONEY_DIGITS else ()):
             if len(line.unit_price.partition(".")[2]) > digits:
                 raise BadField(
                     f"/lines/{index}/unit_price", f"{line.unit_price}: {self.currency} has {digits} decimals"
@@ -55,7 +57,7 @@ class Order(Struct, frozen=True, forbid_unknown_fields=True):
 def total(order: Order) -> Decimal:
     """The sum of the lines, with as many decimals as the currency has."""
     amount = sum((line.quantity * Decimal(line.unit_price) for line in order.lines), Decimal(0))
-    return amount.quantize(Decimal(1).scaleb(-MINOR_DIGITS[order.currency]))
+    return amount.quantize(MINOR_UNITS[order.currency])
 
 
 def process(order: Order, message: Message) -> Effects:
