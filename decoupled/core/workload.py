@@ -41,7 +41,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
         return derived_id(self.id, "emit", str(index))
 
 
-class Conditions(msgspec.Struct, frozen=True, kw_only=True):
+class Conditions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What must hold of an item before it is written: else the message is rejected, and nothing of it is applied.
 
     `if_present` and `if_absent` ask that the item exists, or that it does not, and are the reasons when it is not so.
