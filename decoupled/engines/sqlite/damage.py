@@ -67,3 +67,17 @@ def advice(file: Path | str) -> str:
         "stop the server, then restore a backup, or save what can be read:"
         f" decoupled recover --data {directory} --to {directory}.recovered"
     )
+
+
+class Refusals:
+    """`with database.refusals:` raises what SQLite refuses inside as StoreUnavailable."""
+
+    def __init__(self, damage: Damage) -> None:
+        self._damage = damage
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, sqlite3.DatabaseError) and (refusal := self._damage.refusal(error)) is not None:
+            raise refusal from error
