@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
 from typing import Any, assert_never
 
 import msgspec
@@ -59,10 +58,7 @@ class Policy:
     def time_of(self, deliveries: Iterable[Delivery]) -> int:
         """When something happens to them: now, and never before they were accepted, whatever was done to the clock
         meanwhile, or however the clocks of two machines differ."""
-        return max(self.now_ms(), max(map(_ACCEPTED_AT, deliveries)))
-
-
-_ACCEPTED_AT: Callable[[Delivery], int] = attrgetter("message.accepted_at")
+        return max(self.now_ms(), *[delivery.message.accepted_at for delivery in deliveries])
 
 
 def settle(
@@ -79,7 +75,7 @@ def settle(
         else:
             final.append((delivery, decision))
     if final:
-        now = policy.time_of(delivery for delivery, _ in final)
+        now = policy.time_of([delivery for delivery, _ in final])
         outcomes = table.commit([(delivery.message, _dated(decision, now)) for delivery, decision in final], now)
         for (delivery, _), outcome in zip(final, outcomes, strict=True):
             if outcome is not PROCESSED and (failure := _finish(delivery, outcome, queue)) is not None:

@@ -63,7 +63,8 @@ class Settler:
             self._store(judged)
 
     def _judged(self, decided: Decided) -> list[tuple[Delivery, Decision]]:
-        return [(delivery, self.groups.judge(delivery, decision)) for delivery, decision in decided]
+        judge = self.groups.judge
+        return [(it, judge(it, decision) if type(decision) is Failure else decision) for it, decision in decided]
 
     def _store(self, decided: Decided, tries: int = 1) -> None:
         self.pending += 1
@@ -132,7 +133,7 @@ class Settler:
 
     def _learn(self, decided: Decided, given_back: set[str]) -> None:
         """Tell the breakers who is sick. What was decided and still came back, the table refused."""
-        if not given_back and not any(isinstance(decision, Failure) for _, decision in decided):
+        if not given_back and not any(type(decision) is Failure for _, decision in decided):
             for message in {delivery.message.group: delivery.message for delivery, _ in decided}.values():
                 self.groups.observe(message, WELL)
             return
