@@ -211,7 +211,7 @@ class TimeLimitExceeded(BaseException):
         self.waiting = waiting
 
 
-_ALARM = int(signal.SIGALRM)
+_SIGALRM = int(signal.SIGALRM)
 
 RAISED = (Exception, SystemExit, TimeLimitExceeded)
 """The edge: of what a workload raises, what is a verdict."""
@@ -221,26 +221,72 @@ Interrupt = Callable[[int, FrameType | None], None]
 """A handler of SIGALRM, which may raise TimeLimitExceeded in what runs in the main thread."""
 
 
+class _Alarm:
+    """The one that a process has, and that only its main thread can be interrupted by."""
+
+    of_batch = False  # it is set, for all messages of a batch
+    of_message = False  # a workload runs, and may be interrupted; our own code may not
+
+
+class BatchLimit:
+    """Around the messages of a batch that have their time together: its alarm is set once, and not for each. A workload
+    that sets one itself takes it away from those behind it; then the main process sees to one that hangs."""
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds if _in_main_thread() else 0.0
+
+    def __enter__(self) -> None:
+        if self._seconds:
+            _set(self._seconds, _interrupt_workload)
+            _Alarm.of_batch = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._seconds:
+            _Alarm.of_batch = _Alarm.of_message = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 class TimeLimit:
-    """Interrupt what runs longer than that. Only the main thread can be interrupted, and there a function runs. The
-    handler stays in place: setting it anew for each message would cost more than most messages take."""
+    """Interrupt what runs longer than that, or than its batch may. Only the main thread can be interrupted, and there a
+    function runs. The handler stays in place: setting it anew for each message would cost more than most messages take.
+    """
 
     __slots__ = ("_handler", "_seconds")
 
     def __init__(self, seconds: float, handler: Interrupt | None = None) -> None:
-        self._handler = handler or interrupt
-        self._seconds = seconds if threading.current_thread() is threading.main_thread() else 0.0
+        self._handler = handler or _interrupt_workload
+        self._seconds = seconds if _in_main_thread() else 0.0
 
     def __enter__(self) -> None:
         if self._seconds:
-            if getsignal(_ALARM) is not self._handler:
-                signal.signal(signal.SIGALRM, self._handler)
-            signal.setitimer(signal.ITIMER_REAL, self._seconds, INTERRUPT_AGAIN_S)
+            if not _Alarm.of_batch or getsignal(_SIGALRM) is not self._handler:
+                _Alarm.of_batch = False
+                _set(self._seconds, self._handler)
+            _Alarm.of_message = True
 
     def __exit__(self, *_: object) -> None:
         if self._seconds:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            _Alarm.of_message = False
+            if not _Alarm.of_batch:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _set(seconds: float, handler: Interrupt) -> None:
+    if getsignal(_SIGALRM) is not handler:
+        signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, seconds, INTERRUPT_AGAIN_S)
 
 
 def interrupt(_signal: int, frame: FrameType | None) -> None:
     raise TimeLimitExceeded(network.waits(network.stack(frame)))
+
+
+def _interrupt_workload(number: int, frame: FrameType | None) -> None:
+    if _Alarm.of_message:
+        interrupt(number, frame)

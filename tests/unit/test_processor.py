@@ -21,10 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decoupled.core import limits
-from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Record, Reject, Stored
+from decoupled.core.outcomes import Commit, Decision, Delivery, Failure, NotSent, NotStored, Record, Reject, Stored
 from decoupled.core.workload import Add, Effects, Emit, Message, NotYet, Put, Rejected, Unavailable, Workload, Workloads
 from decoupled.engines.aws.sqs_format import deliveries
-from decoupled.pipeline import processor
+from decoupled.pipeline import blame, processor
 from decoupled.pipeline.runs import Runs
 from decoupled.pipeline.settlement import Policy
 from tests.support.events import process_event, sqs_event, sqs_record
@@ -855,6 +855,59 @@ def test_no_alarm_is_left_behind_and_a_handler_of_the_workload_s_own_is_no_obsta
             assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     finally:
         signal.signal(signal.SIGALRM, previous)
+
+
+def decide_in_batch(limit_s: float, *names: str) -> list[Decision]:
+    until = time.monotonic() + limit_s
+    messages = [Message("m", "sums", json.dumps({"act": name}), "", 0) for name in names]
+    with processor.BatchLimit(limit_s):
+        return [processor.decide(message, WORKLOADS, until - time.monotonic()) for message in messages]
+
+
+def test_a_batch_sets_one_alarm_for_all_of_its_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    was_set: list[float] = []
+    setitimer = signal.setitimer
+
+    def noted(which: int, seconds: float, interval: float = 0.0) -> tuple[float, float]:
+        was_set.append(seconds)
+        return setitimer(which, seconds, interval)
+
+    monkeypatch.setattr(signal, "setitimer", noted)
+    decisions = decide_in_batch(30.0, *["", "fail"] * 5)
+    assert [type(decision) for decision in decisions] == [Commit, Failure] * 5
+    assert was_set == [30.0, 0]
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_what_hangs_is_interrupted_when_the_time_of_its_batch_is_over_and_those_behind_it_are_not_begun() -> None:
+    acts["slow"] = spin
+    good, slow, *behind = decide_in_batch(0.1, "", "slow", "", "slow")
+    assert isinstance(good, Commit)
+    assert isinstance(slow, Failure)
+    assert (slow.kind, slow.error_type) == ("failed", "TimeLimitExceeded")
+    assert behind == [blame.NOT_STARTED] * 2
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_workload_with_a_handler_of_its_own_takes_no_alarm_from_those_behind_it() -> None:
+    previous = signal.getsignal(signal.SIGALRM)
+    acts["ours"] = lambda: signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    acts["slow"] = spin
+    try:
+        ours, slow = decide_in_batch(0.1, "ours", "slow")
+        assert isinstance(ours, Commit)
+        assert isinstance(slow, Failure)
+        assert slow.error_type == "TimeLimitExceeded"
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+
+
+def test_the_alarm_of_a_batch_interrupts_workloads_only() -> None:
+    with processor.BatchLimit(0.02):
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+        until = time.monotonic() + 10
+        while signal.getitimer(signal.ITIMER_REAL)[0] <= 0.02:  # from then on it is set for the next time
+            assert time.monotonic() < until
 
 
 def test_in_another_thread_there_is_no_alarm_and_no_error() -> None:

@@ -15,7 +15,7 @@ from decoupled.core.frames import HEADER, frame
 from decoupled.core.outcomes import Decision
 from decoupled.core.workload import Message, Workloads
 from decoupled.pipeline.loading import load
-from decoupled.pipeline.processor import decide
+from decoupled.pipeline.processor import BatchLimit, decide
 from decoupled.server import logs
 from decoupled.server.parent import end_before_it, end_with_parent, leave_to_parent
 from decoupled.server.workers.lifetime import Lifetime, limit_message
@@ -62,10 +62,11 @@ def _serve(connection: socket.socket, workloads: Workloads, timeout_s: float, li
 def _decide_all(messages: list[Message], workloads: Workloads, timeout_s: float) -> list[Decision]:
     deadline = time.monotonic() + timeout_s
     decisions = []
-    for message in messages:
-        logs.deciding = message
-        decisions.append(decide(message, workloads, deadline - time.monotonic(), whole_s=timeout_s))
-    logs.deciding = None
+    with BatchLimit(timeout_s):
+        for message in messages:
+            logs.deciding = message
+            decisions.append(decide(message, workloads, deadline - time.monotonic(), whole_s=timeout_s))
+        logs.deciding = None
     return decisions
 
 
