@@ -60,7 +60,10 @@ class FrontProcess(ChildProcess):
         self._done: list[int] = []  # requests that are on the disk, and it has not heard so
 
     def leave(self, at_once: bool) -> None:
-        """Ask it to end."""
+        """Ask it to end. One that has not got the listener yet has nothing to end."""
+        if not self.ready:
+            self.kill("it is not needed any more")
+            return
         self.send(encode(Leave(at_once)))
         self.flush()
 

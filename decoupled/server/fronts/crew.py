@@ -52,6 +52,7 @@ class Fronts(Crew[FrontProcess]):
         self._given = given
         self._seats, self._seats_file = Seats.make()
         self._renewing: asyncio.Task[None] | None = None
+        self._again = False  # as soon as that is done
 
     async def start(self) -> None:
         """Start them, and wait until one of them is ready; not for ever."""
@@ -109,8 +110,12 @@ class Fronts(Crew[FrontProcess]):
     # --- others in their place ------------------------------------------------
 
     def renew(self) -> None:
-        """Replace all fronts that are there now, one by one. While that is being done, it is not begun again."""
-        if self._stopping or (self._renewing is not None and not self._renewing.done()):
+        """Replace all fronts that are there now, one by one. If that is being done, it is done once more after that:
+        what they should find may have come when some had already begun."""
+        if self._stopping:
+            return
+        self._again = self._renewing is not None and not self._renewing.done()
+        if self._again:
             return
         self._renewing = self.loop.create_task(self._renew())
         self._renewing.add_done_callback(self._renewed)
@@ -134,11 +139,13 @@ class Fronts(Crew[FrontProcess]):
             log.error("the fronts are not renewed", extra={"error": str(error)})
         elif error is not None:
             raise error  # in the loop, whose last resort it is
+        self.fill()  # a new one may have been lost while there was one more than there should be
+        if self._again:
+            self.renew()
 
     def _retire(self, front: FrontProcess) -> None:
         self.members.remove(front)
         self.departing.append(front)
-        self._seats.vacate(front.seat)
         front.leave_by = self.loop.time() + limits.FRONT_LEAVE_S
         front.leave(at_once=False)
 

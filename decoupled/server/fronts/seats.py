@@ -9,6 +9,7 @@ from typing import IO
 
 SEATS = 256  # more than there are fronts, also while each is being replaced
 EMPTY = 2**32 - 1
+LEAVING = EMPTY - 1  # a front that lets nobody in any more
 AHEAD = 16  # clients more than another front has, from which on that one goes first
 
 
@@ -65,3 +66,7 @@ class Seat:
     def is_ahead(self) -> bool:
         """Whether another front should take the next ones."""
         return self._seats.is_ahead(self._number)
+
+    def leave(self) -> None:
+        """None come here any more; it is this front's until it has ended."""
+        self._seats.count(self._number, LEAVING)

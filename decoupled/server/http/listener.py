@@ -40,6 +40,10 @@ class Seat(Protocol):
         """Whether another one should take the next clients."""
         ...
 
+    def leave(self) -> None:
+        """Tell them that no client comes here any more."""
+        ...
+
 
 class HttpServer:
     """Serves a handler on a bound socket. When all places are taken, those that have waited longest make room; new
@@ -224,6 +228,8 @@ class HttpServer:
         self.stopping = True
         self._accept_no_more()
         self.listener.close()
+        if self._seat is not None:
+            self._seat.leave()
 
     async def _all_gone(self, seconds: float) -> None:
         until = self.loop.time() + seconds
