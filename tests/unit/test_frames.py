@@ -35,6 +35,8 @@ def test_a_frame_is_there_with_its_last_byte_and_not_before(payloads: list[bytes
 def test_a_frame_that_is_too_long_is_refused_before_it_is_kept(payloads: list[bytes], size: int, cut: int) -> None:
     stream = b"".join(map(frame, payloads)) + HEADER.pack(size)
     frames = Frames(MOST)
+    if cut < len(stream):
+        frames.feed(stream[:cut])
+        stream = stream[cut:]
     with pytest.raises(ValueError, match=f"{size} bytes"):
-        for piece in (stream[:cut], stream[cut:]):
-            frames.feed(piece)
+        frames.feed(stream)

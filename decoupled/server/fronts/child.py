@@ -78,8 +78,8 @@ class FrontProcess(ChildProcess):
                     send(messages, partial(self._sent, number))
             case State(troubles):
                 self.troubles = troubles
-            case AskHealth(number):
-                self.send(encode(Health(number, *self.owner.health())))
+            case AskHealth():
+                self.send(encode(Health(*self.owner.health())))
                 self.flush()
             case never:
                 assert_never(never)

@@ -65,7 +65,7 @@ class Link(asyncio.Protocol):
         self._waiting: deque[_Request] = deque()  # for credit
         self._unwritten: list[tuple[int, Sequence[Message]]] = []
         self._with_writer: dict[int, _Request] = {}  # the eldest first
-        self._asking: dict[int, tuple[Callable[[Response], None], float]] = {}  # for health
+        self._asking: deque[tuple[Callable[[Response], None], float]] = deque()  # for health, and until when
         self._now = loop.time()
         self._transport: asyncio.Transport
 
@@ -98,10 +98,11 @@ class Link(asyncio.Protocol):
         self._transport.write(frame(encode(Sends(unwritten))))
 
     def ask_health(self, reply: Callable[[Response], None]) -> None:
-        """Answer with what the writer's process knows; or that it does not answer."""
-        number = next(self._numbers)
-        self._asking[number] = (reply, self._now + limits.HEALTH_WAIT_S)
-        self._transport.write(frame(encode(AskHealth(number))))
+        """Answer with what the writer's process knows; or that it does not answer. Who asks while it is asked hears the
+        same: it has better to do, and what it is sent while it does not read must not become ever more."""
+        if not self._asking:
+            self._transport.write(frame(encode(AskHealth())))
+        self._asking.append((reply, self._now + limits.HEALTH_WAIT_S))
 
     def report(self, troubles: Iterable[Trouble]) -> None:
         """A sign of life; the first one says that this front is ready."""
@@ -124,8 +125,8 @@ class Link(asyncio.Protocol):
             match from_writer(payload):
                 case Told(numbers, outcome):
                     self._told(numbers, outcome)
-                case Health(number, status, body):
-                    self._tell_health(number, status, body)
+                case Health(status, body):
+                    self._tell_health(status, body)
                 case Leave(at_once):
                     self._on_leave(at_once)
                 case never:
@@ -146,9 +147,10 @@ class Link(asyncio.Protocol):
         except Exception:  # one client's trouble must not keep the answer from the others
             log.exception("an answer could not be given")
 
-    def _tell_health(self, number: int, status: int, body: str) -> None:
-        if (asking := self._asking.pop(number, None)) is not None:
-            asking[0](Response(status, {"content-type": "application/json"}, body.encode()))
+    def _tell_health(self, status: int, body: str) -> None:
+        asking, self._asking = self._asking, deque()
+        for reply, _ in asking:
+            reply(Response(status, {"content-type": "application/json"}, body.encode()))
 
     # --- for how long ---------------------------------------------------------
 
@@ -165,6 +167,6 @@ class Link(asyncio.Protocol):
             if request.sent is not None:
                 sent, request.sent = request.sent, None
                 self._tell(sent, SILENT)
-        for number in [number for number, (_, until) in self._asking.items() if until <= now]:
-            reply, _ = self._asking.pop(number)
+        while self._asking and self._asking[0][1] <= now:
+            reply, _ = self._asking.popleft()
             reply(answer(503, {"status": "unavailable", "detail": "the writer does not answer"}))

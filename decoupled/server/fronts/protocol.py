@@ -28,8 +28,6 @@ class Sends(msgspec.Struct, array_like=True, tag=0):
 class AskHealth(msgspec.Struct, array_like=True, tag=1):
     """What the writer's process knows of the server's health."""
 
-    number: int
-
 
 class State(msgspec.Struct, array_like=True, tag=2):
     """A sign of life, with what is wrong in the front: details, and whether requests are refused because of them."""
@@ -47,7 +45,6 @@ class Told(msgspec.Struct, array_like=True, tag=0):
 class Health(msgspec.Struct, array_like=True, tag=1):
     """The answer to AskHealth: an HTTP status, and a JSON text."""
 
-    number: int
     status: int
     body: str
 

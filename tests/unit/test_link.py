@@ -1,0 +1,139 @@
+"""What a front may have with the writer is bounded, and so is every wait for it. In time that passes when nothing else
+is left to do, with a writer that says what the test wants."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from decoupled.core import limits
+from decoupled.core.frames import MAX_FRAME_BYTES, Frames, frame
+from decoupled.core.outcomes import NotSent
+from decoupled.core.problem import Response
+from decoupled.core.workload import Message
+from decoupled.server.fronts.link import Link
+from decoupled.server.fronts.protocol import AskHealth, Health, Sends, State, Told, encode, from_front
+from tests.support.virtual_time import run
+
+KIB_100 = Message("x", "orders", "x" * 100 * limits.KIB, "anonymous", 0, "g", None)
+
+
+class _Writer(asyncio.Transport):
+    """The other end: keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[Sends | AskHealth | State] = []
+        self._frames = Frames(MAX_FRAME_BYTES)
+
+    def write(self, data: Any) -> None:
+        self.told += map(from_front, self._frames.feed(bytes(data)))
+
+    @property
+    def requests(self) -> list[int]:
+        return [number for told in self.told if isinstance(told, Sends) for number, _ in told.requests]
+
+
+class Both:
+    """A link and its writer, and what the link said of each request."""
+
+    def __init__(self) -> None:
+        self.link = Link(asyncio.get_running_loop(), lambda _: None)
+        self.writer = _Writer()
+        self.link.connection_made(self.writer)
+        self.link.look()
+        self.outcomes: list[NotSent | None] = []
+
+    def send(self, requests: int) -> None:
+        for _ in range(requests):
+            self.link.send([KIB_100], self.outcomes.append)
+
+    def tell(self, numbers: list[int]) -> None:
+        self.link.data_received(frame(encode(Told(numbers))))
+
+
+def test_no_more_is_with_the_writer_than_the_window_holds_and_the_rest_follows() -> None:
+    async def fifty() -> None:
+        both = Both()
+        both.send(50)
+        await asyncio.sleep(0)
+        assert both.writer.requests == list(range(20))  # of 100 KiB in 2 MiB
+        both.tell([0, 1, 2])
+        await asyncio.sleep(0)
+        assert both.writer.requests == list(range(23))
+        assert both.outcomes == [None] * 3
+        both.tell(list(range(3, 23)))
+        await asyncio.sleep(0)
+        both.tell(list(range(23, 43)))
+        await asyncio.sleep(0)
+        both.tell(list(range(43, 50)))
+        assert both.outcomes == [None] * 50
+
+    run(fifty())
+
+
+def test_one_request_is_taken_however_large() -> None:
+    async def large() -> None:
+        both = Both()
+        both.link.send([KIB_100] * 1_000, both.outcomes.append)
+        both.send(1)
+        await asyncio.sleep(0)
+        assert both.writer.requests == [0]
+
+    run(large())
+
+
+def test_who_gets_no_credit_is_told_soon_and_that_it_is_safe_to_send_again() -> None:
+    async def busy() -> None:
+        both = Both()
+        both.send(30)
+        await asyncio.sleep(limits.WRITER_BUSY_S + 0.5)
+        assert len(both.outcomes) == 10
+        assert {outcome is not None and outcome.unknown for outcome in both.outcomes} == {False}
+        both.tell(list(range(20)))
+        assert both.outcomes[10:] == [None] * 20
+        both.send(1)
+        await asyncio.sleep(0)
+        assert both.writer.requests == list(range(21))  # what was given up never came to the writer
+
+    run(busy())
+
+
+def test_what_the_writer_does_not_answer_nobody_knows_and_it_counts_until_the_writer_has_answered() -> None:
+    async def silent() -> None:
+        both = Both()
+        both.send(20)
+        await asyncio.sleep(limits.WRITER_SILENT_S + 0.5)
+        assert [outcome is not None and outcome.unknown for outcome in both.outcomes] == [True] * 20
+        both.send(1)
+        await asyncio.sleep(0)
+        assert len(both.writer.requests) == 20
+        both.tell([0])
+        await asyncio.sleep(0)
+        assert len(both.writer.requests) == 21
+        assert len(both.outcomes) == 20  # nobody is told twice
+
+    run(silent())
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_however_many_ask_for_health_the_writer_is_asked_once_at_a_time(answers: bool) -> None:
+    async def asking() -> None:
+        both = Both()
+        replies: list[Response] = []
+        for _ in range(100):
+            both.link.ask_health(replies.append)
+        assert [told for told in both.writer.told if isinstance(told, AskHealth)] == [AskHealth()]
+        if answers:
+            both.link.data_received(frame(encode(Health(200, "{}"))))
+            assert {reply.status for reply in replies} == {200}
+        else:
+            await asyncio.sleep(limits.HEALTH_WAIT_S + 0.5)
+            assert {reply.status for reply in replies} == {503}
+        assert len(replies) == 100
+        both.link.ask_health(replies.append)
+        assert len(both.writer.told) == 2
+
+    run(asking())
