@@ -25,7 +25,7 @@ def leave_to_parent(*signals: signal.Signals) -> None:
 def end_with_parent(fd: int) -> None:
     """Of this socket, which leads to the parent: nobody else may hold it, and its hang-up ends the process. Even one
     that hangs in a workload must not outlive the parent."""
-    _keep_from_children(fd)
+    keep_from_children(fd)
     if sys.platform == "linux":  # also while C code holds Python's lock, when no thread of ours runs
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_exit_at_hangup, args=(fd,), daemon=True).start()
@@ -38,9 +38,9 @@ def end_before_it(score: int) -> None:
         Path("/proc/self/oom_score_adj").write_text(f"{score}\n")
 
 
-def _keep_from_children(fd: int) -> None:
-    """A process that a workload leaves behind must neither take messages nor hide from the parent that this one ended:
-    the socket hangs up only when nobody holds it."""
+def keep_from_children(fd: int) -> None:
+    """Of a socket: a process that a workload leaves behind must neither take messages or clients, nor keep the address,
+    nor hide from the parent that this one ended. A socket hangs up only when nobody holds it."""
     os.set_inheritable(fd, False)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.register_at_fork(after_in_child=lambda: os.dup2(nothing, fd, inheritable=False))

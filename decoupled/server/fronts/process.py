@@ -31,7 +31,7 @@ from decoupled.server.http.connection import Connection
 from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.listener import HttpServer
 from decoupled.server.last_resort import LastResort
-from decoupled.server.parent import end_before_it, end_with_parent, leave_to_parent
+from decoupled.server.parent import end_before_it, end_with_parent, keep_from_children, leave_to_parent
 from decoupled.server.quiet import quiet_collector
 
 REPORT_S = 1.0
@@ -72,6 +72,7 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
 
     connection.sendall(frame(encode(State([]))))
     _, (listener,), _, _ = socket.recv_fds(connection, len(LISTENER), 1)
+    keep_from_children(listener)
     link = Link(loop, leave)
     await loop.create_connection(lambda: link, sock=connection)
     last_resort = LastResort(loop, lambda: leave(True), Connection)
