@@ -67,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._awaits_room = False  # the body waits
         self._half_closed = False  # the client sends no more
         self._leaving = False  # its place is wanted
+        self._stopped = False  # no further request is taken
         self._in_turn = False  # to go on
         self._wait(limits.KEEP_ALIVE_S)
 
@@ -186,7 +187,9 @@ class Connection(asyncio.Protocol):
             self._count()  # the client has left
             return
         more = bool(self._intake.waiting or self._intake.rest)
-        last = not request.keep_alive or (not more and (self._half_closed or self._server.stopping))
+        # A request that has begun to come is still taken, where the server only wants no new ones.
+        ends = self._half_closed or self._stopped or (self._server.stopping and self._intake.reader.reading is None)
+        last = not request.keep_alive or (not more and ends)
         transport.write(encode(response, request, last, self._server.date))
         if last:
             self._close(transport)
@@ -290,6 +293,7 @@ class Connection(asyncio.Protocol):
 
     def stop(self) -> None:
         """Take no further request. One that is whole is still answered."""
+        self._stopped = True
         if self._intake.reader.reading is not None:
             self._refuse(Problem(503, "The server stops.", resend="safe", retry_after_s=1))
         elif self.is_idle and self._transport is not None:
