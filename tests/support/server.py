@@ -233,10 +233,10 @@ class Server:
 
     def fronts(self) -> list[int]:
         """The ids of its fronts."""
-        return self._children("decoupled.server.fronts.process")
+        return self._children("decoupled.server.fronts.process", "faulty_front")
 
-    def _children(self, module: str) -> list[int]:
-        return [pid for pid in children(self.pid) if module in command(pid)]
+    def _children(self, *modules: str) -> list[int]:
+        return [pid for pid in children(self.pid) if set(modules).intersection(command(pid))]
 
     def peak_rss_mb(self) -> float:
         """The most memory that the main process ever had, from the kernel."""

@@ -8,12 +8,15 @@ launch.py no_growth BYTES serve ...  cannot write files larger than that
  launch.py no_process FILE serve ...  cannot start a process for as long as FILE exists
  launch.py bug PLACE=FILE serve ...   has a bug in that place, which shows once FILE exists
  launch.py synchronous HOW serve ...  has another setting of SQLite's for when it syncs: OFF, NORMAL
- launch.py late_commit 0 serve ...    answers first and commits with the next transaction"""
+ launch.py late_commit 0 serve ...    answers first and commits with the next transaction
+ launch.py limits NAME=NUMBER,... serve ...  has other limits, and so have its fronts
+ launch.py front FILE serve ...       has fronts of which one ends itself at the point that is named in FILE"""
 
 from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import resource
 import signal
@@ -31,6 +34,7 @@ from decoupled.engines.sqlite import database
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.wal import WriteAheadLog
+from decoupled.server.fronts.child import FrontProcess
 from decoupled.server.http.connection import Connection
 from decoupled.server.http.listener import HttpServer
 from decoupled.server.scheduling import claims, settling
@@ -175,11 +179,24 @@ def main() -> None:
     elif point == "bug":
         place, _, file = argument.partition("=")
         _bug_in(*BUGS[place], Path(file))
+    elif point == "limits":
+        _set_limits({name: float(value) for name, _, value in (pair.partition("=") for pair in argument.split(","))})
+    elif point == "front":
+        _set_limits({"WORKER_RETRY_CAP_S": 0.2})  # not to wait ever longer for the next one
+        os.environ["FRONT_FAULT"] = argument
     elif point == "no_growth":
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(argument), resource.RLIM_INFINITY))
     else:
         _die_at(POINTS[point], int(argument))
     cli.main()
+
+
+def _set_limits(changed: dict[str, float]) -> None:
+    for name, value in changed.items():
+        setattr(limits, name, value)
+    os.environ["FRONT_LIMITS"] = json.dumps(changed)
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    FrontProcess.module = "faulty_front"
 
 
 def _no_space_while(file: Path) -> None:
