@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from decoupled.core import limits
 from decoupled.server.fronts.crew import Fronts
-from decoupled.server.fronts.seats import EMPTY
+from decoupled.server.fronts.seats import EMPTY, Seats
 from tests.support.virtual_time import run
 
 IMPORT_S = 1.0
@@ -129,3 +133,11 @@ def test_a_wish_while_fronts_are_renewed_is_met_after_that_and_many_are_one() ->
             await crew.leave()
 
     run(renewed_twice())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such files")
+def test_seats_need_no_disk() -> None:
+    seats, file = Seats.make()
+    with file:
+        assert str(Path(f"/proc/self/fd/{file.fileno()}").readlink()).startswith("/memfd:")
+        assert [seats.take(), seats.take()] == [0, 1]

@@ -4,6 +4,8 @@ clients along when it ends; and how many clients each has, stands in memory that
 from __future__ import annotations
 
 import mmap
+import os
+import sys
 import tempfile
 from typing import IO
 
@@ -24,7 +26,7 @@ class Seats:
     @classmethod
     def make(cls) -> tuple[Seats, IO[bytes]]:
         """For the process that starts fronts, with the file that it hands to each. Raises OSError."""
-        file = tempfile.TemporaryFile()  # noqa: SIM115  it stays open for fronts to come
+        file = _memory()
         file.truncate(SEATS * 4)
         seats = cls(file.fileno())
         for seat in range(SEATS):
@@ -70,3 +72,11 @@ class Seat:
     def leave(self) -> None:
         """None come here any more; it is this front's until it has ended."""
         self._seats.count(self._number, LEAVING)
+
+
+def _memory() -> IO[bytes]:
+    """A file that stays open for fronts to come. Of no disk, where that can be had: to write into a page that a full
+    one has no room for ends a process."""
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("seats"), "r+b")
+    return tempfile.TemporaryFile()
