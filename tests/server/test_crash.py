@@ -17,6 +17,7 @@ from tests.support.chaos import crashes
 from tests.support.server import LAUNCH, Server
 
 RANDOM_KILLS = 24
+FRONT_KILLS, SERVER_KILLS_BESIDE = 16, 4
 WORKER_KILLS = 25
 
 
@@ -37,6 +38,10 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 def test_nothing_is_lost_or_done_twice_in_fifty_crashes(server: Server, seed: int) -> None:
     crashes.kill_servers(server, seed, (*crashes.POINTS, *crashes.POINTS), RANDOM_KILLS)
+
+
+def test_nothing_is_lost_or_done_twice_when_fronts_and_servers_are_killed_in_turn(server: Server, seed: int) -> None:
+    crashes.kill_fronts_and_servers(server, seed, FRONT_KILLS, SERVER_KILLS_BESIDE)
 
 
 @pytest.mark.parametrize("point", ["after_insert", "before_commit_of_a_send", "after_commit_of_a_send"])

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.chaos.crashes import FRONT_POINTS, arm
 from tests.support.fronts import CHECK, Clients, clients_of, clients_on_each, ready, serves
 from tests.support.server import LAUNCH, Answer, Client, Server, alive, wait_for
 
@@ -121,24 +122,14 @@ def test_a_front_that_hangs_is_replaced_and_others_serve_meanwhile(shared: Serve
     processed_once(shared)
 
 
-POINTS = (
-    "before_a_frame",
-    "halfway_in_a_frame",
-    "after_a_frame",
-    "before_the_answers",
-    "between_two_answers",
-    "after_the_answers",
-)
-
-
 def test_what_a_front_took_along_can_be_sent_again_under_its_key_wherever_it_died(
     server: Server, tmp_path: Path
 ) -> None:
     fault = tmp_path / "fault"
     server.program = (*LAUNCH, "front", str(fault))
     server.start()
-    for point in POINTS:
-        _arm(fault, point)
+    for point in FRONT_POINTS:
+        arm(fault, point)
         with Client(server) as client, contextlib.suppress(ConnectionResetError):
             client.post(b"{}", f'idempotency-key: "{point}"', "content-type: application/json", path="/checks")
             assert client.file.readline() in (b"", b"HTTP/1.1 202 Accepted\r\n")
@@ -146,15 +137,8 @@ def test_what_a_front_took_along_can_be_sent_again_under_its_key_wherever_it_die
         answer = server.post("/checks", {}, idempotency_key=f'"{point}"')
         assert answer.status == 202
         server.wait_until("processed", answer.headers["location"])
-    assert server.statuses() == {"processed": len(POINTS)}
+    assert server.statuses() == {"processed": len(FRONT_POINTS)}
     processed_once(server)
-
-
-def _arm(fault: Path, point: str) -> None:
-    """At once: a front may look at any moment."""
-    new = fault.with_suffix(".new")
-    new.write_text(point)
-    new.rename(fault)
 
 
 # --- the end of the writer ------------------------------------------------------------

@@ -74,6 +74,15 @@ def _crashes(directory: Path, seed: int) -> Counter[str]:
     return Counter({"servers killed": 12, "workers killed": 6, "202s": accepted})
 
 
+def _fronts(directory: Path, seed: int) -> Counter[str]:
+    server = Server(directory / "data", *crashes.OPTIONS)
+    try:
+        accepted = crashes.kill_fronts_and_servers(server, seed, fronts=70, servers=30)
+    finally:
+        server.end()
+    return Counter({"fronts killed": 70, "servers killed": 30, "202s": accepted})
+
+
 PARTS = (
     Part("failing-starts", 0.1, _starts),
     Part("failing-disks", 0.25, _disks),
@@ -84,6 +93,7 @@ COMMANDS = (
     Command("fuzz", ("-m", "benchmarks.fuzz", "--requests", "15000"), most_s=90),
     Command("attacks", ("-m", "benchmarks.attack", "--together"), most_s=60),
 )
+FRONTS = Part("fronts", 0.15, _fronts)
 REST = Part("crashes", 1.0, _crashes)  # takes the time that is left
 
 
@@ -102,10 +112,10 @@ def main(minutes: float, seed: int | None, only: str | None, rounds: int | None,
         sys.exit(0 if _held("power-cuts", seed, lambda: power_cuts.check(record, seed, CUTS)) else 1)
     click.echo(f"chaos with seed {seed}, {minutes:g} minutes at most")
     until = time.monotonic() + minutes * 60
-    parts: list[Part | Command] = [*PARTS, *COMMANDS, REST]
+    parts: list[Part | Command] = [*PARTS, *COMMANDS, FRONTS, REST]
     if sys.platform != "linux":
         click.echo(f"skipped, because the disk that fails is for Linux: {', '.join(part.name for part in PARTS)}")
-        parts = [*COMMANDS, REST]
+        parts = [*COMMANDS, FRONTS, REST]
     sys.exit(0 if run(parts, seed, until, only, rounds) else 1)
 
 

@@ -1,4 +1,4 @@
-"""Starts `decoupled` with a fault. For tests only: the product has no such hooks.
+"""Starts `decoupled` with a fault, or several. For tests only: the product has no such hooks.
 
 launch.py POINT NTH serve ...        ends itself with SIGKILL when that point is reached for the nth time
 launch.py full_disk FILE serve ...   has no space in its database for as long as FILE exists
@@ -162,8 +162,14 @@ POINTS: dict[str, Point] = {
 
 
 def main() -> None:
-    point, argument = sys.argv[1:3]
-    del sys.argv[1:3]
+    while sys.argv[1] != "serve":
+        point, argument = sys.argv[1:3]
+        del sys.argv[1:3]
+        _arm(point, argument)
+    cli.main()
+
+
+def _arm(point: str, argument: str) -> None:
     if point == "full_disk":
         _no_space_while(Path(argument))
     elif point == "small_cache":
@@ -188,7 +194,6 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(argument), resource.RLIM_INFINITY))
     else:
         _die_at(POINTS[point], int(argument))
-    cli.main()
 
 
 def _set_limits(changed: dict[str, float]) -> None:
