@@ -47,6 +47,20 @@ def test_fronts_are_renewed_one_by_one_and_no_request_fails(server: Server) -> N
     assert stored == len(one_by_one.accepted) + len(pipelined.accepted)
 
 
+def test_however_often_fronts_are_renewed_a_client_that_thinks_for_a_moment_finds_its_connection(
+    server: Server,
+) -> None:
+    server.start()
+    before = ready(server, 2)
+    with Clients(server, threads=8, think_s=0.5) as clients:
+        clients.go_on(8)
+        for _ in range(3):
+            os.kill(server.pid, signal.SIGHUP)
+            before += renewed(server, before, 2)
+        clients.go_on(16)
+    assert clients.trouble == []
+
+
 def test_a_client_of_a_front_that_is_replaced_may_end_what_it_has_begun(server: Server) -> None:
     server.start()
     before = ready(server, 2)

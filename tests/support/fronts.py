@@ -88,13 +88,14 @@ class Clients:
     """Threads that post checks, each on connections of its own, and may not fail: whatever else than 202 they get, no
     answer to a whole request or half of one, is trouble. They connect again where the server says that it closes."""
 
-    def __init__(self, server: Server, threads: int, pipelined: int = 1) -> None:
+    def __init__(self, server: Server, threads: int, pipelined: int = 1, think_s: float = 0.0) -> None:
         self.server = server
         self.accepted: list[str] = []  # paths
         self.trouble: list[str] = []
         self.stopping = threading.Event()
         self.ends = False  # the server does: then a connection may end, between two answers
         self._pipelined = pipelined
+        self._think_s = think_s
         self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
 
     def __enter__(self) -> Clients:
@@ -124,6 +125,7 @@ class Clients:
 
     def _exchange(self, client: Client) -> bool:
         """Whether the connection stays."""
+        self.stopping.wait(self._think_s)
         client.send(CHECK * self._pipelined)
         for number in range(1, self._pipelined + 1):
             if not client.file.peek(1):

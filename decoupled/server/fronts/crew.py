@@ -122,7 +122,7 @@ class Fronts(Crew[FrontProcess]):
 
     async def _renew(self) -> None:
         for old in list(self.members):
-            await self._let_eldest_end()
+            await self._until_one_has_left()
             new = await self._start_one()
             if not await self._until(lambda new=new: new.ready or new.gone, limits.WORKER_START_S) or new.gone:  # type: ignore[misc]
                 raise ChildProcessError("a new one was not ready; those from before go on")
@@ -149,13 +149,10 @@ class Fronts(Crew[FrontProcess]):
         front.leave_by = self.loop.time() + limits.FRONT_LEAVE_S
         front.leave(at_once=False)
 
-    async def _let_eldest_end(self) -> None:
-        """So that there are no more that end in their own time than others."""
-        if len(self.departing) >= self.size:
-            eldest = self.departing[0]
-            eldest.leave(at_once=True)
-            if not await self._until(lambda: eldest not in self.departing, limits.FRONT_END_S):
-                eldest.kill("it did not end when it was asked to")
+    async def _until_one_has_left(self) -> None:
+        """No more end in their own time than there are others. To hurry them would close connections that wait, when
+        the next request may be on its way."""
+        await self._until(lambda: len(self.departing) < self.size, limits.FRONT_LEAVE_S + limits.WORKER_END_S)
 
     # --- the end --------------------------------------------------------------
 
@@ -166,10 +163,7 @@ class Fronts(Crew[FrontProcess]):
             if task is not None:
                 task.cancel()
         for front in [*self.members, *self.departing]:
-            if front.ready:
-                front.leave(at_once=True)
-            else:
-                front.kill("the server stops")
+            front.leave(at_once=True)
         await self._until(lambda: not (self.members or self.departing), limits.FRONT_END_S)
         self.stop()
 
