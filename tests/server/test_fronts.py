@@ -221,6 +221,18 @@ def test_a_server_that_is_asked_to_stop_ends_in_order_under_load(
     assert not [line for line in server.log_lines() if line["logger"] == "decoupled.fronts"]
 
 
+def test_neither_a_front_that_hangs_nor_one_that_starts_keeps_a_server_that_is_asked_to_stop(server: Server) -> None:
+    server.program = (*LAUNCH, "limits", "FRONT_END_S=0.5")
+    server.start()
+    before = ready(server, 2)
+    with clients_on_each(server, before):
+        os.kill(before[0], signal.SIGSTOP)
+        os.kill(server.pid, signal.SIGHUP)
+        fronts = wait_for(server.fronts, lambda pids: len(pids) == 3)
+        assert server.stop() == 0, server.logged()
+    wait_for(lambda: [pid for pid in fronts if alive(pid)], lambda left: not left)
+
+
 # --- a writer that does not take what comes -------------------------------------------
 
 
