@@ -147,6 +147,17 @@ WORKLOAD = Workload("fragile", Entry, process)
 """
 
 
+def test_a_server_without_fronts_goes_on_at_the_signal_and_says_so(server: Server) -> None:
+    server.options += ("--fronts", "0")
+    server.start()
+    with Client(server) as client:
+        serves(client)
+        os.kill(server.pid, signal.SIGHUP)
+        wait_for(lambda: "there are no fronts to renew" in server.logged())
+        serves(client)
+    assert server.stop() == 0, server.logged()
+
+
 def test_a_terminal_that_is_closed_ends_the_server_and_a_signal_from_elsewhere_renews_its_fronts(
     server: Server,
 ) -> None:
