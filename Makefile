@@ -5,14 +5,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 SHIM := $(if $(filter Linux,$(shell uname)),build/disk.so)
 
-.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-lambda lock aws-tools checkov clean
+.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-lambda lock api-tools aws-tools checkov clean
 
 install: .venv/dev.stamp ## the tests' and tools' dependencies too
 
 run: .venv/run.stamp ## serve on http://127.0.0.1:8080
 	$(BIN)/decoupled serve $(ARGS)
 
-test: install aws-tools checkov $(SHIM)
+test: install api-tools aws-tools checkov $(SHIM)
 	$(BIN)/pytest $(ARGS)
 
 test-fast: install ## under a minute: no server, no emulator, no AWS tools
@@ -61,9 +61,13 @@ lock: install ## resolve the dependencies of pyproject.toml anew, for every supp
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --python-version 3.11 \
 		--group aws-tools --output-file requirements/aws-tools.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --python-version 3.11 \
+		--group api-tools --output-file requirements/api-tools.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --python-version 3.11 \
 		--group checkov --output-file requirements/checkov.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --python-version 3.11 \
 		--group ziglang --output-file requirements/ziglang.lock
+
+api-tools: .venv-api-tools/stamp ## what tests the OpenAPI document, and makes clients of it; apart, as the next
 
 aws-tools: .venv-aws-tools/stamp ## the AWS CLI, and MiniStack for the tests; apart, because they pin what we use
 

@@ -26,6 +26,7 @@ class Commands(click.Group):
         "deploy": "decoupled.cli.deploy",
         "destroy": "decoupled.cli.deploy",
         "new": "decoupled.cli.new",
+        "openapi": "decoupled.cli.openapi",
         "recover": "decoupled.cli.recover",
         "spike": "decoupled.cli.load_test",
         "status": "decoupled.cli.status",

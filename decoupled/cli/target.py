@@ -141,6 +141,14 @@ def recover_data(data: Path, target: Path) -> Recovered:
         return recover(source.file, whole)
 
 
+def gateway_of(stack: str) -> tuple[str, str]:
+    """The URL of a stack's API, and whom it lets in. Raises ValueError or Unavailable."""
+    from decoupled.engines.aws.stack import outputs
+
+    found = outputs(stack)
+    return found["Endpoint"], found["Authorization"]
+
+
 def signer(region: str) -> Callable[[str, str, Mapping[str, str], bytes], Mapping[str, str]]:
     """Signs requests to a stack's API. Raises ValueError if there are no credentials."""
     from decoupled.engines.aws.signing import Signer

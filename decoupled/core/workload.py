@@ -171,7 +171,8 @@ class Workload:
     without one are told apart by Idempotency-Key or not at all. `readable` are the collections of items that
     `GET /{name}/{collection}/{key}` shows, `listed` those of them that `GET /{name}/{collection}` lists, at a price on
     AWS. `emits_to` lists the workloads it emits to, which must be served too. One that is `internal` has no route:
-    other workloads emit to it, and nobody else sends to it or reads of it.
+    other workloads emit to it, and nobody else sends to it or reads of it. `example` is an entry as a client would send
+    it, for the document that describes the API.
 
     A plain `process` decides one message at a time in its worker process. An `async` one decides up to `concurrency` at
     once there (limits.ASYNC_CONCURRENCY by default); with `threads`, a plain one as many as that, for client libraries
@@ -189,6 +190,7 @@ class Workload:
     readable: tuple[str, ...] = ()
     listed: tuple[str, ...] = ()
     emits_to: tuple[str, ...] = ()
+    example: Any = field(default=None, repr=False, compare=False)
     concurrency: int | None = None
     threads: int = 0
     internal: bool = False

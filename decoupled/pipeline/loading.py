@@ -18,8 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
+
 from decoupled.core import limits
-from decoupled.core.workload import Workload, Workloads
+from decoupled.core.workload import Workload, Workloads, decoder
 
 OURS = "decoupled.workloads"
 RESERVED = frozenset({"docs", "health", "metrics"})  # routes that are, or will be, the server's own
@@ -79,7 +81,8 @@ def _load(name: str, root: Path) -> Workload:
             f"workload {name!r}: it calls itself {workload.name!r}, which would be its route; name it {own_name!r},"
             f" or ask for {name}:{attribute or 'WORKLOAD'}"
         )
-    if wrong := _not_to_be_named(workload) or _not_to_be_grouped(workload) or _not_at_once(workload):
+    checks = (_not_to_be_named, _not_to_be_grouped, _not_at_once, _no_example)
+    if wrong := next((wrong for check in checks if (wrong := check(workload))), None):
         raise WorkloadError(f"workload {name!r}: {wrong}")
     return workload
 
@@ -122,6 +125,17 @@ def _not_at_once(workload: Workload) -> str | None:
         return "threads are for a plain process, and its process is async: say concurrency"
     if concurrency is not None and not workload.is_async:
         return "concurrency is for an async process: for a plain one that waits for others, say threads"
+    return None
+
+
+def _no_example(workload: Workload) -> str | None:
+    """What is wrong with its example: clients take it for what they may send."""
+    if workload.example is None:
+        return None
+    try:
+        decoder(workload.schema).decode(msgspec.json.encode(workload.example))
+    except (TypeError, ValueError) as error:
+        return f"its example is none that it would take: {error}"
     return None
 
 

@@ -87,4 +87,5 @@ async def send_mail(address: str, notification: Notification, message: Message) 
     return {"delivered_to": address, "message_id": outgoing.message_id}
 
 
-WORKLOAD = Workload("notifications", Notification, process, group=group, emits_to=("notifications",))
+EXAMPLE = {"to": [{"kind": "email", "address": "ana@example.com"}], "type": "shop.sent", "subject": "Hi", "text": "Go"}
+WORKLOAD = Workload("notifications", Notification, process, group=group, emits_to=("notifications",), example=EXAMPLE)

@@ -74,4 +74,10 @@ def process(order: Order, message: Message) -> Effects:
     return Effects(result)
 
 
-WORKLOAD = Workload("orders", Order, process)
+EXAMPLE = {
+    "customer": {"email": "ana@example.com", "name": "Ana Ruiz"},
+    "currency": "EUR",
+    "lines": [{"sku": "KB-104", "quantity": 2, "unit_price": "39.90"}],
+    "shipping_address": {"line1": "1 Main Street", "city": "Dublin", "postal_code": "D01 F5P2", "country": "IE"},
+}
+WORKLOAD = Workload("orders", Order, process, example=EXAMPLE)

@@ -20,8 +20,8 @@ NUMBER = re.compile(rb'("?)([+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,2}
 class Reading(Struct, frozen=True, forbid_unknown_fields=True):
     # Time and value as they were sent: a datetime rounds to microseconds, and a Decimal takes the digits of any script.
     device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")]
-    at: Annotated[str, Meta(max_length=64)]
-    value: Raw
+    at: Annotated[str, Meta(max_length=64, extra_json_schema={"format": "date-time"})]
+    value: Annotated[Raw, Meta(extra_json_schema={"type": ["number", "string"]})]
 
     def __post_init__(self) -> None:
         time(self)
@@ -68,4 +68,5 @@ def process(reading: Reading, message: Message) -> Effects:
     return Effects(result | {"hourly_url": f"/readings/hourly/{hour}"}, [roll_up])
 
 
-WORKLOAD = Workload("readings", Reading, process, natural_key=natural_key, readable=("hourly",))
+EXAMPLE = {"device": "boiler-7", "at": "2026-11-23T10:15:30Z", "value": 61.5}
+WORKLOAD = Workload("readings", Reading, process, natural_key=natural_key, readable=("hourly",), example=EXAMPLE)

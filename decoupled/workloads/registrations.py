@@ -52,4 +52,5 @@ def process(registration: Registration, message: Message) -> Effects:
     return Effects(result, [address, account], [welcome])
 
 
-WORKLOAD = Workload("registrations", Registration, process, emits_to=("notifications",))
+EXAMPLE = {"email": "ana@example.com", "name": "Ana Ruiz"}
+WORKLOAD = Workload("registrations", Registration, process, emits_to=("notifications",), example=EXAMPLE)

@@ -79,4 +79,5 @@ def transfer(entry: Transfer, message: Message) -> Effects:
     return Effects(result, [change(payer, -amount), change(payee, amount), book])
 
 
-WORKLOAD = Workload("transactions", Open | Transfer, process, readable=("balances", "entries"))
+EXAMPLE = {"kind": "open", "account": "bank", "currency": "EUR", "overdraft": "1000000"}
+WORKLOAD = Workload("transactions", Open | Transfer, process, readable=("balances", "entries"), example=EXAMPLE)

@@ -22,7 +22,7 @@ FORBIDDEN = {"utils", "util", "common", "helpers", "helper", "base", "manager", 
 MAY_IMPORT: dict[str, set[str]] = {
     "decoupled.core": set(),
     "decoupled.engines.protocols": {"decoupled.core"},
-    "decoupled.pipeline": {"decoupled.core", "decoupled.engines.protocols"},
+    "decoupled.pipeline": {"decoupled.core", "decoupled.engines.protocols", "decoupled.__version__"},
     "decoupled.engines.sqlite": {"decoupled.core", "decoupled.engines.protocols", "decoupled.__version__"},
     "decoupled.engines.aws": {"decoupled.core", "decoupled.engines.protocols"},
     "decoupled.outbound": {"decoupled.core"},

@@ -62,6 +62,9 @@ def test_the_wheel_claims_one_name(programs: Path) -> None:
     kit = site / "decoupled/kit"
     for name in ("functions/receiver.py", "templates/decoupled-architecture.yaml", "scripts/test-orders.sh"):
         assert (kit / name).read_bytes() == (ROOT / name).read_bytes()
+    docs = ROOT / "decoupled/server/http/docs"
+    names = {file.name for file in docs.iterdir()}
+    assert names == {file.name for file in (site / docs.relative_to(ROOT)).iterdir()} > {"LICENSE.rapidoc.txt"}
 
 
 def test_it_says_its_version(programs: Path, tmp_path: Path) -> None:

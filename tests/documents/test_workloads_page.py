@@ -136,4 +136,4 @@ def test_the_page_s_limits_are_the_code_s() -> None:
     "file", sorted((ROOT / "decoupled" / "workloads").glob("[a-z]*.py")), ids=lambda file: file.stem
 )
 def test_a_workload_file_can_be_read_in_one_go(file: Path) -> None:
-    assert len(file.read_text().splitlines()) <= 90
+    assert len(file.read_text().splitlines()) <= 95

@@ -21,6 +21,7 @@ from decoupled.pipeline import receiver, status
 from decoupled.pipeline.call import Call
 from decoupled.pipeline.receiver import Admission
 from decoupled.server.http import routes
+from decoupled.server.http.pages import pages
 from decoupled.server.http.parser import Request
 from decoupled.server.http.turns import Turns
 
@@ -60,6 +61,7 @@ class Gateway:
         self.health = health
         self.clock_ms = clock_ms
         self.snapshot = snapshot
+        self._pages = pages(workloads)
         self._random_hex = _random_hex(18).__next__
         self._loop = loop
         self._turns = Turns(loop)
@@ -91,8 +93,7 @@ class Gateway:
         """Raises Problem."""
         call = call_of(request)
         if not call.path:
-            self.health(reply)
-            return None
+            return self._own(request, reply)
         if len(call.path) > 1:
             self._read(call, request, reply)
             return None
@@ -100,6 +101,13 @@ class Gateway:
         if admission.indexes is None:
             return self._send(admission, request, reply)
         return self._admit(admission, request, reply)
+
+    def _own(self, request: Request, reply: Reply) -> Response | None:
+        path, _ = request.path_and_query()
+        if path in self._pages:
+            return self._pages[path]
+        self.health(reply)
+        return None
 
     def _read(self, call: Call, request: Request, reply: Reply) -> None:
         """When all that this turn of the loop brings is there: whoever was told of a commit and then asked, sees it."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from decoupled.core.problem import Problem
 
+DOCUMENT, DOCS, RENDERER = "/openapi.json", "/docs", "/docs/rapidoc-9.3.8.js"
+OWN = frozenset({"/health", DOCUMENT, DOCS, RENDERER})
+"""What the server answers about itself. No workload has such a name."""
+
 
 def route(method: str, path: str) -> list[str]:
-    """The parts of the path: none for `GET /health`, one for `POST /{workload}`, two for `GET /{workload}/{id}` and
-    three for `GET /{workload}/{collection}/{key}`. Raises Problem 404 or 405."""
+    """The parts of the path: none of what is the server's own, one for `POST /{workload}`, two for
+    `GET /{workload}/{id}` and three for `GET /{workload}/{collection}/{key}`. Raises Problem 404 or 405."""
     parts = path.split("/")[1:]
-    if path == "/health":
+    if path in OWN:
         parts.clear()
     elif not 1 <= len(parts) <= 3 or not all(parts):
         detail = "There is nothing here. POST /{workload} sends; GET /{workload}/{id} asks what became of it."

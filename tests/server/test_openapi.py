@@ -1,0 +1,75 @@
+"""What a server says of its API: the document is one, the page shows it, and the server does what the document says."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import api_tools
+from tests.support.server import DECOUPLED, TRIAL, Server, serving
+
+SEATS = TRIAL / "workloads/seats.py"
+ALL = f"orders,transactions,registrations,readings,notifications,{SEATS},{SEATS}:RELEASES"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("described") / "data", "--workloads", ALL) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def document(server: Server) -> Any:
+    return server.get("/openapi.json").json
+
+
+def test_the_document_is_openapi(document: Any, tmp_path: Path) -> None:
+    assert document["openapi"] == "3.1.0"
+    assert "/seats/taken" in document["paths"]
+    api_tools.validate(document, tmp_path)
+
+
+def test_the_command_prints_the_document_without_a_server(document: Any) -> None:
+    typed = [str(DECOUPLED), "openapi", "--workloads", ALL]
+    printed = json.loads(subprocess.run(typed, capture_output=True, text=True, check=True, timeout=60).stdout)
+    assert printed.pop("servers") == [{"url": "http://127.0.0.1:8080"}]
+    assert printed == {name: part for name, part in document.items() if name != "servers"}
+
+
+def test_the_server_does_what_the_document_says(document: Any, server: Server, tmp_path: Path) -> None:
+    shown = api_tools.conforms(document, server.url, tmp_path, 20, "--include-path-regex", "readings|seats|health")
+    assert "Tested: 9\n" in shown
+
+
+def test_the_page_takes_nothing_from_elsewhere(server: Server) -> None:
+    page = server.get("/docs")
+    text = page.body.decode()
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert not re.search(r"<script(?![^>]* src=)|https?:|//|\bon\w+=|<style", text)
+    assert "script-src 'self';" in page.headers["content-security-policy"]
+    assert "unsafe-inline" not in page.headers["content-security-policy"].partition("style-src")[0]
+    linked = re.findall(r'(?:src|spec-url)="([^"]+)"', text)
+    assert linked == ["docs/rapidoc-9.3.8.js", "openapi.json"]
+    assert [server.get(f"/{link}").status for link in linked] == [200, 200]
+
+
+def test_what_is_the_servers_own_is_only_read(server: Server) -> None:
+    for path in ("/openapi.json", "/docs", "/docs/rapidoc-9.3.8.js"):
+        whole, head = server.get(path), server.ask("HEAD", path)
+        assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(whole.body)))
+        refused = server.ask("POST", path, b"{}", {"content-type": "application/json"})
+        assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
+    assert server.get("/docs/other.js").status == 404
+
+
+def test_without_fronts_there_is_the_same_document(document: Any, server: Server, tmp_path: Path) -> None:
+    with serving(tmp_path / "data", *server.options, "--fronts", "0") as other:
+        assert other.get("/openapi.json").json == document
+        assert other.get("/docs").status == 200
+        assert other.get("/health").json["status"] == "ok"

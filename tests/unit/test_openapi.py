@@ -1,0 +1,135 @@
+"""The document of the API: which routes, schemas, answers and schemes are in it, and how they look to others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import pytest
+from msgspec import Meta, Struct
+
+from decoupled import Effects, Message, Workload
+from decoupled.pipeline.loading import WorkloadError, load
+from decoupled.pipeline.openapi import document
+
+NAMES = ("orders", "transactions", "registrations", "readings", "notifications")
+SERVED = load(NAMES)
+
+
+def process(entry: Any, message: Message) -> Effects:
+    return Effects({})
+
+
+def parts(part: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a document."""
+    if isinstance(part, dict):
+        yield part
+        for value in part.values():
+            yield from parts(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from parts(value)
+
+
+def test_every_route_of_every_workload_is_in_it() -> None:
+    items = ("transactions/balances", "transactions/entries", "readings/hourly")
+    expected = {f"/{name}" for name in NAMES} | {f"/{name}/{{id}}" for name in NAMES}
+    paths = document(SERVED)["paths"]
+    assert paths.keys() == expected | {f"/{item}/{{key}}" for item in items} | {"/health"}
+    assert {(path.count("/"), *operations) for path, operations in paths.items()} == {
+        *((1, "post"), (1, "get"), (2, "get"), (3, "get"))
+    }
+
+
+def test_an_internal_workload_is_not_in_it_and_a_listing_is() -> None:
+    class Open(Struct):
+        seat: int
+
+    class Hidden(Struct):
+        secret: int
+
+    seats = Workload("seats", Open, process, readable=("taken",), listed=("taken",))
+    made = document({"seats": seats, "hidden": Workload("hidden", Hidden, process, internal=True)})
+    assert made["paths"].keys() == {"/seats", "/seats/{id}", "/seats/taken/{key}", "/seats/taken", "/health"}
+    assert "idden" not in json.dumps(made)
+    assert made["paths"]["/seats/taken"]["get"]["responses"].keys() > {"200", "400", "503"}
+
+
+def test_every_reference_leads_somewhere() -> None:
+    for made in (document(SERVED), document(SERVED, aws="JWT")):
+        references = {part["$ref"] for part in parts(made) if "$ref" in part}
+        assert len(references) > 30
+        for reference in references:
+            found = made
+            for name in reference.removeprefix("#/").split("/"):
+                found = found[name]
+
+
+def test_operations_have_names_of_their_own() -> None:
+    operations = [part["operationId"] for part in parts(document(SERVED)) if "operationId" in part]
+    assert len(operations) == len(set(operations)) == 14
+
+
+def test_patterns_are_ecmascripts() -> None:
+    patterns = [part["pattern"] for part in parts(document(SERVED)) if "pattern" in part]
+    assert len(patterns) > 10
+    assert not [pattern for pattern in patterns if r"\Z" in pattern or r"\A" in pattern]
+
+
+def test_a_pattern_that_only_python_has_is_told_as_that() -> None:
+    class Loud(Struct):
+        """Two
+        lines."""
+
+        word: Annotated[str, Meta(pattern=r"(?i)^yes\Z")]
+
+    schema = document({"loud": Workload("loud", Loud, process)})["components"]["schemas"]["Loud"]
+    assert schema["properties"]["word"] == {"type": "string", "x-python-pattern": r"(?i)^yes\Z"}
+    assert schema["description"] == "Two\nlines."
+
+
+def test_a_schema_may_have_a_name_of_ours() -> None:
+    class Problem(Struct):
+        about: str
+
+    made = document({"problems": Workload("problems", Problem, process)})
+    sent = made["paths"]["/problems"]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"][0]
+    answered = made["components"]["responses"]["read-404"]["content"]["application/problem+json"]["schema"]
+    schemas = made["components"]["schemas"]
+    assert schemas[sent["$ref"].rpartition("/")[2]]["required"] == ["about"]
+    assert "title" in schemas[answered["$ref"].rpartition("/")[2]]["required"]
+
+
+def test_an_example_is_shown_as_it_is() -> None:
+    class Rule(Struct):
+        pattern: str
+
+    example = {"pattern": r"^a\Z"}
+    made = document({"rules": Workload("rules", Rule, process, example=example)})
+    body = made["paths"]["/rules"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["examples"] == {"one": {"value": example}, "batch": {"value": [example]}}
+
+
+def test_all_of_ours_have_an_example() -> None:
+    assert [name for name, workload in SERVED.items() if workload.example is None] == []
+
+
+def test_an_example_that_would_be_refused_is_none(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.path", [])
+    (tmp_path / "votes.py").write_text(
+        "from decoupled import Workload\nfrom msgspec import Struct\nclass Vote(Struct):\n    poll: str\n"
+        "WORKLOAD = Workload('votes', Vote, lambda vote, message: None, example={'poll': 1})\n"
+    )
+    with pytest.raises(WorkloadError, match=r"its example is none that it would take: Expected `str`, got `int`.*poll"):
+        load(["./votes.py"], tmp_path)
+
+
+def test_on_aws_the_gateway_has_answers_and_schemes_of_its_own() -> None:
+    made = document(SERVED, "https://abc.example", "JWT")
+    assert made["servers"] == [{"url": "https://abc.example"}]
+    assert "/health" not in made["paths"]
+    assert made["paths"]["/orders"]["post"]["responses"].keys() > {"401", "403", "429"}
+    assert made["security"] == [{"jwt": []}]
+    assert document(SERVED, aws="AWS_IAM")["security"] == [{"sigv4": []}]
+    assert document(SERVED, aws="NONE")["security"] == document(SERVED)["security"] == []
