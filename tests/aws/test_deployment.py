@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from tests.support import ministack, template
+from tests.support.server import DECOUPLED
 
 ROOT = template.PATH.parent.parent
 ORDER = json.dumps(
@@ -84,6 +85,13 @@ def test_a_deployed_stack_prints_where_it_is(stack: Stack) -> None:
     outputs = template.load()["Outputs"]
     assert stack.outputs.keys() == {name for name, output in outputs.items() if "Condition" not in output}
     assert stack.outputs["Authorization"] == "AWS_IAM"
+
+
+def test_the_stack_s_api_is_described(stack: Stack) -> None:
+    made = json.loads(run([DECOUPLED, "openapi", "--stack", "shop"], stack.environment))
+    assert made["servers"] == [{"url": stack.outputs["Endpoint"]}]
+    assert made["security"] == [{"sigv4": []}]
+    assert "/orders" in made["paths"]
 
 
 def test_an_unsigned_request_is_refused_and_a_signed_one_accepted(stack: Stack) -> None:

@@ -1,15 +1,20 @@
 """What API Gateway makes of a request: the event of payload format 2.0 that an HTTP API hands to Lambda. The gateway of
-one machine builds no event; its calls are held to what this one says."""
+one machine builds no event; its calls are held to what this one says. And a server that hands events to functions."""
 
 from __future__ import annotations
 
 import base64
 import itertools
 import re
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+from decoupled.pipeline.call import EventResponse
 from decoupled.server.http.parser import Request
 
 # API Gateway hands over these as text, and everything else as base64.
@@ -76,3 +81,62 @@ def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
     for name, value in pairs:
         values.setdefault(name, []).append(value)
     return {name: ",".join(those) for name, those in values.items()}
+
+
+Function = Callable[[Any, Any], EventResponse]
+
+
+@contextmanager
+def serving(receiver: Function, status: Function) -> Iterator[str]:
+    """The template's routes over HTTP: POST goes to one function, GET to the other. Where it listens."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # an answer goes out as one
+
+        def do_GET(self) -> None:
+            request = Request()
+            request.method, request.target, request.version = self.command, self.path.encode("latin-1"), "1.1"
+            for name, value in self.headers.items():
+                before = request.headers.get(name.lower())
+                request.headers[name.lower()] = value if before is None else f"{before},{value}"
+            request.body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            parts = self.path.partition("?")[0].split("/")[1:]
+            routed = all(parts) and len(parts) in _LENGTHS.get(self.command, ())
+            function = receiver if self.command == "POST" else status
+            self._answer(function(to_event(request), None) if routed else _NOT_FOUND)
+
+        def __getattr__(self, name: str) -> Any:
+            """Every other method is handled by the same."""
+            if name.startswith("do_"):
+                return self.do_GET
+            raise AttributeError(name)
+
+        def _answer(self, response: EventResponse) -> None:
+            body = response["body"].encode()
+            self.send_response(response["statusCode"])
+            for name, value in [*response["headers"].items(), ("content-length", str(len(body)))]:
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+_LENGTHS = {"POST": (1,), "GET": (2, 3)}  # of the routes' paths
+_NOT_FOUND: EventResponse = {
+    "statusCode": 404,
+    "headers": {"content-type": "application/json"},
+    "body": '{"message":"Not Found"}',
+}
