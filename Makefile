@@ -5,14 +5,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 SHIM := $(if $(filter Linux,$(shell uname)),build/disk.so)
 
-.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-lambda lock api-tools aws-tools checkov clean
+.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-lambda lock api-tools aws-tools checkov typescript clean
 
 install: .venv/dev.stamp ## the tests' and tools' dependencies too
 
 run: .venv/run.stamp ## serve on http://127.0.0.1:8080
 	$(BIN)/decoupled serve $(ARGS)
 
-test: install api-tools aws-tools checkov $(SHIM)
+test: install api-tools aws-tools checkov typescript $(SHIM)
 	$(BIN)/pytest $(ARGS)
 
 test-fast: install ## under a minute: no server, no emulator, no AWS tools
@@ -73,9 +73,17 @@ aws-tools: .venv-aws-tools/stamp ## the AWS CLI, and MiniStack for the tests; ap
 
 checkov: .venv-checkov/stamp
 
+typescript: $(if $(shell command -v npm),build/typescript/stamp) ## for the test of a generated client; without npm, that is skipped
+
 build/disk.so: tests/support/chaos/disk.c .venv-ziglang/stamp
 	@mkdir -p build
 	.venv-ziglang/bin/python -m ziglang cc -shared -fPIC -O2 -Wall -Wextra -Werror -o $@ $<
+
+build/typescript/stamp: tests/support/typescript/package.json tests/support/typescript/package-lock.json
+	@mkdir -p build/typescript
+	cp $^ build/typescript
+	cd build/typescript && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
 
 clean:
 	rm -rf .venv .venv-* build

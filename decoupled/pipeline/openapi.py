@@ -154,14 +154,15 @@ def _responses(known: Shapes) -> Iterator[tuple[str, Part]]:
     accepted = {"anyOf": [known[shapes.Accepted], known[shapes.Batch]]}
     yield "Accepted", _answer("Durable: all of it, or some entries of an array.", accepted, "Location", "Retry-After")
     yield "Record", _answer("What is known of it.", known[shapes.Record], "Retry-After")
-    yield "Item", _answer("The item, as it is now.", {"type": "object"})
+    yield "Item", _answer("The item, as it is now.", {"type": "object", "additionalProperties": True})
     yield "Listing", _answer("A page of them.", known[shapes.Listing])
-    of_the_gateway = [known[shapes.GatewayRefusal]] if shapes.GatewayRefusal in known else []
+    gateways = [known[shapes.GatewayRefusal]] if shapes.GatewayRefusal in known else []
     for status, (description, *headers) in _WHY.items():
-        for kind, others in (("send", [known[shapes.Batch], *of_the_gateway]), ("read", of_the_gateway)):
-            answer = _answer(description, {"anyOf": others}, *headers)
+        for kind, others in (("send", [known[shapes.Batch], *gateways]), ("read", gateways)):
+            # A problem has a media type of its own; but many clients look at the first one only, whatever they get.
+            answer = _answer(description, {"anyOf": [known[shapes.Problem], *others]}, *headers)
             problem = {"application/problem+json": {"schema": known[shapes.Problem]}}
-            answer["content"] = problem | (answer["content"] if others else {})
+            answer["content"] = (answer["content"] if others else {}) | problem
             yield f"{kind}-{status}", answer
 
 
@@ -255,6 +256,10 @@ def _for_others(part: Any) -> Any:
     if not isinstance(part, dict):
         return part
     made = {name: value if name in _VALUES else _for_others(value) for name, value in part.items()}
+    if (
+        made.get("default", ...) is None
+    ):  # what may be left out may be left out, and to some clients this says otherwise
+        del made["default"]
     if isinstance(made.get("description"), str):
         made["description"] = inspect.cleandoc(made["description"])
     if isinstance(pattern := made.get("pattern"), str):

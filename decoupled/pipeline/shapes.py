@@ -15,6 +15,8 @@ Id = Annotated[str, Meta(pattern=rf"^{PATTERN}\Z", description="Opaque, and safe
 Index = Annotated[int, Meta(ge=0, lt=limits.MAX_BATCH_ENTRIES, description="Its place in the array that was sent.")]
 StatusUrl = Annotated[str, Meta(description="Where GET says what became of it; a path of this server.")]
 
+Plain = Annotated[dict[str, Any], Meta(extra_json_schema={"additionalProperties": True})]  # whatever the workload says
+
 
 class Accepted(Struct, frozen=True):
     """The entry is durable: it will be processed, whatever happens."""
@@ -92,7 +94,7 @@ class Queued(Seen, frozen=True, kw_only=True, tag_field="status", tag="queued"):
 class Processed(Seen, frozen=True, kw_only=True, tag_field="status", tag="processed"):
     """All of its effects are stored, once."""
 
-    result: dict[str, Any]
+    result: Plain
     processed_at: datetime
 
 
@@ -117,7 +119,7 @@ class ListedItem(Struct, frozen=True):
     """One item of a collection."""
 
     key: str
-    item: dict[str, Any]
+    item: Plain
 
 
 class Listing(Struct, frozen=True):

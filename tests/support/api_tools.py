@@ -4,6 +4,7 @@ whether a server does what it says."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,13 @@ positive_data_acceptance.enabled = false
 """
 
 
-def run(name: str, *arguments: str | Path, directory: Path, seconds: float = 180) -> str:
-    """What one of them printed, once it ended well."""
-    command = [TOOLS / "python", TOOLS / name, *arguments]  # its own first line breaks at a space in the path
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=seconds, check=False)
+def run(program: str | Path, *arguments: str | Path, directory: Path, seconds: float = 180) -> str:
+    """What one of them, or a file of Python, printed once it ended well."""
+    command = [TOOLS / "python", TOOLS / program, *arguments]  # its own first line breaks at a space in the path
+    environment = {**os.environ, "PATH": f"{TOOLS}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+    )
     assert done.returncode == 0, "\n".join(line[:1_000] for line in (done.stdout + done.stderr).splitlines())
     return done.stdout
 

@@ -101,6 +101,20 @@ def test_a_schema_may_have_a_name_of_ours() -> None:
     assert "title" in schemas[answered["$ref"].rpartition("/")[2]]["required"]
 
 
+def test_what_may_be_left_out_is_not_said_to_be_null() -> None:
+    """Generators of clients take a field with a default for one that is always there."""
+    address = document(SERVED)["components"]["schemas"]["Address"]["properties"]["line2"]
+    assert address["anyOf"][1] == {"type": "null"}
+    assert "default" not in address
+
+
+def test_a_client_that_reads_the_first_media_type_only_reads_every_refusal() -> None:
+    made = document(SERVED)
+    (first, schema), _ = made["components"]["responses"]["send-422"]["content"].items()
+    assert first == "application/json"
+    assert [part["$ref"].rpartition("/")[2] for part in schema["schema"]["anyOf"]] == ["Problem", "Batch"]
+
+
 def test_an_example_is_shown_as_it_is() -> None:
     class Rule(Struct):
         pattern: str
