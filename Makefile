@@ -19,7 +19,7 @@ test-fast: install ## under a minute: no server, no emulator, no AWS tools
 	$(BIN)/pytest tests/unit tests/contract -k "not ministack" $(ARGS)
 
 # Without the tests that fill the disk: what is measured could not be written either.
-coverage: install $(SHIM) ## which lines and branches the tests of units, engines and the server reach
+coverage: install api-tools typescript $(SHIM) ## which lines and branches the tests of units, engines and the server reach
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest tests/unit tests/contract tests/server \
 		-k "not ministack and not without_space and not disk_is_full" $(ARGS)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+
+import msgspec
 
 from decoupled.core.workload import Workloads
 from decoupled.server.options import Options
 
 
 def welcome(options: Options, workloads: Workloads, released: int, unserved: Mapping[str, int]) -> str:
-    """Where it serves what, what it found, and how to send an order."""
+    """Where it serves what, what it found, and how to send an entry."""
     url = options.url
     lines = [
         f"decoupled serves {', '.join(workloads)} on {url}; data in {options.data.resolve()}",
@@ -18,17 +21,14 @@ def welcome(options: Options, workloads: Workloads, released: int, unserved: Map
     lines += [
         f"{count:,} messages of {name!r} are queued, which is not served: they wait" for name, count in unserved.items()
     ]
-    if "orders" in workloads:
+    if shown := [workload for workload in workloads.values() if workload.example is not None and not workload.internal]:
+        route, entry = f"{url}/{shown[0].name}", msgspec.json.encode(shown[0].example).decode()
         lines += [
             "",
-            "Send an order, then ask what became of it:",
+            f"{url}/docs shows what can be sent. For one, and what becomes of it:",
             "",
-            f"  curl -i {url}/orders -H 'content-type: application/json' -d '"
-            '{"customer": {"email": "ana@example.com", "name": "Ana Ruiz"}, "currency": "EUR",'
-            ' "lines": [{"sku": "KB-104", "quantity": 2, "unit_price": "39.90"}],'
-            ' "shipping_address": {"line1": "1 Main Street", "city": "Dublin", "postal_code": "D01 F5P2",'
-            """ "country": "IE"}}'""",
-            f"  curl {url}/orders/<id>",
+            f"  curl -i {route} -H 'content-type: application/json' -d {shlex.quote(entry)}",
+            f"  curl {route}/<id>",
             "",
         ]
     return "\n".join(lines)

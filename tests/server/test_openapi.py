@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support import api_tools
-from tests.support.server import DECOUPLED, TRIAL, Server, serving
+from tests.support.server import DECOUPLED, TRIAL, Server, serving, wait_for
 
 SEATS = TRIAL / "workloads/seats.py"
 ALL = f"orders,transactions,registrations,readings,notifications,{SEATS},{SEATS}:RELEASES"
@@ -73,3 +73,10 @@ def test_without_fronts_there_is_the_same_document(document: Any, server: Server
         assert other.get("/openapi.json").json == document
         assert other.get("/docs").status == 200
         assert other.get("/health").json["status"] == "ok"
+
+
+def test_the_server_shows_a_request_that_it_takes(server: Server) -> None:
+    shown = wait_for(lambda: re.search(r"(\S+)/docs .*\n\n  curl -i \S+(/\w+) .* -d '(.*)'", server.log.read_text()))
+    assert shown is not None
+    assert shown[1] == server.url
+    assert server.ask("POST", shown[2], shown[3].encode(), {"content-type": "application/json"}).status == 202
