@@ -34,11 +34,10 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
     and this is the template's Authorization: NONE, AWS_IAM or JWT."""
     shown = [workload for workload in workloads.values() if not workload.internal]
     ours = [*_SHAPES, shapes.Health if aws is None else shapes.GatewayRefusal]
-    schemas, named = _for_others(
-        msgspec.json.schema_components(
-            [*ours, *(workload.schema for workload in shown)], ref_template="#/components/schemas/{name}"
-        )
+    schemas, named = msgspec.json.schema_components(
+        [*ours, *(workload.schema for workload in shown)], ref_template="#/components/schemas/{name}"
     )
+    schemas = _for_others(schemas)
     known = dict(zip(ours, schemas, strict=False))
     paths = {
         path: {method: operation}
@@ -56,7 +55,7 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
         "tags": [{"name": workload.name} for workload in shown],
         "paths": paths,
         "components": {
-            "schemas": named,
+            "schemas": {name: _for_others(schema) for name, schema in named.items()},
             "parameters": _PARAMETERS,
             "headers": _HEADERS,
             "responses": dict(_responses(known)),
@@ -250,24 +249,26 @@ _SECURITY: dict[str, Part] = {
 
 
 def _for_others(part: Any) -> Any:
-    """What is Python's in the schemas, as others understand it: patterns, and the lines of docstrings."""
+    """Schemas without what is Python's in them."""
     if isinstance(part, (list, tuple)):
         return [_for_others(each) for each in part]
     if not isinstance(part, dict):
         return part
-    made = {name: value if name in _VALUES else _for_others(value) for name, value in part.items()}
-    if (
-        made.get("default", ...) is None
-    ):  # what may be left out may be left out, and to some clients this says otherwise
+    made = dict(part)
+    for name, value in part.items():
+        if name == "properties":  # of any names
+            made[name] = {field: _for_others(schema) for field, schema in value.items()}
+        elif name not in ("const", "default", "enum", "examples"):  # what entries say is not ours to change
+            made[name] = _for_others(value)
+    # What may be left out is not null by that: some would take a field with a default for one that is always there.
+    if made.get("default", ...) is None:
         del made["default"]
-    if isinstance(made.get("description"), str):
+    if "enum" in made and all(isinstance(word, str) for word in made["enum"]):
+        made.setdefault("type", "string")  # the words say it, and yet some ask for it
+    if "description" in made:
         made["description"] = inspect.cleandoc(made["description"])
-    if isinstance(pattern := made.get("pattern"), str):
-        if (translated := ecma(pattern)) is not None:
-            made["pattern"] = translated
-        else:
-            made["x-python-pattern"] = made.pop("pattern")
+    if "pattern" in made:
+        pattern = made.pop("pattern")
+        translated = ecma(pattern)
+        made |= {"x-python-pattern": pattern} if translated is None else {"pattern": translated}
     return made
-
-
-_VALUES = ("const", "default", "enum", "examples")  # of entries: what they say is not ours to change

@@ -11,9 +11,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from decoupled.core import limits
 from decoupled.core.identifiers import PATTERN
 
-Id = Annotated[str, Meta(pattern=rf"^{PATTERN}\Z", description="Opaque, and safe in a URL as it is.")]
+_AN_ID = "01a21460b1680002467e305b70eca7262"
+Id = Annotated[
+    str, Meta(pattern=rf"^{PATTERN}\Z", description="Opaque, and safe in a URL as it is.", examples=[_AN_ID])
+]
 Index = Annotated[int, Meta(ge=0, lt=limits.MAX_BATCH_ENTRIES, description="Its place in the array that was sent.")]
-StatusUrl = Annotated[str, Meta(description="Where GET says what became of it; a path of this server.")]
+StatusUrl = Annotated[
+    str, Meta(description="Where GET says what became of it; a path of this server.", examples=[f"/orders/{_AN_ID}"])
+]
 
 Plain = Annotated[dict[str, Any], Meta(extra_json_schema={"additionalProperties": True})]  # whatever the workload says
 
@@ -36,17 +41,19 @@ class AcceptedEntry(Struct, frozen=True):
 class Fault(Struct, frozen=True):
     """One field that is wrong."""
 
-    pointer: Annotated[str, Meta(description="The field, as a JSON pointer into the entry.", examples=["#/lines/0"])]
-    detail: str
+    pointer: Annotated[
+        str, Meta(description="The field, as a JSON pointer into the entry.", examples=["#/lines/0/quantity"])
+    ]
+    detail: Annotated[str, Meta(examples=["Expected `int` >= 1"])]
 
 
 class Problem(Struct, frozen=True, kw_only=True):
     """Why something is refused, as RFC 9457 problem details. Nothing was accepted, unless `resend` says otherwise."""
 
-    type: str
-    title: str
-    status: Annotated[int, Meta(ge=400, le=599)]
-    detail: str
+    type: Annotated[str, Meta(examples=["about:blank"])]
+    title: Annotated[str, Meta(examples=["Unprocessable Entity"])]
+    status: Annotated[int, Meta(ge=400, le=599, examples=[422])]
+    detail: Annotated[str, Meta(examples=["1 fault(s) in the entry."])]
     errors: Annotated[list[Fault], Meta(description="Every field that is wrong, up to a limit.")] | UnsetType = UNSET
     resend: (
         Annotated[

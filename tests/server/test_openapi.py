@@ -43,7 +43,7 @@ def test_the_command_prints_the_document_without_a_server(document: Any) -> None
 
 
 def test_the_server_does_what_the_document_says(document: Any, server: Server, tmp_path: Path) -> None:
-    shown = api_tools.conforms(document, server.url, tmp_path, 20, "--include-path-regex", "readings|seats|health")
+    shown = api_tools.conforms(document, server.url, tmp_path, 15, "--include-path-regex", "readings|seats|health")
     assert "Tested: 9\n" in shown
 
 

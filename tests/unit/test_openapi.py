@@ -89,6 +89,22 @@ def test_a_pattern_that_only_python_has_is_told_as_that() -> None:
     assert schema["description"] == "Two\nlines."
 
 
+def test_a_field_may_have_a_name_of_json_schema_s() -> None:
+    class Rule(Struct):
+        pattern: Annotated[str, Meta(pattern=r"^a\Z")]
+        default: Annotated[str, Meta(pattern=r"^b\Z")]
+        properties: dict[str, str]
+        enum: Annotated[str, Meta(description="c")] = r"^d\Z"
+
+    made = document({"rules": Workload("rules", Rule, process)})["components"]["schemas"]["Rule"]
+    assert made["properties"] == {
+        "pattern": {"type": "string", "pattern": "^a$"},
+        "default": {"type": "string", "pattern": "^b$"},
+        "properties": {"type": "object", "additionalProperties": {"type": "string"}},
+        "enum": {"type": "string", "description": "c", "default": r"^d\Z"},
+    }
+
+
 def test_a_schema_may_have_a_name_of_ours() -> None:
     class Problem(Struct):
         about: str
