@@ -9,15 +9,16 @@ import unicodedata
 # One element of a pattern at a time. A set's inside is looked at by itself: other characters mean something there.
 _ELEMENT = re.compile(
     r"""(?P<set>\[\^?\]?(?:\\.|[^]\\])*\])
-    | (?P<escape>\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|N\{[^}]*\}|0[0-7]{0,2}|[1-9][0-9]?|.))
+    | (?P<escape>\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|N\{[^}]*\}
+        |0[0-7]{0,2}|[1-3][0-7]{2}|[1-9][0-9]?|.))
     | (?P<count>\{(?P<least>[0-9]*)(?P<comma>,?)(?P<most>[0-9]*)\})
     | (?P<group>\(\?(?:P<\w+>|P=\w+\)|\#[^)]*\)|>|<?[=!]|:))
     | (?P<other>.)""",
     re.VERBOSE | re.DOTALL,
 )
-_IN_SET = re.compile(r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|N\{[^}]*\}|0[0-7]{0,2}|.)|.", re.DOTALL)
-_CLASSES = "dDsSwWbB"
-_CONTROLS = {"a": r"\x07", "A": "^", "Z": "$"}
+_IN_SET = re.compile(r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|N\{[^}]*\}|[0-7]{1,3}|.)|.", re.DOTALL)
+_SAME = "dDsSwWbBtnrfv"  # mean the same after a backslash
+_OTHERS = {"A": "^", "Z": "$"}
 _SYNTAX = "^$\\.*+?()[]{}|/"
 
 
@@ -74,14 +75,14 @@ def _set(text: str) -> str:
 def _escape(text: str, syntax: str) -> str:
     """An escape. One that means nothing else than its character is only one where the character is syntax."""
     rest = text[1:]
-    if text[1] in "xu" or text[1] in _CLASSES or text[1] in "tnrfv" or text[1] in "123456789":
-        return text
-    if text[1] in _CONTROLS and syntax == _SYNTAX:
-        return _CONTROLS[text[1]]
-    if text[1] == "U":
-        return f"\\u{{{int(rest[1:], 16):x}}}"
-    if text[1] == "N":
-        return f"\\u{{{ord(unicodedata.lookup(rest[2:-1])):x}}}"
-    if text[1] == "0":
+    if rest.isdigit() and (rest[0] == "0" or len(rest) == 3 or syntax != _SYNTAX):
         return f"\\x{int(rest, 8):02x}"
-    return text if rest in syntax else rest
+    if rest[0] in "123456789xu" or rest in _SAME:
+        return text
+    if rest in _OTHERS and syntax == _SYNTAX:
+        return _OTHERS[rest]
+    if rest[0] == "U":
+        return f"\\u{{{int(rest[1:], 16):x}}}"
+    if rest[0] == "N":
+        return f"\\u{{{ord(unicodedata.lookup(rest[2:-1])):x}}}"
+    return "\\x07" if rest == "a" else text if rest in syntax else rest

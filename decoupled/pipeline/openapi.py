@@ -6,9 +6,10 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from decoupled import __version__
 from decoupled.core import limits
@@ -35,7 +36,7 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
     shown = [workload for workload in workloads.values() if not workload.internal]
     ours = [*_SHAPES, shapes.Health if aws is None else shapes.GatewayRefusal]
     schemas, named = msgspec.json.schema_components(
-        [*ours, *(workload.schema for workload in shown)], ref_template="#/components/schemas/{name}"
+        [*ours, *map(_describable, shown)], ref_template="#/components/schemas/{name}"
     )
     schemas = _for_others(schemas)
     known = dict(zip(ours, schemas, strict=False))
@@ -62,6 +63,15 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
             "securitySchemes": security,
         },
     }
+
+
+def _describable(workload: Workload) -> Any:
+    """Its schema, or any object where that has what JSON Schema cannot say: to be served, it need not be described."""
+    try:
+        msgspec.json.schema(workload.schema)
+    except (TypeError, ValueError) as error:
+        return Annotated[dict[str, Any], Meta(description=f"Its schema cannot be told: {error}")]
+    return workload.schema
 
 
 _SHAPES = (shapes.Accepted, shapes.Batch, shapes.Problem, shapes.Record, shapes.Listing)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pytest
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, defstruct
 
 from decoupled import Effects, Message, Workload
 from decoupled.pipeline.loading import WorkloadError, load
@@ -103,6 +103,16 @@ def test_a_field_may_have_a_name_of_json_schema_s() -> None:
         "properties": {"type": "object", "additionalProperties": {"type": "string"}},
         "enum": {"type": "string", "description": "c", "default": r"^d\Z"},
     }
+
+
+@pytest.mark.parametrize("kind", [Iterator[int], complex])
+def test_a_schema_that_cannot_be_told_is_served_all_the_same(kind: Any) -> None:
+    odd = defstruct("Odd", [("other", int), ("part", kind | None, None)])
+    made = document({"odd": Workload("odd", odd, process), **SERVED})
+    schema = made["paths"]["/odd"]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"][0]
+    assert schema["type"] == "object"
+    assert "cannot be told" in schema["description"]
+    assert "Order" in made["components"]["schemas"]
 
 
 def test_a_schema_may_have_a_name_of_ours() -> None:
