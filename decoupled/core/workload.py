@@ -190,10 +190,10 @@ class Workload:
     readable: tuple[str, ...] = ()
     listed: tuple[str, ...] = ()
     emits_to: tuple[str, ...] = ()
-    example: Any = field(default=None, repr=False, compare=False)
     concurrency: int | None = None
     threads: int = 0
     internal: bool = False
+    example: Any = field(default=None, repr=False, compare=False)
     is_async: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -97,17 +97,17 @@ def _operations(workload: Workload, entry: Part, refused: Refusals) -> Iterator[
     yield "post", f"/{name}", _send(workload, entry, refused)
     yield "get", f"/{name}/{{id}}", _get(name, f"get_{name}", "What became of an entry", "Record", ("Id",), refused)
     for collection in workload.readable:
-        operation, summary = f"get_{name}_{_word(collection)}", f"An item of {collection}"
+        operation, summary = f"get_{name}-{_word(collection)}", f"An item of {collection}"
         yield "get", f"/{name}/{collection}/{{key}}", _get(name, operation, summary, "Item", ("Key",), refused)
     for collection in workload.listed:
-        operation, summary = f"list_{name}_{_word(collection)}", f"Items of {collection}"
+        operation, summary = f"list_{name}-{_word(collection)}", f"Items of {collection}"
         listing = _get(name, operation, summary, "Listing", ("Prefix", "Limit", "Cursor"), refused)
         listing["responses"]["400"] = {"$ref": "#/components/responses/read-400"}
         yield "get", f"/{name}/{collection}", listing
 
 
 def _word(collection: str) -> str:
-    """Of an operation's id, which becomes a name in clients."""
+    """Of an operation's id, which becomes a name in clients. After a hyphen, which no workload's name has."""
     return re.sub(r"\W", "_", collection, flags=re.ASCII)
 
 

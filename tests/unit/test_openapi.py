@@ -71,6 +71,16 @@ def test_operations_have_names_of_their_own() -> None:
     assert len(operations) == len(set(operations)) == 14
 
 
+def test_the_records_of_one_workload_are_not_the_items_of_another() -> None:
+    class Seat(Struct):
+        number: int
+
+    both = {"seats": Workload("seats", Seat, process, readable=("taken",), listed=("taken",))}
+    both["seats_taken"] = Workload("seats_taken", Seat, process)
+    operations = [part["operationId"] for part in parts(document(both)) if "operationId" in part]
+    assert len(operations) == len(set(operations)) == 7
+
+
 def test_patterns_are_ecmascripts() -> None:
     patterns = [part["pattern"] for part in parts(document(SERVED)) if "pattern" in part]
     assert len(patterns) > 10
