@@ -15,7 +15,7 @@ from decoupled.core import limits
 from decoupled.core.problem import Problem, answer
 from decoupled.server.http.connection import Connection
 from decoupled.server.http.parser import Reader, Request
-from decoupled.server.http.shares import FAVOURED_LOOKS, address_of
+from decoupled.server.http.shares import FAVOURED_LOOKS, Shares, address_of
 from tests.support.wire import Clock, Wire
 
 HEAD = b"POST /ledger HTTP/1.1\r\nhost: x\r\n"
@@ -351,6 +351,33 @@ def test_when_all_that_is_held_is_being_answered_large_requests_are_refused_and_
     assert [status_of(wire) for wire in wires] == [None, None, None, 503]
     connection.data_received(HEALTH)
     assert len(clock.replies) == 4
+
+
+def test_who_has_a_part_of_the_memory_looks_for_room_again_soon_after_a_look_in_vain() -> None:
+    part = limits.FRONT_KEPT_BYTES
+    answered, waiting = Holder(), Holder()
+    shares = Shares([answered, waiting], lambda _, look: None, part)
+    shares.count(answered, part + 1)  # and nobody can give anything
+    waiting.spare = limits.MIB
+    shares.count(waiting, limits.MIB)
+    assert not waiting.gave_way
+    shares.count(waiting, limits.MIB + 1)
+    assert waiting.gave_way
+
+
+class Holder:
+    """Has much, of which it can do without some."""
+
+    address, since, sends_much, may_leave = "192.0.2.1", 0.0, False, False
+    kept = spare = 0
+    gave_way = False
+
+    def give_way(self, problem: Problem, at_once: bool) -> None:
+        self.gave_way = problem.status == 503 and not at_once
+
+    def stop_reading(self) -> None: ...
+
+    def read_on(self) -> None: ...
 
 
 @pytest.mark.usefixtures("little")

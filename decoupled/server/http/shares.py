@@ -116,7 +116,7 @@ class Shares:
             self.gave_way["what was kept for them"] += 1
             client.give_way(too_much(), False)
         # Where nobody could give enough, they are not all looked at again for every byte.
-        self._next_search = max(limits.MAX_KEPT_BYTES, self.used + limits.MIB)
+        self._next_search = max(self.most, self.used + limits.MIB)
 
     def _look_later(self) -> None:
         if not self._looking:
