@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from decoupled.core import limits
 from tests.support.chaos.crashes import FRONT_POINTS, arm
 from tests.support.fronts import CHECK, Clients, clients_of, clients_on_each, ready, serves
 from tests.support.server import LAUNCH, Answer, Client, Server, alive, wait_for
@@ -91,6 +92,19 @@ def test_a_front_that_dies_takes_its_clients_along_and_nothing_else(shared: Serv
         assert set(shared.fronts()) > {other, third}
         serves(clients[other])
     processed_once(shared)
+
+
+@pytest.mark.parametrize("act", ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "BaseException"])
+@pytest.mark.parametrize("size", [0, limits.AT_ONCE_BYTES], ids=["small", "large"])
+def test_whatever_a_validation_raises_costs_its_own_request_only(shared: Server, act: str, size: int) -> None:
+    well(shared)
+    fronts = shared.fronts()
+    with Client(shared) as client:
+        post(client, act=act, padding=" " * size)
+        assert client.answer().status == 500
+        post(client)
+        assert client.answer().status == 202
+    assert shared.fronts() == fronts
 
 
 def test_clients_that_come_while_no_front_is_there_wait_for_the_next_one(shared: Server) -> None:

@@ -169,7 +169,7 @@ def _safely(request: Request, make: Callable[[*Ts], R], *args: *Ts) -> R | Respo
         return make(*args)
     except Problem as problem:
         return problem.response()
-    except Exception:
+    except BaseException:  # also a SystemExit that a schema's own checks raise: the loop would end for it
         log.exception("request failed", extra={"target": request.target.decode("latin-1")})
         return Problem(500, "An internal error.", resend="with_idempotency_key").response()
 

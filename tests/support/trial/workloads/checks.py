@@ -11,6 +11,8 @@ from msgspec import Struct
 
 from decoupled.core.workload import Add, Effects, Message, Workload
 
+RAISED = {error.__name__: error for error in (SystemExit, KeyboardInterrupt, GeneratorExit, BaseException)}
+
 
 class Check(Struct, frozen=True, forbid_unknown_fields=True):
     act: str = "well"
@@ -23,6 +25,8 @@ class Check(Struct, frozen=True, forbid_unknown_fields=True):
             if Path(self.once).exists():
                 return
             Path(self.once).touch()
+        if self.act in RAISED:
+            raise RAISED[self.act]
         if self.act == "exit":
             os._exit(4)
         elif self.act == "segfault":
