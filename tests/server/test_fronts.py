@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import threading
 import uuid
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import pytest
 from decoupled.core import limits
 from tests.support.chaos.crashes import FRONT_POINTS, arm
 from tests.support.fronts import CHECK, Clients, clients_of, clients_on_each, ready, serves
-from tests.support.server import LAUNCH, Answer, Client, Server, alive, wait_for
+from tests.support.server import DECOUPLED, LAUNCH, Answer, Client, Server, alive, wait_for
 
 OPTIONS = ("--workloads", "checks", "--concurrency", "1", "--log-level", "WARNING")
 HEALTH = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -270,6 +271,9 @@ def test_a_writer_that_hangs_bounds_what_its_fronts_take_and_they_say_so(shared:
         told = shared.get("/health")
         assert (told.status, told.json["status"]) == (503, "unavailable")
         assert "the writer does not answer" in told.json["detail"]
+        command = [str(DECOUPLED), "status", "--data", str(shared.data)]
+        said = " ".join(subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.split())
+        assert "nothing can be accepted: the writer does not answer" in said
         for thread in threads:
             thread.join()  # none waits for longer than WITHIN_S
         grown_mb = (sum(map(_peak_kb, fronts)) - before_kb) / 1024

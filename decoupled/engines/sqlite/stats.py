@@ -19,7 +19,7 @@ from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.messages import queued
 from decoupled.engines.sqlite.queue_clock import QueueClock
 
-HEALTH_TIMEOUT_S = 2.0
+HEALTH_TIMEOUT_S = limits.HEALTH_WAIT_S + 1.0  # a front waits so long for the writer, and then says so
 
 
 class SqliteStats:
@@ -114,7 +114,7 @@ class SqliteStats:
 
 
 class _Health(msgspec.Struct):
-    breakers: dict[str, dict[str, Any]]
+    breakers: dict[str, dict[str, Any]] | None = None  # which a front does not know whose writer hangs
     status: str = "ok"
     detail: str | None = None
     log_lines_dropped: int = 0
