@@ -17,9 +17,15 @@ PR_SET_PDEATHSIG = 1  # Linux: the signal to get when the parent dies
 
 def leave_to_parent(*signals: signal.Signals) -> None:
     """Ctrl-C, a terminal that is closed and some service managers reach all processes of a server at once; it is the
-    parent that ends in order."""
+    parent that ends in order. What a workload starts or forks can be ended by them as ever."""
+
+    def take_them_as_ever() -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
+
     for number in signals:
-        signal.signal(number, lambda *_: None)  # unlike SIG_IGN, that is not passed on to what a workload starts
+        signal.signal(number, lambda *_: None)  # unlike SIG_IGN, that is not passed on to another program
+    os.register_at_fork(after_in_child=take_them_as_ever)
 
 
 def end_with_parent(fd: int) -> None:

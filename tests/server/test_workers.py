@@ -25,7 +25,7 @@ FATAL = {
     "sys_exit": ("", "3"),
     "os_exit": ("Crashed", "exit status 4"),
     "segfault": ("Crashed", f"killed by signal {signal.SIGSEGV.value}"),
-    "terminate": ("Crashed", f"killed by signal {signal.SIGTERM.value}"),
+    "kill": ("Crashed", f"killed by signal {signal.SIGKILL.value}"),
     "close_everything": ("Crashed", ""),
     "garbage": ("Crashed", "what it says cannot be read"),
     "hang_in_python": ("TimeLimitExceeded", "it took longer"),
@@ -194,14 +194,23 @@ def test_sigterm_with_a_hung_worker_ends_by_the_deadline_and_keeps_the_message(
     assert server.rows(visible) == [(1,)]  # at once for the next server, not after its visibility timeout
 
 
-def test_ctrl_c_reaches_the_whole_group_and_finishes_what_is_in_flight(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_finishes_what_is_in_flight(server: Server, tmp_path: Path, number: int) -> None:
+    """As Ctrl-C sends it, and as systemd does, unless it is told otherwise."""
+    (tmp_path / "noted").mkdir()
     server.start()
-    began = tmp_path / "began"
-    server.accept("/hazards", {"act": "slow", "seconds": 0.7, "touch": str(began)})
-    wait_for(began.exists)
-    os.killpg(server.pid, signal.SIGINT)
+    server.accept("/hazards", {"act": "slow", "seconds": 0.7, "noted": str(tmp_path / "noted")})
+    wait_for(lambda: list((tmp_path / "noted").iterdir()))
+    os.killpg(server.pid, number)
     assert server.wait() == 0, server.logged()
     assert server.statuses() == {"processed": 1}
+    assert len(list((tmp_path / "noted").iterdir())) == 1  # decided once
+
+
+def test_what_a_workload_forks_can_be_asked_to_end(server: Server) -> None:
+    server.start()
+    (message_id,) = server.accept("/hazards", {"act": "end_a_fork"})
+    server.wait_until("processed", f"/hazards/{message_id}")
 
 
 def test_a_second_signal_does_not_break_the_drain(server: Server, tmp_path: Path) -> None:

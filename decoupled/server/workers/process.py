@@ -28,7 +28,7 @@ def main() -> None:
     """Arguments: the socket's number, the function timeout in seconds, and as JSON what `pool.py` says beyond these."""
     fd, timeout_s, named = int(sys.argv[1]), float(sys.argv[2]), json.loads(sys.argv[3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # also for what a workload starts: Ctrl-C reaches the whole group
-    leave_to_parent(signal.SIGHUP)
+    leave_to_parent(signal.SIGHUP, signal.SIGTERM)
     connection = socket.socket(fileno=fd)
     end_with_parent(fd)
     logs.configure_logs(named["log_level"])

@@ -95,6 +95,19 @@ def _fork_and_return(_: Hazard) -> None:
     os.fork()
 
 
+def _end_a_fork(_: Hazard) -> None:
+    """As multiprocessing ends one."""
+    ours, theirs = os.pipe()
+    if (pid := os.fork()) == 0:
+        os.write(theirs, b".")
+        time.sleep(20)
+        os._exit(0)
+    os.read(ours, 1)
+    os.kill(pid, signal.SIGTERM)
+    if os.waitpid(pid, 0)[1] != signal.SIGTERM:
+        raise RuntimeError("it did not end")
+
+
 def _fork_in_c(hazard: Hazard) -> None:
     """A child that Python does not know of."""
     if ctypes.PyDLL(None).fork() == 0:
@@ -143,7 +156,7 @@ ACTS: dict[str, Callable[[Hazard], object]] = {
     "not yet": _not_yet,
     "sys_exit": lambda _: sys.exit(3),
     "os_exit": lambda _: os._exit(4),
-    "terminate": lambda _: signal.raise_signal(signal.SIGTERM),
+    "kill": lambda _: signal.raise_signal(signal.SIGKILL),
     "segfault": lambda _: ctypes.string_at(0),
     "hang_in_python": _hang_in_python,
     "hang_in_c": _hang_in_c,
@@ -151,6 +164,7 @@ ACTS: dict[str, Callable[[Hazard], object]] = {
     "print": _print,
     "fork": _fork,
     "fork_and_return": _fork_and_return,
+    "end_a_fork": _end_a_fork,
     "fork_in_c": _fork_in_c,
     "close_everything": _close_everything,
     "memory": _exhaust_memory,
