@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -23,7 +25,7 @@ from decoupled.pipeline.receiver import Admission
 from decoupled.server.http import routes
 from decoupled.server.http.pages import pages
 from decoupled.server.http.parser import Request
-from decoupled.server.http.turns import Turns
+from decoupled.server.http.turns import TURN_S, Turns
 
 log = logging.getLogger("decoupled.gateway")
 
@@ -65,7 +67,7 @@ class Gateway:
         self._random_hex = _random_hex(18).__next__
         self._loop = loop
         self._turns = Turns(loop)
-        self._reads: list[tuple[Call, Request, Reply]] = []  # that have come in this turn of the loop
+        self._reads: deque[tuple[Call, Request, Reply]] = deque()  # that have come and have had no turn
 
     def handle(self, request: Request, reply: Reply) -> None:
         """Reply to one request: at once, or when its messages are on the disk. A large one is taken in steps, so that
@@ -116,14 +118,18 @@ class Gateway:
         self._reads.append((call, request, reply))
 
     def _read_all(self) -> None:
-        reads, self._reads = self._reads, []
+        """For a turn's time: a page of a listing takes milliseconds, and a megabyte until the loop has sent it."""
+        until = time.perf_counter() + TURN_S
         with self.snapshot():
-            responses = [_safely(request, status.read, call, self.table, self.workloads) for call, request, _ in reads]
-        for (_, _, reply), response in zip(reads, responses, strict=True):
-            try:
-                reply(response)
-            except Exception:  # one client's trouble must not keep the answer from the others
-                log.exception("an answer could not be given")
+            while self._reads and time.perf_counter() < until:
+                call, request, reply = self._reads.popleft()
+                response = _safely(request, status.read, call, self.table, self.workloads)
+                try:
+                    reply(response)
+                except Exception:  # one client's trouble must not keep the answer from the others
+                    log.exception("an answer could not be given")
+        if self._reads:
+            self._loop.call_soon(self._read_all)
 
     def _admit(self, admission: Admission, request: Request, reply: Reply) -> Iterator[Response | None]:
         yield from admission.rest
