@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from decoupled.core.outcomes import Commit, Delivery, NotStored, Record, Reject, Stored
 from decoupled.core.workload import Add, Message, Put, Write
+from decoupled.engines.sqlite import several
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.table import SqliteTable
@@ -73,6 +74,13 @@ class Store:
             *self.database.execute("SELECT * FROM messages ORDER BY id").fetchall(),
             *self.database.execute("SELECT * FROM items ORDER BY key").fetchall(),
         ]
+
+
+@given(st.integers(0, 1_000))
+def test_however_many_rows_there_are_each_is_in_one_statement(count: int) -> None:
+    parts = list(several.parts(range(count)))
+    assert [row for part in parts for row in part] == list(range(count))
+    assert {len(part) for part in parts} <= set(several.SIZES)
 
 
 @given(

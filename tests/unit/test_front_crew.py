@@ -106,22 +106,41 @@ def test_one_that_ends_while_there_is_one_more_than_there_should_be_is_replaced(
 
 
 def test_a_seat_is_its_fronts_until_that_has_ended() -> None:
-    async def renewed_three_times() -> None:
+    async def renewed_often() -> None:
         with crew_of(3) as crew:
             await crew.start()
             await asyncio.sleep(5)
-            for _ in range(3):
+            for _ in range(6):
                 crew.renew()
-                for _ in range(100):
+                for _ in range(25):
                     await asyncio.sleep(0.2)
                     assert crew.on_seats()
-                assert len(crew.departing) <= 3
+                    assert len(crew.departing) <= 3
+            await asyncio.sleep(5 * OWN_TIME_S)
             await asyncio.sleep(OWN_TIME_S)
             assert crew.on_seats()
             assert not crew.departing
             await crew.leave()
 
-    run(renewed_three_times())
+    run(renewed_often())
+
+
+def test_one_that_ends_before_its_turn_to_be_replaced_leaves_no_front_too_many() -> None:
+    async def renewed_twice() -> None:
+        with crew_of(2) as crew:
+            await crew.start()
+            await asyncio.sleep(5)
+            crew.renew()
+            await asyncio.sleep(3 * IMPORT_S)
+            assert len(crew.departing) == 2
+            crew.renew()  # and it waits for these to end
+            crew.members[0].kill("it is killed")
+            await asyncio.sleep(4 * OWN_TIME_S)
+            assert len(crew.members) == crew.ready() == 2
+            assert not crew.departing
+            await crew.leave()
+
+    run(renewed_twice())
 
 
 def test_a_wish_while_fronts_are_renewed_is_met_after_that_and_many_are_one() -> None:

@@ -85,6 +85,25 @@ def test_one_request_is_taken_however_large() -> None:
     run(large())
 
 
+def test_nobody_overtakes_a_large_request_that_waits() -> None:
+    async def overtaken() -> None:
+        both = Both()
+        both.send(15)
+        both.link.send([KIB_100] * 10, both.outcomes.append)
+        both.send(1)  # for which there would be room
+        await asyncio.sleep(0)
+        assert both.writer.requests == list(range(15))
+        both.tell(list(range(15)))
+        await asyncio.sleep(0)
+        assert [size for told in both.writer.told[-2:] for size in sizes(told)] == [1] * 15 + [10, 1]
+
+    def sizes(told: Sends | AskHealth | State) -> list[int]:
+        assert isinstance(told, Sends)
+        return [len(messages) for _, messages in told.requests]
+
+    run(overtaken())
+
+
 def test_who_gets_no_credit_is_told_soon_and_that_it_is_safe_to_send_again() -> None:
     async def busy() -> None:
         both = Both()
