@@ -173,11 +173,12 @@ def _inside(
 def _listen_to_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, door: Door) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    had_terminal = _has_terminal()
+    # Started by `nohup`, it is to outlive its terminal.
+    ends_with_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
     def hang_up() -> None:
         """Somebody wants new fronts; unless it was the terminal, which is closed."""
-        if had_terminal and not _has_terminal():
+        if ends_with_terminal and not _has_terminal():
             stop.set()
         else:
             door.renew()

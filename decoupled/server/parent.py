@@ -18,13 +18,13 @@ PR_SET_PDEATHSIG = 1  # Linux: the signal to get when the parent dies
 def leave_to_parent(*signals: signal.Signals) -> None:
     """Ctrl-C, a terminal that is closed and some service managers reach all processes of a server at once; it is the
     parent that ends in order. What a workload starts or forks can be ended by them as ever."""
+    # Unlike SIG_IGN, such a handler is not passed on to another program.
+    as_ever = {number: signal.signal(number, lambda *_: None) for number in signals}
 
     def take_them_as_ever() -> None:
-        for number in signals:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in as_ever.items():
+            signal.signal(number, handler)
 
-    for number in signals:
-        signal.signal(number, lambda *_: None)  # unlike SIG_IGN, that is not passed on to another program
     os.register_at_fork(after_in_child=take_them_as_ever)
 
 

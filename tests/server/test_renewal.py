@@ -16,6 +16,8 @@ from tests.support.server import Client, Server, alive, wait_for
 
 OPTIONS = ("--workloads", "checks", "--concurrency", "1", "--fronts", "2", "--log-level", "WARNING")
 
+IN_A_TERMINAL = "import os, sys; os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])"
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
@@ -158,12 +160,32 @@ def test_a_server_without_fronts_goes_on_at_the_signal_and_says_so(server: Serve
     assert server.stop() == 0, server.logged()
 
 
+def test_a_server_that_was_started_with_nohup_outlives_its_terminal(server: Server) -> None:
+    terminal, other_end = pty.openpty()
+    server.program = (
+        sys.executable,
+        "-c",
+        IN_A_TERMINAL,
+        os.ttyname(other_end),
+        "/usr/bin/env",
+        "nohup",
+        *server.program,
+    )
+    server.start()
+    before = ready(server, 2)
+    os.close(other_end)
+    os.close(terminal)
+    renewed(server, before, 2)
+    with Client(server) as client:
+        serves(client)
+    assert server.stop() == 0, server.logged()
+
+
 def test_a_terminal_that_is_closed_ends_the_server_and_a_signal_from_elsewhere_renews_its_fronts(
     server: Server,
 ) -> None:
     terminal, other_end = pty.openpty()
-    in_a_terminal = "import os, sys; os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])"
-    server.program = (sys.executable, "-c", in_a_terminal, os.ttyname(other_end), *server.program)
+    server.program = (sys.executable, "-c", IN_A_TERMINAL, os.ttyname(other_end), *server.program)
     server.start()
     before = ready(server, 2)
     os.kill(server.pid, signal.SIGHUP)
