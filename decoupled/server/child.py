@@ -116,8 +116,8 @@ class ChildProcess(asyncio.Protocol):
         self._unsent += (HEADER.pack(len(payload)), payload)
 
     def flush(self) -> None:
-        """Write what was given, in one system call."""
-        if self._unsent and self._transport is not None:
+        """Write what was given, in one system call. To one that is gone, and may not be missed yet, nothing is told."""
+        if self._unsent and self._transport is not None and not self.gone:
             self._transport.write(b"".join(self._unsent))
             self._unsent.clear()
 
