@@ -879,6 +879,14 @@ def test_a_batch_sets_one_alarm_for_all_of_its_messages(monkeypatch: pytest.Monk
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
+def test_after_a_batch_each_message_has_an_alarm_of_its_own_again() -> None:
+    acts["slow"] = spin
+    decide_in_batch(30.0, "")
+    decision = processor.decide(Message("m", "sums", '{"act": "slow"}', "", 0), WORKLOADS, 0.1)
+    assert isinstance(decision, Failure)
+    assert decision.error_type == "TimeLimitExceeded"
+
+
 def test_what_hangs_is_interrupted_when_the_time_of_its_batch_is_over_and_those_behind_it_are_not_begun() -> None:
     acts["slow"] = spin
     good, slow, *behind = decide_in_batch(0.1, "", "slow", "", "slow")
