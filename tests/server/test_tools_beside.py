@@ -8,16 +8,19 @@ import hashlib
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from decoupled.core import limits
 from decoupled.core.dead_letters import Outcome, Wanted
+from decoupled.core.frames import frame
 from decoupled.core.workload import Unavailable
 from decoupled.engines.sqlite import admin, admin_socket
 from decoupled.engines.sqlite.data_directory import DataDirectory
@@ -219,6 +222,26 @@ def ask_again(server: Server) -> list[Outcome] | None:
 
 
 # --- changing without one -------------------------------------------------------
+
+
+def test_a_tool_that_hangs_up_before_the_answer_does_no_harm(server: Server) -> None:
+    """As one that is ended by Ctrl-C while the server waits for the disk; here, for a lock."""
+    letters = list(ToolDeadLetters(DataDirectory(server.data)).find(Wanted()))
+    files = len(open_files(server))
+    with closing(sqlite3.connect(server.data / FILE, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with admin_socket.connect(server.data, 10) as tool:
+            tool.sendall(frame(msgspec.msgpack.encode(admin.Change("purge", letters[:10]))))
+            wait_for(lambda: len(open_files(server)) > files)
+        wait_for(lambda: len(open_files(server)) == files)
+        other.execute("ROLLBACK")
+    wait_for(server.statuses, lambda it: it.get("dead") == DEAD - 10)
+    assert server.get("/health").json["status"] == "ok"
+    assert server.stop() == 0, server.logged()
+
+
+def open_files(server: Server) -> list[Path]:
+    return list(Path(f"/proc/{server.pid}/fd").iterdir())
 
 
 def test_no_server_starts_while_a_tool_changes_and_it_does_afterwards(server: Server) -> None:

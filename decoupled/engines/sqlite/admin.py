@@ -106,7 +106,7 @@ class _Tool(asyncio.Protocol):
         """The edge: whatever went wrong, the tool hears of it."""
         error = done.exception()
         if error is None:
-            self._transport.write(frame(_encode(Done(done.result()))))
+            self._say(Done(done.result()))
         elif isinstance(error, Unavailable):
             self._refuse(f"the change could not be stored: {error}")
         else:
@@ -114,8 +114,12 @@ class _Tool(asyncio.Protocol):
             self._refuse("an internal error; its log has more")
 
     def _refuse(self, detail: str) -> None:
-        self._transport.write(frame(_encode(Refused(detail))))
+        self._say(Refused(detail))
         self._transport.close()
+
+    def _say(self, answer: Done | Refused) -> None:
+        if not self._transport.is_closing():  # else it did not wait for the answer
+            self._transport.write(frame(_encode(answer)))
 
 
 # --- a tool's end -------------------------------------------------------------
