@@ -170,9 +170,10 @@ class Workload:
     `natural_key` names what makes an entry the same entry when it is sent again (device and timestamp, say); entries
     without one are told apart by Idempotency-Key or not at all. `readable` are the collections of items that
     `GET /{name}/{collection}/{key}` shows, `listed` those of them that `GET /{name}/{collection}` lists, at a price on
-    AWS. `emits_to` lists the workloads it emits to, which must be served too. One that is `internal` has no route:
-    other workloads emit to it, and nobody else sends to it or reads of it. `example` is an entry as a client would send
-    it, for the document that describes the API.
+    AWS. Items have no owner: where callers say who they are, they see those of `public`, and operators see all.
+    `emits_to` lists the workloads it emits to, which must be served too. One that is `internal` has no route: other
+    workloads emit to it, and nobody else sends to it or reads of it. `example` is an entry as a client would send it,
+    for the document that describes the API.
 
     A plain `process` decides one message at a time in its worker process. An `async` one decides up to `concurrency` at
     once there (limits.ASYNC_CONCURRENCY by default); with `threads`, a plain one as many as that, for client libraries
@@ -194,6 +195,7 @@ class Workload:
     threads: int = 0
     internal: bool = False
     example: Any = field(default=None, repr=False, compare=False)
+    public: tuple[str, ...] = ()
     is_async: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -32,6 +32,13 @@ class Call(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]  # names in lower case, repeated ones joined by commas; without cookies
     body: bytes | bytearray  # as it came
     caller: str = ANONYMOUS  # who sends
+    operator: bool = False  # the caller sees what is others', too
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether records and items are shown to whoever sends this, whosever they are: to operators; and to everybody
+        where nobody has to say who they are, since there are no others."""
+        return self.operator or self.caller == ANONYMOUS
 
 
 def answered(event: Event, answer: Callable[[Call], Response]) -> EventResponse:

@@ -89,13 +89,15 @@ def _load(name: str, root: Path) -> Workload:
 
 def _not_to_be_named(workload: Workload) -> str | None:
     """What is wrong with the collections and the workloads that it names."""
-    for names in ("readable", "listed", "emits_to"):
+    for names in ("readable", "listed", "public", "emits_to"):
         if isinstance(given := getattr(workload, names), str):
             return f"{names} is {given!r:.80}, one name: make it a tuple, ({given!r:.80},)"
     if workload.internal and workload.readable:
         return "it is internal, so that nothing of it can be readable: it has no route"
     if hidden := set(workload.listed) - set(workload.readable):
         return f"it lists {hidden.pop()!r}, which is not among its readable collections"
+    if hidden := set(workload.public) - set(workload.readable):
+        return f"{hidden.pop()!r} is public, and not among its readable collections"
     return None
 
 

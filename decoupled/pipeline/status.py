@@ -1,5 +1,6 @@
 """What became of a message: `GET /{workload}/{id}`; and the items that a workload lets be read, one by one,
-`GET /{workload}/{collection}/{key}`, or listed, `GET /{workload}/{collection}`. Reads the table, changes nothing."""
+`GET /{workload}/{collection}/{key}`, or listed, `GET /{workload}/{collection}`. Reads the table, changes nothing. What
+is somebody else's is answered exactly as what is not there."""
 
 from __future__ import annotations
 
@@ -28,29 +29,35 @@ def read(call: Call, table: Table, workloads: Workloads) -> Response:
         raise Problem(404, f"There is no workload {name[:64]!r} here.")
     try:
         match rest:
-            case [collection] if collection in workload.listed:  # an id is a few dozen characters of our own making
+            case [collection] if collection in workload.listed and _is_shown(collection, workload, call):
                 return _listing(f"/{name}/{collection}", _parameters(call.query), table)
-            case [message_id]:
-                return _record(workload, message_id, table)
+            case [message_id]:  # a few dozen characters of our own making: no name of a collection
+                return _record(workload, message_id, call, table)
             case [collection, key]:
-                return _item(workload, collection, key, table)
+                return _item(workload, collection, key, call, table)
     except Unavailable as error:
         detail = f"The table does not answer: {error}"
         raise Problem(503, detail, resend="safe", retry_after_s=1) from error
     raise Problem(404, "There is nothing here.")
 
 
-def _record(workload: Workload, message_id: str, table: Table) -> Response:
+def _record(workload: Workload, message_id: str, call: Call, table: Table) -> Response:
     record = table.get(message_id) if is_id(message_id) else None
-    if record is None or record.workload != workload.name:
+    ours = record is not None and (record.caller == call.caller or call.sees_all)
+    if record is None or not ours or record.workload != workload.name:
         raise Problem(404, "There is no such record: the id is wrong, or the message is still in the queue.")
     soon = record.status == "queued" and record.due_at is None
     return answer(200, view(record), {"retry-after": "1"} if soon else {})
 
 
-def _item(workload: Workload, collection: str, key: str, table: Table) -> Response:
+def _is_shown(collection: str, workload: Workload, call: Call) -> bool:
+    """Items have no owner: where there are several callers, the workload has to say that all of them may read these."""
+    return collection in (workload.readable if call.sees_all else workload.public)
+
+
+def _item(workload: Workload, collection: str, key: str, call: Call, table: Table) -> Response:
     item, key = None, f"{workload.name}/{collection}/{key}"
-    if collection in workload.readable and len(key.encode(errors="replace")) <= limits.MAX_KEY_BYTES:
+    if _is_shown(collection, workload, call) and len(key.encode(errors="replace")) <= limits.MAX_KEY_BYTES:
         item = table.item(key)
     if item is None:
         raise Problem(404, "There is no such item.")

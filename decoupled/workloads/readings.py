@@ -69,4 +69,12 @@ def process(reading: Reading, message: Message) -> Effects:
 
 
 EXAMPLE = {"device": "boiler-7", "at": "2026-11-23T10:15:30Z", "value": 61.5}
-WORKLOAD = Workload("readings", Reading, process, natural_key=natural_key, readable=("hourly",), example=EXAMPLE)
+WORKLOAD = Workload(
+    "readings",
+    Reading,
+    process,
+    natural_key=natural_key,
+    readable=("hourly",),
+    public=("hourly",),
+    example=EXAMPLE,
+)

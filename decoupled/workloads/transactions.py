@@ -1,5 +1,5 @@
 """Money between accounts: double entry, exact to the currency's minor unit, never below what an account may owe. Who
-may post here may move money: authorization is the gateway's."""
+may post here may move money and see what accounts have: authorization is the gateway's."""
 
 from decimal import Decimal
 from typing import Annotated, Literal
@@ -80,4 +80,11 @@ def transfer(entry: Transfer, message: Message) -> Effects:
 
 
 EXAMPLE = {"kind": "open", "account": "bank", "currency": "EUR", "overdraft": "1000000"}
-WORKLOAD = Workload("transactions", Open | Transfer, process, readable=("balances", "entries"), example=EXAMPLE)
+WORKLOAD = Workload(
+    "transactions",
+    Open | Transfer,
+    process,
+    readable=("balances", "entries"),
+    public=("balances", "entries"),
+    example=EXAMPLE,
+)

@@ -82,9 +82,19 @@ def post(body: Any, *, workload: str = "orders", key: str | None = None, **more:
     return http_event("POST", f"/{workload}", {"workload": workload}, headers | more.pop("headers", {}), text, **more)
 
 
-def get(workload: str, message_id: str) -> dict[str, Any]:
+def get(workload: str, message_id: str, **more: Any) -> dict[str, Any]:
     """A GET of a record."""
-    return http_event("GET", f"/{workload}/{message_id}", {"workload": workload, "id": message_id})
+    return http_event("GET", f"/{workload}/{message_id}", {"workload": workload, "id": message_id}, **more)
+
+
+def iam(user_id: str) -> dict[str, Any]:
+    """What IAM says of a caller, who may be a session of a role."""
+    return {"iam": {"accountId": "123456789012", "userId": user_id, "userArn": "arn:aws:iam::123456789012:x"}}
+
+
+def jwt(subject: str) -> dict[str, Any]:
+    """What a JWT authorizer says."""
+    return {"jwt": {"claims": {"iss": "https://issuer.example", "sub": subject}, "scopes": None}}
 
 
 def receive_event(event: Event, queue: Producer, workloads: Workloads) -> EventResponse:

@@ -19,6 +19,7 @@ class Entry(Struct):
 WORKLOAD = Workload("{name}", Entry, lambda entry, message: Effects({{}}))
 RETURNS = Workload("returns", Entry, lambda entry, message: Effects({{}}))
 HIDDEN = Workload("hidden", Entry, lambda entry, message: Effects({{}}), internal=True, readable=("things",))
+PUBLISHES = Workload("publishes", Entry, lambda entry, message: Effects({{}}), readable=("a",), public=("a", "c"))
 LISTS = Workload("lists", Entry, lambda entry, message: Effects({{}}), readable=("a",), listed=("a", "b"))
 ONE_NAME = Workload("names", Entry, RETURNS.process, readable="things")
 AT_RATES = Workload("rates", Entry, RETURNS.process, rate=20, group_rate=0.1)
@@ -109,6 +110,7 @@ def test_several_are_served_by_their_own_names(root: Path) -> None:
         (["shop.parcels:TEXT"], "has a str, not a Workload, as TEXT"),
         (["shop.parcels:HIDDEN"], "it is internal, so that nothing of it can be readable"),
         (["shop.parcels:LISTS"], "it lists 'b', which is not among its readable collections"),
+        (["shop.parcels:PUBLISHES"], "'c' is public, and not among its readable collections"),
         (["shop.broken"], "ZeroDivisionError: division by zero .*broken.py, line 3"),
         (["shop.unclear"], "SyntaxError: .*unclear.py, line 1"),
         (["shop.missing"], "No module named 'nobody_wrote_this' .*missing.py, line 1"),

@@ -12,9 +12,11 @@ import msgspec
 import pytest
 
 from decoupled.core.outcomes import Record
+from decoupled.core.problem import Problem
 from decoupled.core.workload import Effects, Unavailable, Workload
-from decoupled.pipeline.call import EventResponse
-from tests.support.events import get, http_event, read_event
+from decoupled.pipeline.call import Call, EventResponse
+from decoupled.pipeline.status import read
+from tests.support.events import get, http_event, iam, jwt, read_event
 from tests.support.model_engine import ManualClock, ModelTable
 
 
@@ -27,6 +29,14 @@ WORKLOADS = {
     "inside": Workload("inside", Entry, lambda entry, message: Effects({}), internal=True),
     "accounts": Workload(
         "accounts", Entry, lambda entry, message: Effects({}), readable=("balances", "notes"), listed=("balances",)
+    ),
+    "tills": Workload(
+        "tills",
+        Entry,
+        lambda entry, message: Effects({}),
+        readable=("sums", "notes"),
+        listed=("sums", "notes"),
+        public=("sums",),
     ),
 }
 ACCEPTED, FINISHED = 1_795_000_000_123, 1_795_000_001_456
@@ -195,6 +205,73 @@ def test_a_collection_that_is_only_readable_is_not_listed() -> None:
     table.items["accounts/notes/a"] = {}
     assert ask(table, listing("notes"))[0]["statusCode"] == 404
     assert ask(table, item_event("accounts", "notes", "a"))[0]["statusCode"] == 200
+
+
+# --- whose it is --------------------------------------------------------------
+
+ANA, BEN = iam("AIDAANA"), iam("AIDABEN")
+
+
+@pytest.mark.parametrize(
+    ("owner", "authorizer", "status"),
+    [
+        ("iam:123456789012:AIDAANA", ANA, 200),
+        ("iam:123456789012:AROAROLE", iam("AROAROLE:a-session"), 200),  # the sessions of a role are one caller
+        ("jwt:https://issuer.example#ana", jwt("ana"), 200),
+        ("iam:123456789012:AIDAANA", BEN, 404),
+        ("jwt:https://issuer.example#ana", jwt("ben"), 404),
+        ("anonymous", ANA, 404),  # sent before callers had to say who they are
+        ("", ANA, 404),
+        ("iam:123456789012:AIDAANA", None, 200),  # nobody has to
+    ],
+)
+def test_a_record_is_its_caller_s(owner: str, authorizer: dict[str, Any] | None, status: int) -> None:
+    response, _ = ask(table_with(caller=owner), get("orders", "m-1", authorizer=authorizer))
+    assert response["statusCode"] == status
+
+
+def test_another_caller_s_record_is_answered_as_one_that_never_was() -> None:
+    table = table_with(caller="iam:123456789012:AIDAANA", status="processed", result="{}", finished_at=FINISHED)
+    theirs, _ = ask(table, get("orders", "m-1", authorizer=BEN))
+    nothing, _ = ask(table, get("orders", "m-2", authorizer=BEN))
+    assert theirs == nothing
+
+
+def seen_by(path: list[str], table: ModelTable, **who: Any) -> bool:
+    try:
+        return read(Call(path, "", {}, b"", **who), table, WORKLOADS).status == 200
+    except Problem as problem:
+        return problem.status != 404
+
+
+def test_an_operator_sees_what_is_others_too() -> None:
+    table = table_with(caller="key:ana")
+    assert seen_by(["orders", "m-1"], table, caller="key:ana")
+    assert not seen_by(["orders", "m-1"], table, caller="key:ben")
+    assert seen_by(["orders", "m-1"], table, caller="key:ben", operator=True)
+
+
+@pytest.mark.parametrize("path", [["tills", "{}", "mon"], ["tills", "{}"]], ids=["an item", "a listing"])
+def test_items_are_shown_to_all_callers_only_where_their_workload_says_so(path: list[str]) -> None:
+    table = ItemTable()
+    table.items["tills/sums/mon"] = table.items["tills/notes/mon"] = {"a": 1}
+    for collection, public in (("sums", True), ("notes", False)):
+        where = [part.format(collection) for part in path]
+        assert seen_by(where, table, caller="key:ana") is public
+        assert seen_by(where, table, caller="key:ana", operator=True)
+        assert seen_by(where, table), "nobody has to say who they are"
+
+
+def test_what_is_not_public_is_answered_as_what_is_not_readable() -> None:
+    table = ItemTable()
+    table.items["tills/notes/mon"] = table.items["tills/secrets/mon"] = {"a": 1}
+    for parts in (("{}", "mon"), ("{}",)):
+        answers = []
+        for collection in ("notes", "secrets"):
+            names = ("workload", "collection", "key") if len(parts) == 2 else ("workload", "id")
+            where = dict(zip(names, ("tills", *(part.format(collection) for part in parts)), strict=True))
+            answers.append(read_event(http_event("GET", "/x", where, authorizer=ANA), table, WORKLOADS))
+        assert answers[0] == answers[1]
 
 
 class SickTable(ModelTable):

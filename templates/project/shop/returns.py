@@ -24,4 +24,4 @@ def process(entry: Return, message: Message) -> Effects:
     return Effects({"label": f"RET-{message.id[-8:].upper()}", "item": entry.item}, [once, count])
 
 
-WORKLOAD = Workload("returns", Return, process, readable=("reasons",))
+WORKLOAD = Workload("returns", Return, process, readable=("reasons",), public=("reasons",))
