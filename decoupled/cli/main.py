@@ -25,6 +25,7 @@ class Commands(click.Group):
         "dead": "decoupled.cli.dead_letters",
         "deploy": "decoupled.cli.deploy",
         "destroy": "decoupled.cli.deploy",
+        "keys": "decoupled.cli.keys",
         "new": "decoupled.cli.new",
         "openapi": "decoupled.cli.openapi",
         "recover": "decoupled.cli.recover",

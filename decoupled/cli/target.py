@@ -15,6 +15,7 @@ import click
 from decoupled.engines.protocols import DeadLetters, Stats
 
 if TYPE_CHECKING:
+    from decoupled.engines.sqlite.keys_file import KeysFile
     from decoupled.engines.sqlite.recovery import Recovered
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -91,6 +92,13 @@ def stats_of(data: Path, stack: str | None) -> Stats:
     from decoupled.engines.sqlite.stats import SqliteStats
 
     return SqliteStats(DataDirectory(data))
+
+
+def keys_of(data: Path) -> KeysFile:
+    """Where a data directory has its API keys."""
+    from decoupled.engines.sqlite.keys_file import KeysFile
+
+    return KeysFile(data)
 
 
 class LocalServer:

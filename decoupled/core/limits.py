@@ -39,6 +39,14 @@ MAX_IDEMPOTENCY_KEY_CHARS = 255
 MAX_ID_CHARS = 64
 MAX_GROUP_CHARS = 255  # of a group's name; a longer one is told by its digest
 
+# --- callers of one machine ---------------------------------------------------
+MAX_CALLER_NAME_CHARS = 63
+MAX_API_KEYS = 10_000  # of a data directory,
+MAX_API_KEYS_BYTES = 8 * MIB  # and of the file that they are kept in
+MAX_API_KEY_LIFE_S = 3_660 * 86_400  # that a key may last, if it is to end at all, and an overlap of two
+MAX_KNOWN_KEYS = 4_096  # that a front has found to be right, and need not check again
+API_KEYS_LOOK_S = 1.0  # between two looks of a front at whether the keys have changed
+
 # --- a message ----------------------------------------------------------------
 RECEIVE_MAX = 10  # AWS: SQS hands out at most ten messages a receive, and takes ten entries a batch call
 MAX_VISIBILITY_TIMEOUT_S = 43_200  # AWS: twelve hours

@@ -25,7 +25,7 @@ from decoupled.core.workload import Workload, Workloads, decoder
 
 OURS = "decoupled.workloads"
 RESERVED = frozenset({"docs", "health", "metrics"})  # routes that are, or will be, the server's own
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # of a workload, which is its route
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
@@ -72,7 +72,7 @@ def _load(name: str, root: Path) -> Workload:
     if not isinstance(workload, Workload):
         found = "has no" if workload is None else f"has a {type(workload).__name__}, not a Workload, as"
         raise WorkloadError(f"workload {name!r}: its module {found} {attribute or 'WORKLOAD'}")
-    if not _NAME.fullmatch(workload.name):
+    if not NAME.fullmatch(workload.name):
         raise WorkloadError(f"workload {name!r}: its name {workload.name!r} is no route: a-z, then a-z, 0-9 and _")
     if workload.name in RESERVED:
         raise WorkloadError(f"workload {name!r}: the route /{workload.name} is the server's own")

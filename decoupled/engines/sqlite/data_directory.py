@@ -12,13 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from decoupled.engines.sqlite.database import FILE_NAME, Database, DataDirectoryError
+from decoupled.engines.sqlite.durable import sync_names
 
 log = logging.getLogger("decoupled.data_directory")
 
 PRIVATE_FILE, PRIVATE_DIRECTORY = 0o600, 0o700
 OTHERS = 0o077  # what a mode must have nothing of
 SOCKET_NAME = "admin"
-_OURS = (FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", "lock", "server", "outage", "clock", SOCKET_NAME)
+KEYS_NAME, KEYS_LOCK_NAME = "keys", "keys.lock"
+_OURS = (
+    *(FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", "lock", "server", "outage", "clock", SOCKET_NAME),
+    *(KEYS_NAME, KEYS_LOCK_NAME),
+)
 
 
 class Watch:
@@ -81,11 +86,11 @@ class DataDirectory:
     def _lock_all(self) -> None:
         doing = "used"
         try:
-            self.path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+            self.make()
             # By the directory itself, so that a `lock` that somebody removed lets nobody in; and by that file as ever,
             # for the sake of earlier versions.
             self._lock(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-            self._refuse_another_owner()
+            self.refuse_another_owner()
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._lock(file := os.open(self.path / "lock", flags, PRIVATE_FILE))
             doing = "written"
@@ -93,6 +98,10 @@ class DataDirectory:
             os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
             raise DataDirectoryError(f"the data directory {self.path} cannot be {doing}: {error.strerror}") from error
+
+    def make(self) -> None:
+        """Create it if it is not there. Raises OSError."""
+        self.path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
 
     def _lock(self, descriptor: int) -> None:
         self._locks.append(descriptor)
@@ -116,7 +125,8 @@ class DataDirectory:
 
     # --- who may read it ------------------------------------------------------
 
-    def _refuse_another_owner(self) -> None:
+    def refuse_another_owner(self) -> None:
+        """Raises DataDirectoryError where this process runs as another user, and OSError."""
         owner, user = self.path.stat().st_uid, os.geteuid()
         if owner != user:
             raise DataDirectoryError(
@@ -202,11 +212,17 @@ class DirectoryInUse(DataDirectoryError):  # noqa: N818  a state, which a tool c
     """Another process owns it."""
 
 
-def write_private(path: Path, text: str) -> None:
-    """Make a file of a data directory whole or not at all, for its owner's eyes. Raises OSError."""
+def write_private(path: Path, text: str, synced: bool = False) -> None:
+    """Make a file of a data directory whole or not at all, for its owner's eyes; `synced`: whatever happens to the
+    machine from then on. Raises OSError."""
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE), "w") as file:  # noqa: PTH123  a descriptor
         os.fchmod(file.fileno(), PRIVATE_FILE)
         file.write(text)
+        if synced:
+            file.flush()
+            os.fsync(file.fileno())
     draft.replace(path)
+    if synced:
+        sync_names(path.parent)
