@@ -54,6 +54,9 @@ def main() -> None:
 def _flags(command: F) -> F:
     """A flag for each option. None of them has a default here: what was not typed may stand elsewhere."""
     for option in reversed(OPTIONS):
+        if option.type is bool:
+            command = click.option(option.flag, option.field, is_flag=True, default=None, help=option.help)(command)
+            continue
         shown = option.none or (",".join(option.default) if option.type is tuple else option.default)
         kind: Any = click.Choice(option.choices) if option.choices else _TYPES.get(option.type, option.type)
         command = click.option(

@@ -27,6 +27,7 @@ from decoupled.engines.sqlite.data_directory import DataDirectory, Watch
 from decoupled.engines.sqlite.database import Database, DataDirectoryError
 from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
 from decoupled.engines.sqlite.driver import VERSION, wal_reset_bug
+from decoupled.engines.sqlite.keys_file import KeysFile
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.outage import Outage
 from decoupled.engines.sqlite.queue_clock import QueueClock
@@ -39,7 +40,7 @@ from decoupled.server.fronts.crew import Fronts
 from decoupled.server.group_commit import Writer
 from decoupled.server.health import Look, Trouble, summary
 from decoupled.server.last_resort import LastResort
-from decoupled.server.listening import bind, listen, raise_file_limit
+from decoupled.server.listening import bind, listen, raise_file_limit, refuse_strangers
 from decoupled.server.options import Options
 from decoupled.server.outlet import standard_error
 from decoupled.server.quiet import quiet_collector
@@ -55,7 +56,10 @@ def serve(options: Options, announce: Callable[[str], None]) -> None:
     it had to stop."""
     raise_file_limit()
     load(options.workloads, options.root)
+    if options.auth == "keys":
+        KeysFile(options.data).look()  # which has to be readable now: later, what is known of it counts
     with bind(options.host, options.port) as listener:
+        refuse_strangers(listener, options)
         directory = DataDirectory(options.data)
         database = directory.own()
         files = _Files(database.tend_log(), directory.watch())
@@ -96,7 +100,7 @@ async def _serve(
     if size := options.front_processes:
         door = Fronts(size, listener, partial(_given, options, clock), writer, health.answer, loop)
     else:
-        door = _inside(listener, writer, database, table, workloads, health, clock)
+        door = _inside(listener, writer, database, table, workloads, health, clock, options)
     health.looks.append(door.trouble)
     health.fronts = door.ready
     stop = asyncio.Event()
@@ -150,6 +154,7 @@ def _given(options: Options, clock: Clock) -> dict[str, Any]:
         "root": options.root and str(options.root),
         "log_level": options.log_level,
         "data": str(options.data.absolute()),
+        "auth": options.auth,
         "of": options.front_processes,
         "ahead_ms": clock.ahead_ms,
     }
@@ -163,11 +168,18 @@ def _inside(
     workloads: Workloads,
     health: _Health,
     clock: Clock,
+    options: Options,
 ) -> Door:
     """A front within this process, for those that want no others."""
+    from decoupled.server.http.callers import Callers
     from decoupled.server.http.inside import Inside
 
-    return Inside(listener, writer, table, workloads, health.answer, clock.now_ms, database.snapshot)
+    callers = None
+    if options.auth == "keys":
+        callers = Callers(KeysFile(options.data).look, clock.now_ms)
+        callers.look_again(asyncio.get_running_loop())
+        health.looks.append(callers.trouble)
+    return Inside(listener, writer, table, workloads, health.answer, clock.now_ms, database.snapshot, callers)
 
 
 def _listen_to_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, door: Door) -> None:

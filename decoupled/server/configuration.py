@@ -18,7 +18,14 @@ import msgspec
 from decoupled.server.options import OPTIONS, Option, Options
 
 FILE = Path("decoupled.toml")
-_NEEDED = {int: "a whole number", float: "a number", str: "text", Path: "a path, as text", tuple: "a list of names"}
+_NEEDED = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Path: "a path, as text",
+    tuple: "a list of names",
+}
 
 
 def choose(

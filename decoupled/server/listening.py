@@ -4,11 +4,13 @@ HTTP is spoken here."""
 from __future__ import annotations
 
 import errno
+import ipaddress
 import resource
 import socket
 import time
 
 from decoupled.core import limits
+from decoupled.server.options import Options
 
 OTHER_FILES = 192  # that a process has open or may open: the database, two for each worker, logs
 FEWEST_CLIENTS = 32  # at once, that are worth serving
@@ -32,6 +34,18 @@ def bind(host: str, port: int) -> socket.socket:
         else:
             listener.setblocking(False)
             return listener
+
+
+def refuse_strangers(listener: socket.socket, options: Options) -> None:
+    """Raises ValueError where others than this machine's users could come, and nobody would ask who they are: unless
+    that is meant."""
+    address = str(listener.getsockname()[0])
+    anybody = options.auth == "none" and not options.insecure
+    if anybody and not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        raise ValueError(
+            f"others can reach {address}, and nobody would ask who they are: ask for API keys (--auth keys), or say"
+            " --insecure if a proxy or a firewall sees to it"
+        )
 
 
 def listen(listener: socket.socket) -> None:

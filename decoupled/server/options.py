@@ -27,6 +27,10 @@ class Options:
     )
     host: str = _option("127.0.0.1", "Address to listen on.")
     port: int = _option(8080, "Port to listen on.", 1, 65_535)
+    auth: str = _option(
+        "none", "Who may call: anybody, or who has an API key (decoupled keys).", choices=("none", "keys")
+    )
+    insecure: bool = _option(False, "Listen where others can reach it, and ask nobody who they are.")
     data: Path = _option(Path(".data"), "Data directory.")  # noqa: RUF009  a path cannot change
     concurrency: int = _option(2, "Worker processes that process messages.", 1, 64)
     fronts: int | None = _option(
@@ -86,7 +90,7 @@ def _cores() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One of them, for those that read it from somewhere. `type` is one of str, int, float, Path, tuple."""
+    """One of them, for those that read it from somewhere. `type` is one of str, int, float, bool, Path, tuple."""
 
     field: str
     type: type
@@ -125,6 +129,7 @@ _TYPES = {
     "str": str,
     "int": int,
     "float": float,
+    "bool": bool,
     "int | None": int,
     "float | None": float,
     "Path": Path,

@@ -14,6 +14,7 @@ from decoupled.server.options import Options
 def welcome(options: Options, workloads: Workloads, released: int, unserved: Mapping[str, int]) -> str:
     """Where it serves what, what it found, and how to send an entry."""
     url = options.url
+    key = " -H 'authorization: Bearer dk_...'" * (options.auth == "keys")
     lines = [
         f"decoupled serves {', '.join(workloads)} on {url}; data in {options.data.resolve()}",
         *([f"{released} messages were in flight when the last server died; they are visible again"] * bool(released)),
@@ -27,8 +28,8 @@ def welcome(options: Options, workloads: Workloads, released: int, unserved: Map
             "",
             f"{url}/docs shows what can be sent. For one, and what becomes of it:",
             "",
-            f"  curl -i {route} -H 'content-type: application/json' -d {shlex.quote(entry)}",
-            f"  curl {route}/<id>",
+            f"  curl -i {route}{key} -H 'content-type: application/json' -d {shlex.quote(entry)}",
+            f"  curl {route}/<id>{key}",
             "",
         ]
     return "\n".join(lines)

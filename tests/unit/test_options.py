@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from decoupled.server.configuration import choose
-from decoupled.server.options import OPTIONS, Options
+from decoupled.server.options import OPTIONS, Option, Options
 
 
 def toml(directory: Path, text: str) -> Path:
@@ -31,14 +31,14 @@ def test_each_source_goes_before_the_next(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_every_option_can_be_a_variable(option: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_option_can_be_a_variable(option: Option, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    samples = {int: "3", float: "33.5", str: "ERROR", Path: "/there", tuple: "a.b, ./c.py"}
-    kind, variable, field = (getattr(option, name) for name in ("type", "variable", "field"))
-    options = choose({}, variables={variable: samples[kind]})
-    assert getattr(options, field) == {tuple: ("a.b", "./c.py"), Path: Path("/there"), int: 3, float: 33.5}.get(
-        kind, "ERROR"
-    )
+    kind, choices = option.type, option.choices
+    texts = {int: "3", float: "33.5", bool: "true", str: "::1", Path: "/there", tuple: "a.b, ./c.py"}
+    values = {int: 3, float: 33.5, bool: True, str: "::1", Path: Path("/there"), tuple: ("a.b", "./c.py")}
+    text, value = (choices[-1], choices[-1]) if choices else (texts[kind], values[kind])
+    options = choose({}, variables={option.variable: text})
+    assert getattr(options, option.field) == value
 
 
 def test_paths_of_the_file_are_relative_to_it(tmp_path: Path) -> None:
@@ -55,6 +55,8 @@ def test_paths_of_the_file_are_relative_to_it(tmp_path: Path) -> None:
         ("concurrency = 65", "decoupled.toml: concurrency is 65; it can be 1 to 64"),
         ("concurrencey = 2", "decoupled.toml: there is no option 'concurrencey'; is it 'concurrency'?"),
         ("workloads = 3", "decoupled.toml: workloads is 3; a list of names is needed"),
+        ("auth = 'some'", "auth is 'some'; it can be none, keys"),
+        ("insecure = 'yes'", "insecure is 'yes'; true or false is needed"),
         ("log_level = 'LOUD'", "log_level is 'LOUD'; it can be DEBUG, INFO, WARNING, ERROR"),
         ("[serve]\nrate = true", "decoupled.toml: [serve] rate is True; a number is needed"),
         ("[environments.test]\nport = 0", "decoupled.toml: [environments.test] port is 0; it can be 1 to 65,535"),

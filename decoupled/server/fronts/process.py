@@ -18,6 +18,7 @@ import uvloop
 from decoupled.core.frames import frame
 from decoupled.core.times import Clock
 from decoupled.engines.sqlite.database import FILE_NAME, Database
+from decoupled.engines.sqlite.keys_file import KeysFile
 from decoupled.engines.sqlite.outage import Outage
 from decoupled.engines.sqlite.queue_clock import QueueClock
 from decoupled.engines.sqlite.table import SqliteTable
@@ -27,6 +28,7 @@ from decoupled.server.fronts.link import Link
 from decoupled.server.fronts.protocol import LISTENER, State, encode
 from decoupled.server.fronts.seats import Seat, Seats
 from decoupled.server.health import Trouble
+from decoupled.server.http.callers import Callers
 from decoupled.server.http.connection import Connection
 from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.listener import HttpServer
@@ -77,17 +79,15 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
     await loop.create_connection(lambda: link, sock=connection)
     last_resort = LastResort(loop, lambda: leave(True), Connection)
     seat = Seat(Seats(given["seats"]), given["seat"])
-    server = HttpServer(
-        Gateway(link, table, workloads, link.ask_health, loop, clock.now_ms, database.snapshot).handle,
-        loop,
-        given["of"],
-        seat,
-    )
+    callers = Callers(KeysFile(data).look, clock.now_ms) if given["auth"] == "keys" else None
+    gateway = Gateway(link, table, workloads, link.ask_health, loop, clock.now_ms, database.snapshot, callers)
+    server = HttpServer(gateway.handle, loop, given["of"], seat)
     server.start(socket.socket(fileno=listener))
 
     def report() -> None:
         told = database.damage.told()
         looks = [server.trouble(), None if told is None else Trouble(told)]
+        looks += [] if callers is None else [callers.trouble()]
         link.report([trouble for trouble in looks if trouble is not None])
         loop.call_later(REPORT_S, report)
 
@@ -96,6 +96,8 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
         link.report([Trouble(what)])
 
     quiet_collector()
+    if callers is not None:
+        callers.look_again(loop)
     link.look()
     report()
     database.damage.tell = damaged

@@ -23,6 +23,7 @@ from decoupled.pipeline import receiver, status
 from decoupled.pipeline.call import Call
 from decoupled.pipeline.receiver import Admission
 from decoupled.server.http import routes
+from decoupled.server.http.callers import Callers
 from decoupled.server.http.pages import pages
 from decoupled.server.http.parser import Request
 from decoupled.server.http.turns import TURN_S, Turns
@@ -54,15 +55,17 @@ class Gateway:
         loop: asyncio.AbstractEventLoop,
         clock_ms: Callable[[], int] = now_ms,
         snapshot: Callable[[], AbstractContextManager[None]] = nullcontext,
+        callers: Callers | None = None,
     ) -> None:
         """`health` replies to a request for it, now or later. What is read of the table in one `snapshot` costs less;
-        it begins with the first of these reads."""
+        it begins with the first of these reads. Without `callers`, nobody is asked who it is."""
         self.sender = sender
         self.table = table
         self.workloads = workloads
         self.health = health
         self.clock_ms = clock_ms
         self.snapshot = snapshot
+        self.callers = callers
         self._pages = pages(workloads)
         self._random_hex = _random_hex(18).__next__
         self._loop = loop
@@ -93,7 +96,7 @@ class Gateway:
 
     def _begin(self, request: Request, reply: Reply) -> Begun:
         """Raises Problem."""
-        call = call_of(request)
+        call = call_of(request, self.callers)
         if not call.path:
             return self._own(request, reply)
         if len(call.path) > 1:
@@ -147,10 +150,15 @@ class Gateway:
         return None
 
 
-def call_of(request: Request) -> Call:
-    """What the request says, as API Gateway would have it. Raises Problem 404 or 405."""
+def call_of(request: Request, callers: Callers | None = None) -> Call:
+    """What the request says, as API Gateway would have it. Raises Problem 401, 403, 404, 405 or 503."""
     path, query = request.path_and_query()
-    return Call(routes.route(request.method, path), query, request.headers, request.body)
+    if callers is None or path in routes.OWN:
+        return Call(routes.route(request.method, path), query, request.headers, request.body)
+    caller = callers.of(request.headers)  # before it is told what there is
+    parts = routes.route(request.method, path)
+    caller.admit(parts)
+    return Call(parts, query, request.headers, request.body, caller.name, caller.operator)
 
 
 def _step(steps: Iterator[Response | None], request: Request, reply: Reply) -> bool:

@@ -13,6 +13,7 @@ from decoupled.core.problem import Response
 from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import Table
 from decoupled.server.health import Trouble
+from decoupled.server.http.callers import Callers
 from decoupled.server.http.connection import Connection
 from decoupled.server.http.gateway import Gateway, Sender
 from decoupled.server.http.listener import HttpServer
@@ -34,6 +35,7 @@ class Inside:
         health: Callable[[], tuple[int, str]],
         clock_ms: Callable[[], int],
         snapshot: Callable[[], AbstractContextManager[None]],
+        callers: Callers | None,
     ) -> None:
         def tell_health(reply: Callable[[Response], None]) -> None:
             status, body = health()
@@ -41,7 +43,7 @@ class Inside:
 
         loop = asyncio.get_running_loop()
         self._listener = listener
-        gateway = Gateway(sender, table, workloads, tell_health, loop, clock_ms, snapshot)
+        gateway = Gateway(sender, table, workloads, tell_health, loop, clock_ms, snapshot, callers)
         self._server = HttpServer(gateway.handle, loop)
 
     async def start(self) -> None:

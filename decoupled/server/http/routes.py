@@ -6,7 +6,7 @@ from decoupled.core.problem import Problem
 
 DOCUMENT, DOCS, RENDERER = "/openapi.json", "/docs", "/docs/rapidoc-9.3.8.js"
 OWN = frozenset({"/health", DOCUMENT, DOCS, RENDERER})
-"""What the server answers about itself. No workload has such a name."""
+"""What the server answers about itself. No workload has such a name, and nobody needs a key for it."""
 
 
 def route(method: str, path: str) -> list[str]:

@@ -1,0 +1,266 @@
+"""Who is let in by an API key: the right ones, as long as they count, and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable
+
+import pytest
+
+from decoupled.core import api_keys, limits
+from decoupled.core.api_keys import Keys, KeysError
+from decoupled.core.problem import Problem
+from decoupled.server.http.callers import Callers
+from decoupled.server.http.gateway import call_of
+from decoupled.server.http.parser import Request
+from tests.support.model_engine import ManualClock
+
+FORGED = 100_000
+
+
+class Book:
+    """Keys that are read as those of a file are, and what may go wrong with that."""
+
+    def __init__(self) -> None:
+        self.keys: Keys = []
+        self.clock = ManualClock(1_795_000_000_000)
+        self.changed = True
+        self.error: str | None = None
+
+    def read(self) -> Keys | None:
+        if self.error is not None:
+            raise KeysError(self.error)
+        changed, self.changed = self.changed, False
+        return self.keys if changed else None
+
+    def change(self, by: Callable[..., tuple[Keys, str]], name: str, **more: object) -> str:
+        self.keys, key = by(self.keys, name, self.clock(), secrets.token_hex, **more)
+        self.changed = True
+        return key
+
+    def revoke(self, name: str) -> None:
+        self.keys, _ = api_keys.revoke(self.keys, name)
+        self.changed = True
+
+    def callers(self) -> Callers:
+        self.changed = True
+        return Callers(self.read, self.clock)
+
+
+@pytest.fixture
+def book() -> Book:
+    return Book()
+
+
+def refused(callers: Callers, *headers: tuple[str, str]) -> tuple[int, str]:
+    with pytest.raises(Problem) as refusal:
+        callers.of(dict(headers))
+    assert refusal.value.status != 401 or refusal.value.headers == {"www-authenticate": "Bearer"}
+    return refusal.value.status, refusal.value.detail
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def test_a_key_is_taken_in_either_header_and_tells_who_calls(book: Book) -> None:
+    key = book.change(api_keys.add, "ana")
+    callers = book.callers()
+    for headers in (bearer(key), {"authorization": f"bearer {key}"}, {"x-api-key": key}):
+        for _ in range(2):  # proved, and known
+            assert callers.of(headers).name == "key:ana"
+
+
+def test_what_is_no_key_is_refused_and_told_how_to_send_one(book: Book) -> None:
+    key = book.change(api_keys.add, "ana")
+    callers = book.callers()
+    assert refused(callers) == (401, "Send your API key: as Authorization: Bearer, or as x-api-key.")
+    for given in ("", "Bearer", "Bearer ", f"Basic {key}", key, f"Bearer {key},Bearer {key}", f"Bearer Bearer {key}"):
+        assert refused(callers, ("authorization", given)) == (401, "This is no API key of this server.")
+    for given in ("", f"Bearer {key}", f"{key},{key}"):
+        assert refused(callers, ("x-api-key", given))[0] == 401
+
+
+def test_two_keys_in_one_request_are_none(book: Book) -> None:
+    key = book.change(api_keys.add, "ana")
+    status, detail = refused(book.callers(), ("authorization", f"Bearer {key}"), ("x-api-key", key))
+    assert (status, detail.split(":")[0]) == (401, "Send one key")
+
+
+def test_of_a_hundred_thousand_forged_keys_none_is_let_in(book: Book) -> None:
+    """Those that an attacker could make who knows the form, all ids, and other keys that are right."""
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    real = [book.change(api_keys.add, f"caller-{number}") for number in range(20)]
+    callers = book.callers()
+    let_in: list[object] = []
+    for number in range(FORGED):
+        key = forged(chance, real)
+        try:
+            let_in.append((key, callers.of(bearer(key) if number % 2 else {"x-api-key": key})))
+        except Problem as problem:
+            if problem.status != 401:
+                let_in.append((key, problem))
+        if number % 1000 == 0:
+            callers.of(bearer(chance.choice(real)))  # among those that are right
+    assert let_in == [], f"seed {seed}"
+    assert [callers.of(bearer(key)).name for key in real] == [f"key:caller-{number}" for number in range(20)]
+
+
+def forged(chance: random.Random, real: list[str]) -> str:
+    one, other = chance.sample(real, 2)
+    place = chance.randrange(len(one))
+    match chance.randrange(8):
+        case 0:  # any secret
+            return f"{one[:16]}{chance.randrange(2**256):064x}"
+        case 1:  # one digit wrong
+            return one[:place] + chance.choice([c for c in "0123456789abcdef_" if c != one[place]]) + one[place + 1 :]
+        case 2:  # the secret of another
+            return one[:16] + other[16:]
+        case 3:  # a part of it
+            return one[:place]
+        case 4:  # and more
+            return one + chance.choice([" ", "\n", "\0", "0", ",", one])
+        case 5:
+            return one.upper()
+        case 6:  # a digit of another script
+            return one[:place] + chr(0xFF10 + chance.randrange(10)) + one[place + 1 :]
+        case _:
+            return "".join(chr(chance.randrange(256)) for _ in range(chance.randrange(90)))
+
+
+def test_an_expired_key_is_refused_also_when_it_was_known(book: Book) -> None:
+    key = book.change(api_keys.add, "ana", life_s=60)
+    callers = book.callers()
+    assert callers.of(bearer(key)).name == "key:ana"
+    book.clock.advance(60)
+    assert refused(callers, *bearer(key).items()) == (401, "This API key has expired.")
+    assert refused(book.callers(), *bearer(key).items())[0] == 401
+
+
+def test_a_revoked_key_is_refused_from_the_next_look_on(book: Book) -> None:
+    ana, ben = (book.change(api_keys.add, name) for name in ("ana", "ben"))
+    callers = book.callers()
+    assert callers.of(bearer(ana)).name == "key:ana"
+    book.revoke("ana")
+    callers.look()
+    assert refused(callers, *bearer(ana).items())[0] == 401
+    assert callers.of(bearer(ben)).name == "key:ben"
+
+
+def test_while_one_key_takes_the_place_of_another_both_are_the_same_caller(book: Book) -> None:
+    before = book.change(api_keys.add, "ana")
+    callers = book.callers()
+    after = book.change(api_keys.rotate, "ana", overlap_s=60)
+    callers.look()
+    assert {callers.of(bearer(key)).name for key in (before, after)} == {"key:ana"}
+    book.clock.advance(60)
+    assert refused(callers, *bearer(before).items())[0] == 401
+    assert callers.of(bearer(after)).name == "key:ana"
+
+
+def test_keys_that_cannot_be_read_any_more_count_as_they_were(book: Book) -> None:
+    key = book.change(api_keys.add, "ana")
+    callers = book.callers()
+    assert callers.trouble() is None
+    book.error = "keys is damaged"
+    callers.look()
+    trouble = callers.trouble()
+    assert trouble is not None
+    assert (trouble.detail, trouble.refuses) == ("API keys count as they were: keys is damaged", False)
+    assert callers.of(bearer(key)).name == "key:ana"
+    assert refused(callers)[0] == 401
+    book.error = None
+    book.revoke("ana")
+    callers.look()
+    assert callers.trouble() is None
+    assert refused(callers, *bearer(key).items())[0] == 401
+
+
+def test_nobody_is_let_in_while_no_keys_could_be_read_yet(book: Book) -> None:
+    key = book.change(api_keys.add, "ana")
+    book.error = "there is no keys"
+    callers = book.callers()
+    assert refused(callers, *bearer(key).items())[0] == 503
+    assert refused(callers)[0] == 401
+    trouble = callers.trouble()
+    assert trouble is not None
+    assert trouble.refuses
+    book.error = None
+    callers.look()
+    assert callers.of(bearer(key)).name == "key:ana"
+
+
+def test_looks_go_on_by_themselves(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "API_KEYS_LOOK_S", 0.01)
+    callers = book.callers()
+
+    async def until_known(key: str) -> None:
+        async with asyncio.timeout(10):
+            callers.look_again(asyncio.get_running_loop())
+            while True:
+                try:
+                    callers.of(bearer(key))
+                except Problem:
+                    await asyncio.sleep(0.01)
+                else:
+                    return
+
+    asyncio.run(until_known(book.change(api_keys.add, "ana")))
+
+
+def test_no_more_is_known_by_heart_than_may_be(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_KNOWN_KEYS", 2)
+    keys = [book.change(api_keys.add, f"caller-{number}") for number in range(4)]
+    callers = book.callers()
+    for _ in range(2):
+        assert [callers.of(bearer(key)).name for key in keys] == [f"key:caller-{number}" for number in range(4)]
+        assert len(callers._known) == 2
+
+
+# --- what it may do -----------------------------------------------------------
+
+
+def asked(callers: Callers, target: str, key: str | None = None, method: str = "POST") -> int | tuple[str, bool]:
+    """The caller of the call that the request comes to, and whether an operator's; or the status of the refusal."""
+    request = Request()
+    request.method, request.target = method, target.encode()
+    request.headers = {} if key is None else bearer(key)
+    try:
+        call = call_of(request, callers)
+    except Problem as problem:
+        return problem.status
+    return call.caller, call.operator
+
+
+def test_every_route_but_health_asks_for_a_key_and_tells_nothing_without(book: Book) -> None:
+    key = book.change(api_keys.add, "ana")
+    callers = book.callers()
+    assert asked(callers, "/health", method="GET") == ("anonymous", False)
+    for method, target in (
+        ("POST", "/orders"),
+        ("GET", "/orders/x"),
+        ("GET", "/a/b/c"),
+        ("PUT", "/"),
+        ("GET", "/a/b/c/d"),
+        ("GET", "/%68ealth/"),
+        ("GET", "//health"),
+    ):
+        assert asked(callers, target, method=method) == 401, target
+    assert asked(callers, "/orders", key) == ("key:ana", False)
+    assert asked(callers, "/orders", key, "PUT") == 405
+    assert asked(callers, "/", key) == 404
+
+
+def test_a_key_for_some_workloads_opens_no_other(book: Book) -> None:
+    key = book.change(api_keys.add, "ana", workloads=["orders", "returns"])
+    operator = book.change(api_keys.add, "ops", operator=True)
+    callers = book.callers()
+    assert asked(callers, "/orders", key) == ("key:ana", False)
+    assert asked(callers, "/returns/x", key, "GET") == ("key:ana", False)
+    for target, method in (("/transactions", "POST"), ("/transactions/x", "GET"), ("/no/such/thing", "GET")):
+        assert asked(callers, target, key, method) == 403
+        assert asked(callers, target, operator, method) == ("key:ops", True)
+    assert asked(callers, "/health", key, "GET") == ("anonymous", False)
