@@ -103,7 +103,7 @@ class Poller:
         """Which of the fresh messages go to the workers in the transaction that accepts them, and which do not. These
         are left to a claim, which may be in the same transaction."""
         room = min(self._room(), MAX_WINDOW * limits.RECEIVE_MAX)
-        taken = self.groups.direct(fresh) if room else []
+        taken = self.groups.direct(fresh, self._capacity) if room else []
         if len(taken) == len(fresh) <= room:
             return fresh, ()
         self._caught_up = False
@@ -129,6 +129,7 @@ class Poller:
 
     def sent(self, claimed: list[Delivery]) -> None:
         """Fresh messages are on the disk, and these of them in flight."""
+        self.groups.took_fresh(claimed)
         by_workload: dict[str, list[Delivery]] = {}
         for delivery in claimed:
             by_workload.setdefault(delivery.message.workload, []).append(delivery)
@@ -246,8 +247,7 @@ class Poller:
     # --- decided --------------------------------------------------------------
 
     def _decided(self, batch: Batch, decisions: list[Decision], took_s: float) -> None:
-        if self.groups.decided(batch.workload, batch.deliveries):
-            self._caught_up = False
+        self._caught_up &= not self.groups.decided(batch.workload, batch.deliveries)
         if self.groups.telling(batch.workload, decisions):
             mean = self._message_s.get(batch.workload, FIRST_GUESS_S)
             self._message_s[batch.workload] = max(1e-6, mean + 0.2 * (took_s / len(batch.deliveries) - mean))
@@ -260,8 +260,7 @@ class Poller:
         self.wake()
 
     def _decided_at_once(self, batch: Batch, decisions: list[Decision]) -> None:
-        if self.groups.decided(batch.workload, batch.deliveries):
-            self._caught_up = False
+        self._caught_up &= not self.groups.decided(batch.workload, batch.deliveries)
         self.settler.settle(list(zip(batch.deliveries, decisions, strict=True)))
         self.wake()
 

@@ -5,6 +5,7 @@ or keeps others waiting, whatever becomes of its own messages."""
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import assert_never
 
@@ -56,16 +57,34 @@ class Groups:
 
     # --- what may be claimed
 
-    def direct(self, fresh: Sequence[Message]) -> list[Message]:
+    def direct(self, fresh: Sequence[Message], capacity: Callable[[str], int]) -> list[Message]:
         """Those of the fresh messages that may go to a worker past the claims: nothing that they look at concerns
-        them. Of a workload that is held, one now and then."""
+        them, but for a group's share of the `capacity` of its workload, which is seen to here. Of a workload that is
+        held, one now and then."""
         free = {name for name in self._plain if self.breakers.free(name)}
-        direct = [message for message in fresh if not message.group and message.workload in free]
+        direct = [message for message in fresh if message.workload in free]
+        if any(message.group for message in direct):
+            direct = self._within_shares(direct, capacity)
         if len(free) < len(self._plain):
             first = {message.workload: message for message in reversed(fresh) if not message.group}
             tried = [name for name in self._plain if name in first and self.breakers.try_fresh(name)]
             direct += [first[name] for name in tried]
         return direct
+
+    def _within_shares(self, fresh: Sequence[Message], capacity: Callable[[str], int]) -> list[Message]:
+        left = Counter((message.workload, message.group) for message in fresh if message.group)
+        for (workload, group), count in left.items():
+            in_flight = self._in_flight[workload]
+            left[workload, group] = self._within_share(in_flight, group, capacity(workload), count)
+        within = []
+        for message in fresh:
+            if message.group:
+                of = message.workload, message.group
+                if not left[of]:
+                    continue
+                left[of] -= 1
+            within.append(message)
+        return within
 
     def wanted(self, workload: str, room: int) -> int:
         """How many messages of a workload may be claimed, of the room that there is."""
@@ -148,6 +167,13 @@ class Groups:
                 self.breakers.probing(workload, group)
                 if self.breakers.suspect(workload, group):
                     self._suspects[self._with(workload)].add(delivery.message.id)
+
+    def took_fresh(self, deliveries: Sequence[Delivery]) -> None:
+        """They went past the claims."""
+        for delivery in deliveries:
+            if group := delivery.message.group:
+                in_flight = self._in_flight[delivery.message.workload]
+                in_flight[group] = in_flight.get(group, 0) + 1
 
     def decided(self, workload: str, deliveries: Sequence[Delivery]) -> bool:
         """They are not in flight any more, as far as workers are concerned. Returns whether that makes way for others,
