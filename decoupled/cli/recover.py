@@ -31,5 +31,7 @@ def recover(data: Path | None, target: Path) -> None:
             click.echo(f"and {len(gaps) - GAPS_SHOWN:,} other places of {table}", err=True)
     for message_id in recovered.lost:
         click.echo(f"lost: message {message_id}", err=True)
-    if any(recovered.gaps.values()) or any(recovered.nonsense.values()):
+    if recovered.keyless is not None:
+        click.echo(f"no API keys: {recovered.keyless}", err=True)
+    if recovered.keyless or any(recovered.gaps.values()) or any(recovered.nonsense.values()):
         raise SystemExit(1)

@@ -136,7 +136,7 @@ def recover_data(data: Path, target: Path) -> Recovered:
     """See `engines/sqlite/recovery.py`. Raises DataDirectoryError."""
     from decoupled.engines.sqlite.data_directory import DataDirectory
     from decoupled.engines.sqlite.database import DataDirectoryError
-    from decoupled.engines.sqlite.recovery import recover
+    from decoupled.engines.sqlite.recovery import recover, recover_keys
 
     source, new = DataDirectory(data), DataDirectory(target)
     if (url := source.server_url()) is not None:
@@ -146,7 +146,9 @@ def recover_data(data: Path, target: Path) -> Recovered:
     if new.file.exists():
         raise DataDirectoryError(f"{new.file} is there already; name a new directory")
     with contextlib.closing(new.own()) as whole:
-        return recover(source.file, whole)
+        recovered = recover(source.file, whole)
+    recover_keys(data, target, recovered)
+    return recovered
 
 
 def gateway_of(stack: str) -> tuple[str, str]:

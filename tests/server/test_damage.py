@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 import re
+import secrets
+import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -14,9 +16,12 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
+from decoupled.core import api_keys
+from decoupled.core.api_keys import Keyring
 from decoupled.core.outcomes import Commit
 from decoupled.core.workload import Effects, Message, Put, Workload
 from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.keys_file import KeysFile
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.recovery import recover
 from decoupled.engines.sqlite.table import SqliteTable
@@ -257,6 +262,21 @@ def test_of_a_file_that_is_whole_all_is_saved_and_nothing_is_overwritten(server:
     assert (said.returncode, said.stdout, said.stderr) == (0, "6 messages saved\n2 items saved\n", "")
     _, again = recover_with_the_tool(server)
     assert (again.returncode, again.stderr) == (1, f"Error: {file_of(saved)} is there already; name a new directory\n")
+
+
+def test_api_keys_are_saved_too_or_it_is_told_why_not(server: Server) -> None:
+    settled(server, 3)
+    keys = KeysFile(server.data)
+    key = keys.change(lambda known: api_keys.add(known, "ana", EPOCH_MS, secrets.token_hex))
+    saved, said = recover_with_the_tool(server)
+    assert (said.returncode, said.stdout.splitlines()[-1]) == (0, "1 API keys saved")
+    assert Keyring(KeysFile(saved.data).look() or []).holder(key) is not None
+    shutil.rmtree(saved.data)
+    keys.path.write_text("{")
+    saved, said = recover_with_the_tool(server)
+    assert (said.returncode, said.stdout) == (1, "6 messages saved\n2 items saved\n")
+    assert said.stderr.startswith(f"no API keys: {keys.path} is damaged")
+    assert not KeysFile(saved.data).path.exists()
 
 
 def test_nothing_is_saved_while_the_server_runs_or_where_nothing_is(server: Server) -> None:

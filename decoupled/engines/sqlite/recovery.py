@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from decoupled.core.api_keys import KeysError
 from decoupled.engines.sqlite.database import APPLICATION_ID, SCHEMA_VERSION, Database, DataDirectoryError
 from decoupled.engines.sqlite.driver import sqlite3
+from decoupled.engines.sqlite.keys_file import KeysFile
 
 TABLES = {"messages": "seq", "items": "rowid"}  # and what numbers their rows
 ROWS_AT_ONCE = 1_000
@@ -23,12 +25,14 @@ HIGHEST_NUMBER = 2**62
 @dataclass(slots=True)
 class Recovered:
     """What came of it, by table: rows that were `saved`; those that were read and are none (`nonsense`); `gaps`, the
-    first number and the last that could not be read (None: to the end). `lost`: ids of messages, as far as known."""
+    first number and the last that could not be read (None: to the end). `lost`: ids of messages, as far as known.
+    `keyless`: why the API keys are not there."""
 
     saved: dict[str, int] = field(default_factory=dict)
     nonsense: dict[str, int] = field(default_factory=dict)
     gaps: dict[str, list[tuple[int, int | None]]] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
+    keyless: str | None = None
 
 
 def recover(source: Path, whole: Database) -> Recovered:
@@ -44,6 +48,21 @@ def recover(source: Path, whole: Database) -> Recovered:
         for first, last in recovered.gaps["messages"]:
             recovered.lost += _ids(damaged, first, HIGHEST_NUMBER if last is None else last)
     return recovered
+
+
+def recover_keys(data: Path, target: Path, recovered: Recovered) -> None:
+    """Copy the API keys of a data directory that has some into another one. Raises DataDirectoryError or OSError when
+    they cannot be written."""
+    source = KeysFile(data)
+    if not source.path.exists():
+        return
+    try:
+        keys = source.look() or []
+    except KeysError as error:
+        recovered.keyless = str(error)
+        return
+    KeysFile(target).change(lambda _: (keys, None))
+    recovered.saved["API keys"] = len(keys)
 
 
 def _open(file: Path) -> sqlite3.Connection:
