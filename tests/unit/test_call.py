@@ -234,3 +234,21 @@ def test_the_functions_answer_events_and_bad_ones_too(monkeypatch: pytest.Monkey
     shown = functions.status.handler(events.get("orders", sent.id), None)
     assert (shown["statusCode"], json.loads(shown["body"])["result"]) == (200, {"total": "79.80"})
     assert functions.status.handler(events.get("orders", "nothing"), None)["statusCode"] == 404
+
+
+def test_two_callers_of_the_functions_with_one_key_have_two_orders_and_each_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue, table, workloads = ModelQueue(ManualClock()), ModelTable(), load(["orders"])
+    monkeypatch.setattr(functions.receiver, "connect", lambda: (queue, workloads))
+    monkeypatch.setattr(functions.status, "connect", lambda: (table, workloads))
+    callers = [events.iam("AIDAANA"), events.jwt("ben")]
+    for who in callers:
+        answer = functions.receiver.handler(events.post(events.ORDER, key="1001", authorizer=who), None)
+        assert answer["statusCode"] == 202
+    sent = [row.message for row in queue.rows]
+    for message in sent:
+        table.records[message.id] = Record(message.id, "orders", "processed", 0, caller=message.caller, result="{}")
+    asked = [[events.get("orders", message.id, authorizer=who) for message in sent] for who in callers]
+    seen = [[functions.status.handler(event, None)["statusCode"] for event in events_] for events_ in asked]
+    assert seen == [[200, 404], [404, 200]]
