@@ -241,3 +241,29 @@ def test_a_workload_whose_claims_fail_keeps_no_other_waiting_and_is_told_of(monk
         assert server.breakers.states()["calls"] == {"state": "closed"}
 
     run(broken())
+
+
+def test_a_caller_whose_messages_go_past_the_claims_has_no_more_than_its_share() -> None:
+    async def flood() -> None:
+        server = EmbeddedInVirtualTime({"calls": Workload("calls", Call, answer)}, message_s=60.0)
+
+        def accept(messages: list[Message]) -> int:
+            """As the writer does with what comes in; how many went past the claims."""
+            at_once, later = server.take(messages)
+            claimed = server.queue.send_claimed(at_once, server.visibility_timeout_s)
+            server.queue.send(later)
+            server.sent(claimed)
+            return len(claimed)
+
+        server.start()
+        await asyncio.sleep(1.1)  # the workers are there, and nothing waits
+        share = server._capacity("calls") * 3 // 4
+        assert sum(accept(calls("key:ana", 1)) for _ in range(2 * share)) == share
+        accept(calls("key:ben", 1))
+        await asyncio.sleep(1)
+        rows = server.database.execute(
+            "SELECT message_group, count(*) FROM messages WHERE in_flight = 1 GROUP BY message_group"
+        )
+        assert dict(rows.fetchall()) == {"key:ana": share, "key:ben": 1}
+
+    run(flood())
