@@ -66,7 +66,7 @@ def list_(data: Path) -> None:
 
 
 def _row(key: ApiKey) -> tuple[str, ...]:
-    ends = "never" if key.expires_at is None else rfc3339(key.expires_at)
+    ends = "never" if key.until_ms is None else rfc3339(key.until_ms)
     return (
         key.id,
         key.name,

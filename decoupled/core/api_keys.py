@@ -22,6 +22,9 @@ _ID = re.compile(f"[0-9a-f]{{{2 * ID_BYTES}}}")
 _KEY = re.compile(f"dk_({_ID.pattern})_[0-9a-f]{{{2 * SECRET_BYTES}}}")
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{limits.MAX_CALLER_NAME_CHARS - 1}}}")
 
+Time = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+"""Milliseconds since the epoch, of a year that has four digits."""
+
 RandomHex = Callable[[int], str]
 """So many random bytes as hexadecimal digits."""
 
@@ -31,22 +34,27 @@ class KeysError(ValueError):
 
 
 class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is kept of a key. Times are milliseconds since the epoch.
-
-    Of the key itself that is a plain SHA-256. Hashes that are slow on purpose are for secrets that people think up;
-    nobody guesses 256 random bits, and a server should not need long to refuse those who try."""
+    """What is kept of a key. Of the key itself that is a plain SHA-256: hashes that are slow on purpose are for secrets
+    that people think up. Nobody guesses 256 random bits, and a server should not need long to refuse those who try."""
 
     id: Annotated[str, Meta(pattern=rf"^{_ID.pattern}\Z")]
     name: Annotated[str, Meta(pattern=rf"^{_NAME.pattern}\Z")]  # the caller's; while one key replaces another, of both
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]  # of all of the key
-    created_at: int
-    expires_at: int | None = None  # None: never
+    created_at: Time
+    expires_at: Time | None = None  # None: never
     workloads: tuple[str, ...] | None = None  # that it may use; None: all
     operator: bool = False  # sees what is others', too
+    replaced_at: Time | None = None  # from then on the one that took its place is the only one
+
+    @property
+    def until_ms(self) -> int | None:
+        """When it ends to count; None: never."""
+        ends = [at for at in (self.expires_at, self.replaced_at) if at is not None]
+        return min(ends, default=None)
 
     def is_valid(self, now_ms: int) -> bool:
         """Whether it still counts."""
-        return self.expires_at is None or now_ms < self.expires_at
+        return self.until_ms is None or now_ms < self.until_ms
 
 
 Keys = Sequence[ApiKey]
@@ -135,7 +143,7 @@ def rotate(
         life_s = (newest.expires_at - newest.created_at) / 1000
     text, new = _made(name, now_ms, life_s, newest.workloads, newest.operator, random_hex)
     ends_at = now_ms + int(overlap_s * 1000)
-    kept = [_ending(key, ends_at) if key.name == name else key for key in keys]
+    kept = [_replaced(key, ends_at) if key.name == name else key for key in keys]
     return _counted([*(key for key in kept if key.name != name or key.is_valid(now_ms)), new]), text
 
 
@@ -162,9 +170,9 @@ def _made(
     return text, ApiKey(key_id, name, _digest(text), now_ms, expires_at, may_use, operator)
 
 
-def _ending(key: ApiKey, at_ms: int) -> ApiKey:
-    ends_at = at_ms if key.expires_at is None else min(key.expires_at, at_ms)
-    return msgspec.structs.replace(key, expires_at=ends_at)
+def _replaced(key: ApiKey, at_ms: int) -> ApiKey:
+    ends_at = at_ms if key.replaced_at is None else min(key.replaced_at, at_ms)
+    return msgspec.structs.replace(key, replaced_at=ends_at)
 
 
 def _counted(keys: Keys) -> Keys:

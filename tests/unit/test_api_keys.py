@@ -77,13 +77,25 @@ def test_after_a_rotation_both_keys_are_the_caller_s_until_the_overlap_ends() ->
     assert old is not None
     assert new is not None
     assert (old.name, new.name, new.workloads, new.operator) == ("ana", "ana", ("orders",), True)
-    assert (old.expires_at, new.expires_at) == (later + HOUR_MS, later + 10 * HOUR_MS)
+    assert (old.until_ms, new.until_ms) == (later + HOUR_MS, later + 10 * HOUR_MS)
 
 
 def test_an_overlap_gives_no_key_more_time_than_it_had() -> None:
     keys, _ = added([], "ana", life_s=60)
     keys, _ = api_keys.rotate(keys, "ana", NOW_MS, secrets.token_hex, overlap_s=3_600)
-    assert keys[0].expires_at == NOW_MS + 60_000
+    assert keys[0].until_ms == NOW_MS + 60_000
+
+
+@pytest.mark.parametrize("life_s", [None, 7_200.0])
+def test_a_key_that_replaces_one_that_was_replaced_lasts_as_long_as_the_first(life_s: float | None) -> None:
+    keys, _ = added([], "ana", life_s=life_s)
+    keys, lost = api_keys.rotate(keys, "ana", NOW_MS, secrets.token_hex, overlap_s=60)
+    keys, _ = api_keys.revoke(keys, lost[3:15])
+    keys, text = api_keys.rotate(keys, "ana", NOW_MS, secrets.token_hex, overlap_s=3_600)
+    new = Keyring(keys).holder(text)
+    assert new is not None
+    assert new.until_ms == (None if life_s is None else NOW_MS + 2 * HOUR_MS)
+    assert keys[0].until_ms == NOW_MS + 60_000
 
 
 def test_a_rotation_takes_away_what_had_ended_and_leaves_others_alone() -> None:
@@ -134,6 +146,8 @@ KEY = ApiKey("0" * 12, "ana", "0" * 64, NOW_MS)
         (_text(KEY, KEY), "two keys have one id"),
         (_text(msgspec.structs.replace(KEY, id="x")), "id"),
         (_text(msgspec.structs.replace(KEY, sha256="")), "sha256"),
+        (_text(msgspec.structs.replace(KEY, created_at=-1)), "created_at"),
+        (_text(msgspec.structs.replace(KEY, expires_at=2**60)), "expires_at"),
         (_text(msgspec.structs.replace(KEY, name="a b")), "name"),
         (_text(KEY).replace(b'"name"', b'"owner"'), "owner"),
         (_text(KEY).replace(b"ana", b"an\xff"), "UTF-8|utf-8"),

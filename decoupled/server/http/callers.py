@@ -73,7 +73,7 @@ class Callers:
         if key is None:
             raise _refused("This is no API key of this server")
         workloads = None if key.workloads is None else frozenset(key.workloads)
-        caller = Caller(f"key:{key.name}", key.operator, workloads, key.expires_at)
+        caller = Caller(f"key:{key.name}", key.operator, workloads, key.until_ms)
         if len(self._known) >= limits.MAX_KNOWN_KEYS:
             del self._known[next(iter(self._known))]  # the first that came: who still calls is known again at once
         self._known[given] = caller
