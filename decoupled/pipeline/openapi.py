@@ -28,11 +28,11 @@ Refusals = Mapping[str, tuple[str, ...]]
 """The statuses of what is refused, by what is asked: to `send`, or to `read`."""
 
 
-def document(workloads: Workloads, url: str | None = None, aws: str | None = None) -> Part:
+def document(workloads: Workloads, url: str | None = None, aws: str | None = None, keys: bool = False) -> Part:
     """The document of these workloads, without those that are internal.
 
     `url`: where the API is; if that is not said, it is where the document came from. `aws`: it is behind API Gateway,
-    and this is the template's Authorization: NONE, AWS_IAM or JWT."""
+    and this is the template's Authorization: NONE, AWS_IAM or JWT. `keys`: our own server asks for API keys."""
     shown = [workload for workload in workloads.values() if not workload.internal]
     ours = [*_SHAPES, shapes.Health if aws is None else shapes.GatewayRefusal]
     schemas, named = msgspec.json.schema_components(
@@ -40,14 +40,15 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
     )
     schemas = _for_others(schemas)
     known = dict(zip(ours, schemas, strict=False))
+    refused = _REFUSED_ON_AWS if aws is not None else _REFUSED_WITH_KEYS if keys else _REFUSED
     paths = {
         path: {method: operation}
         for workload, entry in zip(shown, schemas[len(ours) :], strict=True)
-        for method, path, operation in _operations(workload, entry, _REFUSED if aws is None else _REFUSED_ON_AWS)
+        for method, path, operation in _operations(workload, entry, refused)
     }
     if aws is None:
-        paths["/health"] = {"get": _health(known)}
-    security = _SECURITY[aws or "NONE"]
+        paths["/health"] = {"get": {**_health(known), "security": []}}
+    security = _SECURITY[aws or ("KEYS" if keys else "NONE")]
     return {
         "openapi": "3.1.0",
         "info": {"title": "decoupled", "version": __version__, "description": _ABOUT},
@@ -88,7 +89,8 @@ What is wrong in view of other fields stands in no schema: a `422` tells."""
 
 # What may be refused, by what is asked; `default` is whatever else there is.
 _REFUSED = {"send": ("400", "413", "415", "422", "500", "503", "default"), "read": ("404", "500", "503", "default")}
-_REFUSED_ON_AWS = {kind: (*statuses, "401", "403", "429") for kind, statuses in _REFUSED.items()}
+_REFUSED_WITH_KEYS = {kind: (*statuses, "401", "403") for kind, statuses in _REFUSED.items()}
+_REFUSED_ON_AWS = {kind: (*statuses, "429") for kind, statuses in _REFUSED_WITH_KEYS.items()}
 
 
 def _operations(workload: Workload, entry: Part, refused: Refusals) -> Iterator[tuple[str, str, Part]]:
@@ -175,7 +177,7 @@ def _responses(known: Shapes) -> Iterator[tuple[str, Part]]:
             yield f"{kind}-{status}", answer
 
 
-# Of 401, 403 and 429 only API Gateway speaks.
+# Of 401 and 403 only those speak who ask for keys, and API Gateway; of 429 only that.
 _WHY = {
     "400": ("Not JSON, or a header or parameter that is none.",),
     "401": ("Not signed in.",),
@@ -245,6 +247,10 @@ _PARAMETERS: Part = {
 
 _SECURITY: dict[str, Part] = {
     "NONE": {},
+    "KEYS": {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
+        "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    },
     "JWT": {"jwt": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
     "AWS_IAM": {
         "sigv4": {

@@ -183,3 +183,17 @@ def test_on_aws_the_gateway_has_answers_and_schemes_of_its_own() -> None:
     assert made["security"] == [{"jwt": []}]
     assert document(SERVED, aws="AWS_IAM")["security"] == [{"sigv4": []}]
     assert document(SERVED, aws="NONE")["security"] == document(SERVED)["security"] == []
+
+
+def test_a_server_that_asks_for_keys_says_so_and_where_not() -> None:
+    made = document(SERVED, keys=True)
+    schemes = made["components"]["securitySchemes"]
+    assert {(it["type"], it.get("scheme", it.get("name"))) for it in schemes.values()} == {
+        ("http", "bearer"),
+        ("apiKey", "x-api-key"),
+    }
+    assert made["security"] == [{name: []} for name in schemes], "one of them will do"
+    assert made["paths"]["/health"]["get"]["security"] == []
+    operations = [it for path, its in made["paths"].items() if path != "/health" for it in its.values()]
+    assert all({"401", "403"} <= it["responses"].keys() for it in operations)
+    assert document(SERVED)["security"] == []

@@ -66,7 +66,7 @@ class Gateway:
         self.clock_ms = clock_ms
         self.snapshot = snapshot
         self.callers = callers
-        self._pages = pages(workloads)
+        self._pages = pages(workloads, keys=callers is not None)
         self._random_hex = _random_hex(18).__next__
         self._loop = loop
         self._turns = Turns(loop)

@@ -21,10 +21,10 @@ _POLICY = (
 )
 
 
-def pages(workloads: Workloads) -> dict[str, Response]:
-    """By their paths. Raises OSError when a file is missing."""
+def pages(workloads: Workloads, keys: bool) -> dict[str, Response]:
+    """By their paths; `keys`: callers are asked for API keys. Raises OSError when a file is missing."""
     return {
-        DOCUMENT: _page(msgspec.json.encode(document(workloads)), "application/json", "no-cache"),
+        DOCUMENT: _page(msgspec.json.encode(document(workloads, keys=keys)), "application/json", "no-cache"),
         DOCS: _page((_DIRECTORY / "index.html").read_bytes(), "text/html; charset=utf-8", "no-cache"),
         RENDERER: _page(  # its name has its version: what is under it never changes
             (_DIRECTORY / Path(RENDERER).name).read_bytes(),
