@@ -13,7 +13,7 @@ from decoupled.core.frames import MAX_FRAME_BYTES, Frames, frame
 from decoupled.core.outcomes import NotSent
 from decoupled.core.problem import Response
 from decoupled.core.workload import Message
-from decoupled.server.fronts.link import Link
+from decoupled.server.fronts.link import ENOUGH, Link
 from decoupled.server.fronts.protocol import AskHealth, Health, Sends, State, Told, encode, from_front
 from tests.support.virtual_time import run
 
@@ -54,20 +54,44 @@ class Both:
         self.link.data_received(frame(encode(Told(numbers))))
 
 
+async def turns() -> None:
+    """Of the loop, so many that a frame is sent."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def test_what_comes_in_turn_after_turn_is_one_frame_until_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def trickle() -> None:
+        both = Both()
+        for sent in range(ENOUGH - 1):
+            both.send(1)
+            await asyncio.sleep(0)
+            assert both.writer.requests == [], sent
+        both.send(1)
+        await asyncio.sleep(0)
+        assert both.writer.requests == list(range(ENOUGH))
+        both.send(1)
+        await turns()
+        assert both.writer.requests == list(range(ENOUGH + 1))
+
+    monkeypatch.setattr(limits, "FRONT_WINDOW_BYTES", 100 * limits.FRONT_WINDOW_BYTES)
+    run(trickle())
+
+
 def test_no_more_is_with_the_writer_than_the_window_holds_and_the_rest_follows() -> None:
     async def fifty() -> None:
         both = Both()
         both.send(50)
-        await asyncio.sleep(0)
+        await turns()
         assert both.writer.requests == list(range(20))  # of 100 KiB in 2 MiB
         both.tell([0, 1, 2])
-        await asyncio.sleep(0)
+        await turns()
         assert both.writer.requests == list(range(23))
         assert both.outcomes == [None] * 3
         both.tell(list(range(3, 23)))
-        await asyncio.sleep(0)
+        await turns()
         both.tell(list(range(23, 43)))
-        await asyncio.sleep(0)
+        await turns()
         both.tell(list(range(43, 50)))
         assert both.outcomes == [None] * 50
 
@@ -79,7 +103,7 @@ def test_one_request_is_taken_however_large() -> None:
         both = Both()
         both.link.send([KIB_100] * 1_000, both.outcomes.append)
         both.send(1)
-        await asyncio.sleep(0)
+        await turns()
         assert both.writer.requests == [0]
 
     run(large())
@@ -91,10 +115,10 @@ def test_nobody_overtakes_a_large_request_that_waits() -> None:
         both.send(15)
         both.link.send([KIB_100] * 10, both.outcomes.append)
         both.send(1)  # for which there would be room
-        await asyncio.sleep(0)
+        await turns()
         assert both.writer.requests == list(range(15))
         both.tell(list(range(15)))
-        await asyncio.sleep(0)
+        await turns()
         assert [size for told in both.writer.told[-2:] for size in sizes(told)] == [1] * 15 + [10, 1]
 
     def sizes(told: Sends | AskHealth | State) -> list[int]:
@@ -114,7 +138,7 @@ def test_who_gets_no_credit_is_told_soon_and_that_it_is_safe_to_send_again() -> 
         both.tell(list(range(20)))
         assert both.outcomes[10:] == [None] * 20
         both.send(1)
-        await asyncio.sleep(0)
+        await turns()
         assert both.writer.requests == list(range(21))  # what was given up never came to the writer
 
     run(busy())
@@ -127,10 +151,10 @@ def test_what_the_writer_does_not_answer_nobody_knows_and_it_counts_until_the_wr
         await asyncio.sleep(limits.WRITER_SILENT_S + 0.5)
         assert [outcome is not None and outcome.unknown for outcome in both.outcomes] == [True] * 20
         both.send(1)
-        await asyncio.sleep(0)
+        await turns()
         assert len(both.writer.requests) == 20
         both.tell([0])
-        await asyncio.sleep(0)
+        await turns()
         assert len(both.writer.requests) == 21
         assert len(both.outcomes) == 20  # nobody is told twice
 
