@@ -122,6 +122,7 @@ MAX_MARKED = 10_000  # messages that killed their process, and are kept apart fr
 
 # --- fronts -------------------------------------------------------------------
 MAX_FRONTS = 64
+FRONTS_BY_CORES = 8  # at most, where nobody says how many: two of them are enough for one writer, unless many ask
 FRONT_WINDOW_BYTES = 2 * MIB  # of messages that a front may have with the writer, if more than one request's
 FRONT_KEPT_BYTES = 2 * MAX_REQUEST_BYTES  # of MAX_KEPT_BYTES, that each front may keep however many there are
 WRITER_BUSY_S = 2.0  # for a request to wait until the writer takes more from its front

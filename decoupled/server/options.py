@@ -63,8 +63,9 @@ class Options:
 
     @property
     def front_processes(self) -> int:
-        """How many there are: where it is not said, the writer and the workers have half of the cores."""
-        return max(1, _cores() // 2) if self.fronts is None else self.fronts
+        """How many there are: where it is not said, the writer and the workers have half of the cores; and a single
+        core is served best by one process."""
+        return min(_cores() // 2, limits.FRONTS_BY_CORES) if self.fronts is None else self.fronts
 
     @property
     def url(self) -> str:

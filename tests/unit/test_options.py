@@ -79,3 +79,13 @@ def test_a_wrong_variable_is_told_by_name(tmp_path: Path, monkeypatch: pytest.Mo
 def test_an_unknown_environment_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no \[environments.prod\]; there is test"):
         choose({}, toml(tmp_path, "[environments.test]"), "prod")
+
+
+@pytest.mark.parametrize(("cores", "fronts"), [(1, 0), (2, 1), (3, 1), (16, 8), (128, 8)])
+def test_fronts_have_half_of_the_cores_unless_somebody_says_how_many(
+    monkeypatch: pytest.MonkeyPatch, cores: int, fronts: int
+) -> None:
+    monkeypatch.setattr("decoupled.server.options._cores", lambda: cores)
+    assert Options().front_processes == fronts
+    assert Options(fronts=3).front_processes == 3
+    assert Options(fronts=0).front_processes == 0
