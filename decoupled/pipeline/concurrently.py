@@ -12,8 +12,10 @@ import asyncio
 import contextvars
 import gc
 import logging
+import math
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,9 +33,12 @@ from decoupled.pipeline.processor import RAISED, TimeLimit, interrupt, open_entr
 log = logging.getLogger("decoupled.processor")
 
 NOT_LATE_S = 0.05  # that an event loop may take to see to a timer
+AFTER_INTERRUPT_S = 0.1  # in which those are seen to that had to wait for what was interrupted, at their deadline maybe
 DECIDE_GRACE_S = 2 * limits.LATE_S  # beyond the last deadline, before what keeps the loop from running is interrupted
 
 Decided = Callable[[Decision], None]
+
+_interrupted_at = -math.inf  # by time.monotonic: what kept the event loop from going on
 
 
 class Concurrently:
@@ -101,8 +106,9 @@ class Concurrently:
         if call.is_done():
             return  # and about to be heard of
         late_s = self._loop.time() - call.due
-        if late_s > NOT_LATE_S and not call.late_s:  # it may have come in time, and not be heard of
-            call.late_s = late_s
+        kept_waiting = late_s > NOT_LATE_S or time.monotonic() - _interrupted_at < AFTER_INTERRUPT_S
+        if kept_waiting and not call.late_s:  # it may have come in time, and not be heard of
+            call.late_s = max(late_s, NOT_LATE_S)
             call.timer = self._loop.call_later(limits.LATE_S, self._out_of_time, call)
             return
         call.decide(call.failure())
@@ -177,7 +183,9 @@ class _Call:
 def interrupt_one(signal: int, frame: FrameType | None) -> None:
     """The handler of SIGALRM where many are decided: raises TimeLimitExceeded in the coroutine of the one that keeps
     the event loop from going on. The loop's own code is never interrupted."""
+    global _interrupted_at
     if any(running.f_code is _Call.awaited.__code__ for running in network.stack(frame)):
+        _interrupted_at = time.monotonic()
         interrupt(signal, frame)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 import threading
 import time
@@ -19,7 +20,7 @@ import pytest
 from decoupled.core import limits
 from decoupled.core.outcomes import Commit, Decision, Delivery, Failure, Reject
 from decoupled.core.workload import Effects, Message, Process, Rejected, Workload
-from decoupled.pipeline.concurrently import Concurrently, decide_all
+from decoupled.pipeline.concurrently import Concurrently, decide_all, interrupt_one
 from decoupled.pipeline.processor import decide
 from tests.support.events import process_event, sqs_event, sqs_record
 from tests.support.model_engine import ManualClock, ModelQueue, ModelTable
@@ -338,3 +339,34 @@ def test_workloads_of_both_kinds_may_share_a_batch() -> None:
     answer = process_event(event, ModelQueue(ManualClock()), table, workloads, 3, lambda: 20.0)
     assert [it["itemIdentifier"] for it in answer["batchItemFailures"]] == ["sqs-u"]
     assert [(record := table.get(it)) and record.status for it in ("m0", "p")] == ["processed"] * 2
+
+
+def test_who_waited_for_what_was_interrupted_just_at_its_deadline_is_not_out_of_time() -> None:
+    """It is interrupted at a time of the process's own, which may be that of the deadline to the millisecond."""
+    limit_s = 0.3
+
+    async def block() -> None:
+        while True:
+            pass
+
+    async def a_moment() -> None:
+        await asyncio.sleep(0.05)
+
+    async def both() -> list[Decision]:
+        loop = asyncio.get_running_loop()
+        concurrently = Concurrently(calling(block, a_moment))
+        decisions: list[asyncio.Future[Decision]] = [loop.create_future() for _ in range(2)]
+        signal.setitimer(signal.ITIMER_REAL, limit_s)
+        for message, decision in zip(messages(2), decisions, strict=True):
+            concurrently.begin(message, limit_s, decision.set_result)
+        return await asyncio.gather(*decisions)
+
+    before = signal.signal(signal.SIGALRM, interrupt_one)
+    try:
+        blocked, other = asyncio.run(both())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert isinstance(blocked, Failure)
+    assert blocked.error_type == "TimeLimitExceeded"
+    assert isinstance(other, Commit)
