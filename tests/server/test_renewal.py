@@ -16,7 +16,11 @@ from tests.support.server import Client, Server, alive, wait_for
 
 OPTIONS = ("--workloads", "checks", "--concurrency", "1", "--fronts", "2", "--log-level", "WARNING")
 
-IN_A_TERMINAL = "import os, sys; os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])"
+# Whatever became of the tests' own signals: under nohup, whoever they start would inherit that.
+IN_A_TERMINAL = (
+    "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL);"
+    " os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])"
+)
 
 
 @pytest.fixture
