@@ -78,7 +78,7 @@ _TYPES: dict[type, Any] = {Path: click.Path(path_type=Path, file_okay=False), tu
 )
 @click.option("--env", envvar="DECOUPLED_ENV", help="Use the file's [environments.NAME] too.")
 def serve(config: Path | None, env: str | None, **flags: Any) -> None:
-    """Serve on this machine: gateway, queue, processor and table in one process with its workers.
+    """Serve on this machine: gateway, queue, processor and table, in one process that writes and others beside it.
 
     Each option can also be an environment variable (DECOUPLED_PORT) or a key of decoupled.toml (port)."""
     from decoupled.cli.target import refusals

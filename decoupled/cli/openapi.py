@@ -18,7 +18,11 @@ from decoupled.server.configuration import from_process
 def openapi(workloads: str | None, stack: str | None, url: str | None) -> None:
     """Print the API of the workloads as an OpenAPI 3.1 document, as a server has it at /openapi.json."""
     with refusals():
-        endpoint, authorization = gateway_of(stack) if stack else (from_process().url, None)
         _, _, loaded = served(workloads)
-        made = document(loaded, url or endpoint, authorization)
+        if stack:
+            endpoint, authorization = gateway_of(stack)
+            made = document(loaded, url or endpoint, authorization)
+        else:
+            options = from_process()
+            made = document(loaded, url or options.url, keys=options.auth == "keys")
         click.echo(msgspec.json.format(msgspec.json.encode(made)).decode())

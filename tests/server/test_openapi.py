@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -40,6 +41,14 @@ def test_the_command_prints_the_document_without_a_server(document: Any) -> None
     printed = json.loads(subprocess.run(typed, capture_output=True, text=True, check=True, timeout=60).stdout)
     assert printed.pop("servers") == [{"url": "http://127.0.0.1:8080"}]
     assert printed == {name: part for name, part in document.items() if name != "servers"}
+
+
+def test_the_command_says_that_keys_are_asked_for_where_they_are() -> None:
+    typed = [str(DECOUPLED), "openapi", "--workloads", "orders"]
+    environment = {**os.environ, "DECOUPLED_AUTH": "keys"}
+    said = subprocess.run(typed, capture_output=True, text=True, check=True, timeout=60, env=environment).stdout
+    assert json.loads(said)["components"]["securitySchemes"]
+    assert {"401", "403"} <= json.loads(said)["paths"]["/orders"]["post"]["responses"].keys()
 
 
 def test_the_server_does_what_the_document_says(document: Any, server: Server, tmp_path: Path) -> None:

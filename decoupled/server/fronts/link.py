@@ -1,7 +1,7 @@
 """A front's end of the socket to the writer: hands over admitted messages, as many as the writer may have ahead of it,
 and hears what became of them. What waits here has a bounded time.
 
-    requests ── send ──▶ credit? ──▶ one frame for all of a turn of the loop ──▶ writer ──▶ 202
+    requests ── send ──▶ credit? ──▶ one frame, while the sockets bring more ──▶ writer ──▶ 202
                             │ none for WRITER_BUSY_S                              │ silent for WRITER_SILENT_S
                             └▶ 503: safe to send again                            └▶ 503: only with the same key
 """
