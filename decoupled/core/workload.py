@@ -35,6 +35,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     accepted_at: int  # milliseconds since the epoch
     group: str = ""  # what it shares a fate with (see `Workload.group`), at most MAX_GROUP_CHARS
     due_at: int | None = None  # not before this time, likewise; told to the queue, which hands it out without
+    digest: str = ""  # of the entry, where its sender gave a key for it: told to the queue, likewise
+    callback: str = ""  # a URL that the final record is sent to
 
     def emitted_id(self, index: int) -> str:
         """The id of the message that this one's `emits[index]` becomes: the same at every redelivery."""

@@ -1,5 +1,6 @@
 """What an earlier version left behind still runs: its data directory, and what was written for it. One of each is kept
-in tests/support/data/VERSION, made by that version: of 0.1.0 a workload, since 0.2.0 a project with its test."""
+in tests/support/data/VERSION, made by that version: of 0.1.0 a workload, since 0.2.0 a project with its test. What
+stands under `schema-N` was made between two versions: those who follow main have such files, too."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ def copy_of(version: str, directory: Path) -> Path:
 
 def test_what_each_version_made_is_kept() -> None:
     versions = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert [path.name for path in KEPT] == sorted(versions)
+    assert [path.name for path in KEPT if not path.name.startswith("schema-")] == sorted(versions)
 
 
 def test_a_file_of_each_older_schema_is_kept() -> None:

@@ -49,7 +49,9 @@ CREATE TABLE messages (
     message_group TEXT NOT NULL DEFAULT '',
     ordered INTEGER NOT NULL DEFAULT 0,
     due_at INTEGER,
-    mark INTEGER NOT NULL DEFAULT 0
+    mark INTEGER NOT NULL DEFAULT 0,
+    digest TEXT NOT NULL DEFAULT '',
+    callback TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX messages_queued ON messages (workload, message_group, visible_at) WHERE status = 'queued';
 CREATE INDEX messages_ordered ON messages (workload, message_group, seq, visible_at)
@@ -59,7 +61,7 @@ CREATE INDEX messages_in_flight ON messages (workload, message_group, visible_at
 CREATE INDEX messages_due ON messages (due_at) WHERE due_at IS NOT NULL AND status = 'queued';
 CREATE INDEX messages_dead ON messages (finished_at) WHERE status = 'dead';
 CREATE INDEX messages_rejected ON messages (finished_at) WHERE status = 'rejected';
-CREATE TABLE items (key TEXT PRIMARY KEY, item TEXT NOT NULL);
+CREATE TABLE items (key TEXT PRIMARY KEY, item TEXT NOT NULL, owner TEXT NOT NULL DEFAULT '');
 """
 
 # What makes a file of each version one of the next. A file is brought up to date when a server opens it, in one
@@ -79,6 +81,12 @@ MIGRATIONS = {
     CREATE INDEX messages_in_flight ON messages (workload, message_group, visible_at)
     WHERE in_flight = 1 AND ordered = 1;
     CREATE INDEX messages_due ON messages (due_at) WHERE due_at IS NOT NULL AND status = 'queued';
+    """,
+    # 0.3.0, too: what was sent under a key, where its record is sent to, and whose an item is
+    3: """
+    ALTER TABLE messages ADD COLUMN digest TEXT NOT NULL DEFAULT '';
+    ALTER TABLE messages ADD COLUMN callback TEXT NOT NULL DEFAULT '';
+    ALTER TABLE items ADD COLUMN owner TEXT NOT NULL DEFAULT '';
     """,
 }
 SCHEMA_VERSION = max(MIGRATIONS) + 1

@@ -25,15 +25,15 @@ def insert(database: Database, messages: Sequence[Message], now: int, now_ms: in
         for m in some:
             visible_at = now if m.due_at is None else now + max(0, m.due_at - now_ms)
             values += (visible_at, m.due_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group)
-            values.append(m.workload in database.ordered)
+            values += (m.workload in database.ordered, m.digest, m.callback)
         database.execute(_INSERT[len(some)], values)
 
 
 def _insert(rows: int) -> str:
-    values = ", ".join(["('queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
+    values = ", ".join(["('queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
     return f"""
     INSERT INTO messages
-        (status, visible_at, due_at, id, workload, accepted_at, caller, body, message_group, ordered)
+        (status, visible_at, due_at, id, workload, accepted_at, caller, body, message_group, ordered, digest, callback)
     VALUES {values} ON CONFLICT (id) DO NOTHING
     """  # noqa: S608  what is added is constant
 
@@ -68,10 +68,11 @@ def queued(database: Database, limit: int) -> dict[str, int]:
 
 
 def _insert_claimed(rows: int) -> str:
-    values = ", ".join(["('queued', ?, 1, 1, ?, ?, ?, ?, ?, ?, ?)"] * rows)
+    values = ", ".join(["('queued', ?, 1, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
     return f"""
     INSERT INTO messages
-        (status, visible_at, receive_count, in_flight, id, workload, accepted_at, caller, body, message_group, ordered)
+        (status, visible_at, receive_count, in_flight, id, workload, accepted_at, caller, body, message_group, ordered,
+         digest, callback)
     VALUES {values} ON CONFLICT (id) DO NOTHING
     """  # noqa: S608  what is added is constant
 
@@ -132,6 +133,7 @@ class SqliteQueue:
         values: list[Any] = []
         for m in messages:
             values += (visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group, m.workload in lines_up)
+            values += (m.digest, m.callback)
         inserted = self.database.execute(_INSERT_CLAIMED[len(messages)], values).rowcount
         fresh = messages if inserted == len(messages) else self._newest(messages, inserted)
         return [Delivery(m, _receipt(m.id, 1), 1) for m in fresh]
@@ -182,15 +184,17 @@ class SqliteQueue:
                 """
                 UPDATE messages SET visible_at = ?, receive_count = receive_count + 1, in_flight = 1
                 WHERE seq IN (SELECT value FROM json_each(?))
-                RETURNING receive_count, id, body, caller, accepted_at, message_group
+                RETURNING receive_count, id, body, caller, accepted_at, message_group, callback
                 """,
                 (now + int(visibility_timeout_s * 1000), json.dumps(which)),
             ).fetchall()
         return [
             Delivery(
-                Message(message_id, workload, body, caller, accepted_at, group), _receipt(message_id, count), count
+                Message(message_id, workload, body, caller, accepted_at, group, callback=callback),
+                _receipt(message_id, count),
+                count,
             )
-            for count, message_id, body, caller, accepted_at, group in rows
+            for count, message_id, body, caller, accepted_at, group, callback in rows
         ]
 
     def set_aside_damaged(self) -> int:

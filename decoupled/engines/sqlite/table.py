@@ -145,10 +145,19 @@ class SqliteTable:
         """A row for a message that did not come from this queue. Never visible: it is in flight elsewhere."""
         self.database.execute(
             """
-            INSERT INTO messages (status, id, workload, accepted_at, caller, body, message_group)
-            VALUES ('queued', ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
+            INSERT INTO messages (status, id, workload, accepted_at, caller, body, message_group, digest, callback)
+            VALUES ('queued', ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
             """,
-            (message.id, message.workload, message.accepted_at, message.caller, message.body, message.group),
+            (
+                message.id,
+                message.workload,
+                message.accepted_at,
+                message.caller,
+                message.body,
+                message.group,
+                message.digest,
+                message.callback,
+            ),
         )
 
     def _ended(self, message: Message) -> Stored | None:
