@@ -58,7 +58,8 @@ def _flags(command: F) -> F:
             command = click.option(option.flag, option.field, is_flag=True, default=None, help=option.help)(command)
             continue
         shown = option.none or (",".join(option.default) if option.type is tuple else option.default)
-        kind: Any = click.Choice(option.choices) if option.choices else _TYPES.get(option.type, option.type)
+        one = option.choices and option.type is not tuple
+        kind: Any = click.Choice(option.choices) if one else _TYPES.get(option.type, option.type)
         command = click.option(
             option.flag, option.field, type=kind, default=None, help=f"{option.help}  [default: {shown}]"
         )(command)
@@ -85,8 +86,9 @@ def serve(config: Path | None, env: str | None, **flags: Any) -> None:
     from decoupled.server import app as server
     from decoupled.server import logs, outlet
 
-    if flags["workloads"] is not None:
-        flags["workloads"] = tuple(name.strip() for name in flags["workloads"].split(","))
+    for option in OPTIONS:
+        if option.type is tuple and flags[option.field] is not None:
+            flags[option.field] = tuple(name.strip() for name in flags[option.field].split(","))
     with refusals():
         options = choose(flags, config, env, os.environ)
         outlet.install()

@@ -24,5 +24,5 @@ def openapi(workloads: str | None, stack: str | None, url: str | None) -> None:
             made = document(loaded, url or endpoint, authorization)
         else:
             options = from_process()
-            made = document(loaded, url or options.url, keys=options.auth == "keys")
+            made = document(loaded, url or options.url, auth=options.auth)
         click.echo(msgspec.json.format(msgspec.json.encode(made)).decode())

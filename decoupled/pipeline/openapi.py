@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -28,11 +28,12 @@ Refusals = Mapping[str, tuple[str, ...]]
 """The statuses of what is refused, by what is asked: to `send`, or to `read`."""
 
 
-def document(workloads: Workloads, url: str | None = None, aws: str | None = None, keys: bool = False) -> Part:
+def document(workloads: Workloads, url: str | None = None, aws: str | None = None, auth: Collection[str] = ()) -> Part:
     """The document of these workloads, without those that are internal.
 
     `url`: where the API is; if that is not said, it is where the document came from. `aws`: it is behind API Gateway,
-    and this is the template's Authorization: NONE, AWS_IAM or JWT. `keys`: our own server asks for API keys."""
+    and this is the template's Authorization: NONE, AWS_IAM or JWT. `auth`: the kinds of proof that
+    our own server takes, as its option has them."""
     shown = [workload for workload in workloads.values() if not workload.internal]
     ours = [*_SHAPES, shapes.Health if aws is None else shapes.GatewayRefusal]
     schemas, named = msgspec.json.schema_components(
@@ -40,7 +41,7 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
     )
     schemas = _for_others(schemas)
     known = dict(zip(ours, schemas, strict=False))
-    refused = _REFUSED_ON_AWS if aws is not None else _REFUSED_WITH_KEYS if keys else _REFUSED
+    refused = _REFUSED_ON_AWS if aws is not None else _REFUSED_WITH_PROOF if auth else _REFUSED
     paths = {
         path: {method: operation}
         for workload, entry in zip(shown, schemas[len(ours) :], strict=True)
@@ -48,7 +49,7 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
     }
     if aws is None:
         paths["/health"] = {"get": {**_health(known), "security": []}}
-    security = _SECURITY[aws or ("KEYS" if keys else "NONE")]
+    security = {name: scheme for kind in [*auth, aws] for name, scheme in _SECURITY.get(kind, {}).items()}
     return {
         "openapi": "3.1.0",
         "info": {"title": "decoupled", "version": __version__, "description": _ABOUT},
@@ -89,8 +90,8 @@ What is wrong in view of other fields stands in no schema: a `422` tells."""
 
 # What may be refused, by what is asked; `default` is whatever else there is.
 _REFUSED = {"send": ("400", "413", "415", "422", "500", "503", "default"), "read": ("404", "500", "503", "default")}
-_REFUSED_WITH_KEYS = {kind: (*statuses, "401", "403") for kind, statuses in _REFUSED.items()}
-_REFUSED_ON_AWS = {kind: (*statuses, "429") for kind, statuses in _REFUSED_WITH_KEYS.items()}
+_REFUSED_WITH_PROOF = {kind: (*statuses, "401", "403") for kind, statuses in _REFUSED.items()}
+_REFUSED_ON_AWS = {kind: (*statuses, "429") for kind, statuses in _REFUSED_WITH_PROOF.items()}
 
 
 def _operations(workload: Workload, entry: Part, refused: Refusals) -> Iterator[tuple[str, str, Part]]:
@@ -245,9 +246,8 @@ _PARAMETERS: Part = {
     },
 }
 
-_SECURITY: dict[str, Part] = {
-    "NONE": {},
-    "KEYS": {
+_SECURITY: dict[str | None, Part] = {  # by kind of proof, and by the template's Authorization
+    "keys": {
         "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
         "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
     },

@@ -39,6 +39,8 @@ from decoupled.server.door import Door
 from decoupled.server.fronts.crew import Fronts
 from decoupled.server.group_commit import Writer
 from decoupled.server.health import Look, Trouble, summary
+from decoupled.server.http import proofs
+from decoupled.server.http.proofs import Asked
 from decoupled.server.last_resort import LastResort
 from decoupled.server.listening import bind, listen, raise_file_limit, refuse_strangers
 from decoupled.server.options import Options
@@ -56,7 +58,7 @@ def serve(options: Options, announce: Callable[[str], None]) -> None:
     it had to stop."""
     raise_file_limit()
     load(options.workloads, options.root)
-    if options.auth == "keys":
+    if "keys" in options.auth:
         KeysFile(options.data).look()  # which has to be readable now: later, what is known of it counts
     with bind(options.host, options.port) as listener:
         refuse_strangers(listener, options)
@@ -154,7 +156,7 @@ def _given(options: Options, clock: Clock) -> dict[str, Any]:
         "root": options.root and str(options.root),
         "log_level": options.log_level,
         "data": str(options.data.absolute()),
-        "auth": options.auth,
+        "asked": msgspec.to_builtins(Asked.by(options)),
         "of": options.front_processes,
         "ahead_ms": clock.ahead_ms,
     }
@@ -171,13 +173,10 @@ def _inside(
     options: Options,
 ) -> Door:
     """A front within this process, for those that want no others."""
-    from decoupled.server.http.callers import Callers
     from decoupled.server.http.inside import Inside
 
-    callers = None
-    if options.auth == "keys":
-        callers = Callers(KeysFile(options.data).look, clock.now_ms)
-        callers.look_again(asyncio.get_running_loop())
+    callers = proofs.callers(Asked.by(options), KeysFile(options.data).look, clock.now_ms)
+    if callers is not None:
         health.looks.append(callers.trouble)
     return Inside(listener, writer, table, workloads, health.answer, clock.now_ms, database.snapshot, callers)
 

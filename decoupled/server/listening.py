@@ -40,7 +40,7 @@ def refuse_strangers(listener: socket.socket, options: Options) -> None:
     """Raises ValueError where others than this machine's users could come, and nobody would ask who they are: unless
     that is meant."""
     address = str(listener.getsockname()[0])
-    anybody = options.auth == "none" and not options.insecure
+    anybody = options.auth == ("none",) and not options.insecure
     if anybody and not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
         raise ValueError(
             f"others can reach {address}, and nobody would ask who they are: ask for API keys (--auth keys), or say"

@@ -27,8 +27,10 @@ class Options:
     )
     host: str = _option("127.0.0.1", "Address to listen on.")
     port: int = _option(8080, "Port to listen on.", 1, 65_535)
-    auth: str = _option(
-        "none", "Who may call: anybody, or who has an API key (decoupled keys).", choices=("none", "keys")
+    auth: tuple[str, ...] = _option(
+        ("none",),
+        "Who may call: none asks nobody; or, comma-separated, who has an API key (keys: decoupled keys).",
+        choices=("none", "keys"),
     )
     insecure: bool = _option(False, "Listen where others can reach it, and ask nobody who they are.")
     data: Path = _option(Path(".data"), "Data directory.")  # noqa: RUF009  a path cannot change
@@ -77,6 +79,8 @@ class Options:
         for option in OPTIONS:
             if wrong := option.refusal(getattr(self, option.field)):
                 raise ValueError(f"{option.field} is {wrong}")
+        if "none" in self.auth and len(self.auth) > 1:
+            raise ValueError(f"auth is {', '.join(self.auth)}: either nobody is asked, or callers prove who they are")
         if self.visibility_timeout_s < self.function_timeout_s:
             raise ValueError(
                 f"the visibility timeout ({self.visibility_timeout_s:g} s) is shorter than the function timeout"
@@ -119,8 +123,9 @@ class Option:
 
     def refusal(self, value: Any) -> str | None:
         """The value and what it should have been, if it cannot be."""
-        if self.choices and value not in self.choices:
-            return f"{value!r}; it can be {', '.join(self.choices)}"
+        values = value if self.type is tuple else (value,)
+        if self.choices and not (values and set(self.choices).issuperset(values)):
+            return f"{', '.join(map(str, values))!r}; it can be {', '.join(self.choices)}"
         if self.least is None or self.most is None or value is None or self.least <= value <= self.most:
             return None
         return f"{value}; it can be {self.least:,} to {self.most:,}"

@@ -14,7 +14,7 @@ from decoupled.server.options import Options
 def welcome(options: Options, workloads: Workloads, released: int, unserved: Mapping[str, int]) -> str:
     """Where it serves what, what it found, and how to send an entry."""
     url = options.url
-    key = " -H 'authorization: Bearer dk_...'" * (options.auth == "keys")
+    key = " -H 'authorization: Bearer dk_...'" * ("keys" in options.auth)
     lines = [
         f"decoupled serves {', '.join(workloads)} on {url}; data in {options.data.resolve()}",
         *([f"{released} messages were in flight when the last server died; they are visible again"] * bool(released)),

@@ -266,7 +266,7 @@ def test_nobody_listens_where_others_come_without_asking_who_they_are(tmp_path: 
     ("host", "options"),
     [
         ("0.0.0.0", Options(insecure=True)),
-        ("0.0.0.0", Options(auth="keys")),
+        ("0.0.0.0", Options(auth=("keys",))),
         ("127.0.0.1", Options()),
         ("127.3.2.1", Options()),
         ("localhost", Options()),

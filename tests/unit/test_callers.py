@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
 from decoupled.core import api_keys, limits
 from decoupled.core.api_keys import Keys, KeysError
 from decoupled.core.problem import Problem
-from decoupled.server.http.callers import Callers
+from decoupled.server.health import Trouble
+from decoupled.server.http.api_keys import ApiKeys
+from decoupled.server.http.callers import Caller, Callers
 from decoupled.server.http.gateway import call_of
 from decoupled.server.http.parser import Request
 from tests.support.model_engine import ManualClock
@@ -46,7 +48,8 @@ class Book:
 
     def callers(self) -> Callers:
         self.changed = True
-        return Callers(self.read, self.clock)
+        self.proof = ApiKeys(self.read, self.clock)
+        return Callers([self.proof])
 
 
 @pytest.fixture
@@ -56,9 +59,13 @@ def book() -> Book:
 
 def refused(callers: Callers, *headers: tuple[str, str]) -> tuple[int, str]:
     with pytest.raises(Problem) as refusal:
-        callers.of(dict(headers))
+        proved(callers, dict(headers))
     assert refusal.value.status != 401 or refusal.value.headers == {"www-authenticate": "Bearer"}
     return refusal.value.status, refusal.value.detail
+
+
+def proved(callers: Callers, headers: Mapping[str, str]) -> Caller:
+    return callers.of(headers, ["orders"], b"")
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -70,7 +77,7 @@ def test_a_key_is_taken_in_either_header_and_tells_who_calls(book: Book) -> None
     callers = book.callers()
     for headers in (bearer(key), {"authorization": f"bearer {key}"}, {"x-api-key": key}):
         for _ in range(2):  # proved, and known
-            assert callers.of(headers).name == "key:ana"
+            assert proved(callers, headers).name == "key:ana"
 
 
 def test_what_is_no_key_is_refused_and_told_how_to_send_one(book: Book) -> None:
@@ -99,14 +106,14 @@ def test_of_a_hundred_thousand_forged_keys_none_is_let_in(book: Book) -> None:
     for number in range(FORGED):
         key = forged(chance, real)
         try:
-            let_in.append((key, callers.of(bearer(key) if number % 2 else {"x-api-key": key})))
+            let_in.append((key, proved(callers, bearer(key) if number % 2 else {"x-api-key": key})))
         except Problem as problem:
             if problem.status != 401:
                 let_in.append((key, problem))
         if number % 1000 == 0:
-            callers.of(bearer(chance.choice(real)))  # among those that are right
+            proved(callers, bearer(chance.choice(real)))  # among those that are right
     assert let_in == [], f"seed {seed}"
-    assert [callers.of(bearer(key)).name for key in real] == [f"key:caller-{number}" for number in range(20)]
+    assert [proved(callers, bearer(key)).name for key in real] == [f"key:caller-{number}" for number in range(20)]
 
 
 def forged(chance: random.Random, real: list[str]) -> str:
@@ -134,7 +141,7 @@ def forged(chance: random.Random, real: list[str]) -> str:
 def test_an_expired_key_is_refused_also_when_it_was_known(book: Book) -> None:
     key = book.change(api_keys.add, "ana", life_s=60)
     callers = book.callers()
-    assert callers.of(bearer(key)).name == "key:ana"
+    assert proved(callers, bearer(key)).name == "key:ana"
     book.clock.advance(60)
     assert refused(callers, *bearer(key).items()) == (401, "This API key has expired.")
     assert refused(book.callers(), *bearer(key).items())[0] == 401
@@ -143,22 +150,22 @@ def test_an_expired_key_is_refused_also_when_it_was_known(book: Book) -> None:
 def test_a_revoked_key_is_refused_from_the_next_look_on(book: Book) -> None:
     ana, ben = (book.change(api_keys.add, name) for name in ("ana", "ben"))
     callers = book.callers()
-    assert callers.of(bearer(ana)).name == "key:ana"
+    assert proved(callers, bearer(ana)).name == "key:ana"
     book.revoke("ana")
-    callers.look()
+    book.proof.look()
     assert refused(callers, *bearer(ana).items())[0] == 401
-    assert callers.of(bearer(ben)).name == "key:ben"
+    assert proved(callers, bearer(ben)).name == "key:ben"
 
 
 def test_while_one_key_takes_the_place_of_another_both_are_the_same_caller(book: Book) -> None:
     before = book.change(api_keys.add, "ana")
     callers = book.callers()
     after = book.change(api_keys.rotate, "ana", overlap_s=60)
-    callers.look()
-    assert {callers.of(bearer(key)).name for key in (before, after)} == {"key:ana"}
+    book.proof.look()
+    assert {proved(callers, bearer(key)).name for key in (before, after)} == {"key:ana"}
     book.clock.advance(60)
     assert refused(callers, *bearer(before).items())[0] == 401
-    assert callers.of(bearer(after)).name == "key:ana"
+    assert proved(callers, bearer(after)).name == "key:ana"
 
 
 def test_keys_that_cannot_be_read_any_more_count_as_they_were(book: Book) -> None:
@@ -166,15 +173,15 @@ def test_keys_that_cannot_be_read_any_more_count_as_they_were(book: Book) -> Non
     callers = book.callers()
     assert callers.trouble() is None
     book.error = "keys is damaged"
-    callers.look()
+    book.proof.look()
     trouble = callers.trouble()
     assert trouble is not None
     assert (trouble.detail, trouble.refuses) == ("API keys count as they were: keys is damaged", False)
-    assert callers.of(bearer(key)).name == "key:ana"
+    assert proved(callers, bearer(key)).name == "key:ana"
     assert refused(callers)[0] == 401
     book.error = None
     book.revoke("ana")
-    callers.look()
+    book.proof.look()
     assert callers.trouble() is None
     assert refused(callers, *bearer(key).items())[0] == 401
 
@@ -189,8 +196,8 @@ def test_nobody_is_let_in_while_no_keys_could_be_read_yet(book: Book) -> None:
     assert trouble is not None
     assert trouble.refuses
     book.error = None
-    callers.look()
-    assert callers.of(bearer(key)).name == "key:ana"
+    book.proof.look()
+    assert proved(callers, bearer(key)).name == "key:ana"
 
 
 def test_looks_go_on_by_themselves(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,10 +206,10 @@ def test_looks_go_on_by_themselves(book: Book, monkeypatch: pytest.MonkeyPatch) 
 
     async def until_known(key: str) -> None:
         async with asyncio.timeout(10):
-            callers.look_again(asyncio.get_running_loop())
+            await callers.watch(asyncio.get_running_loop())
             while True:
                 try:
-                    callers.of(bearer(key))
+                    proved(callers, bearer(key))
                 except Problem:
                     await asyncio.sleep(0.01)
                 else:
@@ -216,8 +223,56 @@ def test_no_more_is_known_by_heart_than_may_be(book: Book, monkeypatch: pytest.M
     keys = [book.change(api_keys.add, f"caller-{number}") for number in range(4)]
     callers = book.callers()
     for _ in range(2):
-        assert [callers.of(bearer(key)).name for key in keys] == [f"key:caller-{number}" for number in range(4)]
-        assert len(callers._known) == 2
+        assert [proved(callers, bearer(key)).name for key in keys] == [f"key:caller-{number}" for number in range(4)]
+        assert len(book.proof._known) == 2
+
+
+# --- several kinds of proof ---------------------------------------------------
+
+
+class Password:
+    """Proof by a word in a header; `why`: it cannot be checked."""
+
+    kind, noun, asks = "word", "word", "your word, as x-word"
+
+    def __init__(self, why: str | None = None) -> None:
+        self.why = why
+
+    def of(self, headers: Mapping[str, str], path: Sequence[str], body: bytes | bytearray) -> Caller | None:
+        return Caller("word:eve", False, None, None) if headers.get("x-word") == "please" else None
+
+    async def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        raise AssertionError("nobody looks here")
+
+    def trouble(self) -> Trouble | None:
+        return None if self.why is None else Trouble(self.why, refuses=True)
+
+
+def test_the_first_kind_that_finds_its_own_in_a_request_says_who_calls(book: Book) -> None:
+    key = book.change(api_keys.add, "ana")
+    book.callers()
+    callers = Callers([book.proof, Password()])
+    assert proved(callers, bearer(key)).name == "key:ana"
+    assert proved(callers, {"x-word": "please"}).name == "word:eve"
+    assert proved(callers, {"authorization": "Basic eA==", "x-word": "please"}).name == "word:eve"
+    assert refused(callers)[1] == (
+        "Send your API key: as Authorization: Bearer, or as x-api-key; or your word, as x-word."
+    )
+    assert refused(callers, *bearer("x").items())[1] == "This is no API key and no word of this server."
+    assert refused(callers, *bearer("dk_x").items())[1] == "This is no API key of this server."
+
+
+def test_nobody_can_be_let_in_only_if_no_kind_of_proof_can_be_checked(book: Book) -> None:
+    book.callers()
+    assert Callers([book.proof, Password()]).trouble() is None
+    told = Callers([book.proof, Password("no words")]).trouble()
+    assert told is not None
+    assert (told.detail, told.refuses) == ("no words", False)
+    book.error = "no keys"
+    book.callers()
+    told = Callers([book.proof, Password("no words")]).trouble()
+    assert told is not None
+    assert (told.detail, told.refuses) == ("nobody can be let in: no keys; no words", True)
 
 
 # --- what it may do -----------------------------------------------------------

@@ -186,7 +186,7 @@ def test_on_aws_the_gateway_has_answers_and_schemes_of_its_own() -> None:
 
 
 def test_a_server_that_asks_for_keys_says_so_and_where_not() -> None:
-    made = document(SERVED, keys=True)
+    made = document(SERVED, auth=("keys",))
     schemes = made["components"]["securitySchemes"]
     assert {(it["type"], it.get("scheme", it.get("name"))) for it in schemes.values()} == {
         ("http", "bearer"),

@@ -37,6 +37,7 @@ def test_every_option_can_be_a_variable(option: Option, tmp_path: Path, monkeypa
     texts = {int: "3", float: "33.5", bool: "true", str: "::1", Path: "/there", tuple: "a.b, ./c.py"}
     values = {int: 3, float: 33.5, bool: True, str: "::1", Path: Path("/there"), tuple: ("a.b", "./c.py")}
     text, value = (choices[-1], choices[-1]) if choices else (texts[kind], values[kind])
+    value = (value,) if choices and kind is tuple else value
     options = choose({}, variables={option.variable: text})
     assert getattr(options, option.field) == value
 
@@ -56,6 +57,9 @@ def test_paths_of_the_file_are_relative_to_it(tmp_path: Path) -> None:
         ("concurrencey = 2", "decoupled.toml: there is no option 'concurrencey'; is it 'concurrency'?"),
         ("workloads = 3", "decoupled.toml: workloads is 3; a list of names is needed"),
         ("auth = 'some'", "auth is 'some'; it can be none, keys"),
+        ("auth = ['keys', 'some']", "auth is 'keys, some'; it can be none, keys"),
+        ("auth = []", "auth is ''; it can be none, keys"),
+        ("auth = 'none, keys'", "auth is none, keys: either nobody is asked, or callers prove who they are"),
         ("insecure = 'yes'", "insecure is 'yes'; true or false is needed"),
         ("log_level = 'LOUD'", "log_level is 'LOUD'; it can be DEBUG, INFO, WARNING, ERROR"),
         ("[serve]\nrate = true", "decoupled.toml: [serve] rate is True; a number is needed"),

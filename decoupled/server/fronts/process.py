@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvloop
 
 from decoupled.core.frames import frame
@@ -28,10 +29,11 @@ from decoupled.server.fronts.link import Link
 from decoupled.server.fronts.protocol import LISTENER, State, encode
 from decoupled.server.fronts.seats import Seat, Seats
 from decoupled.server.health import Trouble
-from decoupled.server.http.callers import Callers
+from decoupled.server.http import proofs
 from decoupled.server.http.connection import Connection
 from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.listener import HttpServer
+from decoupled.server.http.proofs import Asked
 from decoupled.server.last_resort import LastResort
 from decoupled.server.parent import end_before_it, end_with_parent, keep_from_children, leave_to_parent
 from decoupled.server.quiet import quiet_collector
@@ -63,6 +65,9 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
     database = Database(data / FILE_NAME, read_only=True)
     database.begin_serving(log.critical)
     table = SqliteTable(database, Outage(data, queue_clock), queue_clock)
+    callers = proofs.callers(msgspec.convert(given["asked"], Asked), KeysFile(data).look, clock.now_ms)
+    if callers is not None:
+        await callers.watch(loop)
 
     asked_to_leave: asyncio.Future[bool] = loop.create_future()
 
@@ -79,7 +84,6 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
     await loop.create_connection(lambda: link, sock=connection)
     last_resort = LastResort(loop, lambda: leave(True), Connection)
     seat = Seat(Seats(given["seats"]), given["seat"])
-    callers = Callers(KeysFile(data).look, clock.now_ms) if given["auth"] == "keys" else None
     gateway = Gateway(link, table, workloads, link.ask_health, loop, clock.now_ms, database.snapshot, callers)
     server = HttpServer(gateway.handle, loop, given["of"], seat)
     server.start(socket.socket(fileno=listener))
@@ -96,8 +100,6 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
         link.report([Trouble(what)])
 
     quiet_collector()
-    if callers is not None:
-        callers.look_again(loop)
     link.look()
     report()
     database.damage.tell = damaged

@@ -66,7 +66,7 @@ class Gateway:
         self.clock_ms = clock_ms
         self.snapshot = snapshot
         self.callers = callers
-        self._pages = pages(workloads, keys=callers is not None)
+        self._pages = pages(workloads, () if callers is None else callers.kinds)
         self._random_hex = _random_hex(18).__next__
         self._loop = loop
         self._turns = Turns(loop)
@@ -155,7 +155,7 @@ def call_of(request: Request, callers: Callers | None = None) -> Call:
     path, query = request.path_and_query()
     if callers is None or path in routes.OWN:
         return Call(routes.route(request.method, path), query, request.headers, request.body)
-    caller = callers.of(request.headers)  # before it is told what there is
+    caller = callers.of(request.headers, path.split("/")[1:], request.body)  # before it is told what there is
     parts = routes.route(request.method, path)
     caller.admit(parts)
     return Call(parts, query, request.headers, request.body, caller.name, caller.operator)

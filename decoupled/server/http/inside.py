@@ -41,12 +41,15 @@ class Inside:
             status, body = health()
             reply(Response(status, {"content-type": "application/json"}, body.encode()))
 
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         self._listener = listener
+        self._callers = callers
         gateway = Gateway(sender, table, workloads, tell_health, loop, clock_ms, snapshot, callers)
         self._server = HttpServer(gateway.handle, loop)
 
     async def start(self) -> None:
+        if self._callers is not None:
+            await self._callers.watch(self._loop)
         self._server.start(self._listener)
 
     def renew(self) -> None:

@@ -3,6 +3,7 @@ start; RapiDoc, which draws the page in the browser, is a file beside this one (
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -21,10 +22,10 @@ _POLICY = (
 )
 
 
-def pages(workloads: Workloads, keys: bool) -> dict[str, Response]:
-    """By their paths; `keys`: callers are asked for API keys. Raises OSError when a file is missing."""
+def pages(workloads: Workloads, auth: Collection[str]) -> dict[str, Response]:
+    """By their paths; `auth`: the kinds of proof that callers are asked for. Raises OSError when a file is missing."""
     return {
-        DOCUMENT: _page(msgspec.json.encode(document(workloads, keys=keys)), "application/json", "no-cache"),
+        DOCUMENT: _page(msgspec.json.encode(document(workloads, auth=auth)), "application/json", "no-cache"),
         DOCS: _page((_DIRECTORY / "index.html").read_bytes(), "text/html; charset=utf-8", "no-cache"),
         RENDERER: _page(  # its name has its version: what is under it never changes
             (_DIRECTORY / Path(RENDERER).name).read_bytes(),

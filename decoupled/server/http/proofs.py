@@ -1,0 +1,32 @@
+"""What an operator chose of who may call, and the callers that come of it: the same in a front and in a server without
+fronts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from decoupled.core.api_keys import Keys
+from decoupled.server.http.api_keys import ApiKeys
+from decoupled.server.http.callers import Callers, Proof
+from decoupled.server.options import Options
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """Plain, so that a front can be told of it."""
+
+    auth: tuple[str, ...]  # kinds of proof
+
+    @staticmethod
+    def by(options: Options) -> Asked:
+        """What these options say of it."""
+        return Asked(options.auth)
+
+
+def callers(asked: Asked, read_keys: Callable[[], Keys | None], clock_ms: Callable[[], int]) -> Callers | None:
+    """None where nobody is asked who it is. `read_keys` as `ApiKeys` has it."""
+    proofs: list[Proof] = []
+    if "keys" in asked.auth:
+        proofs.append(ApiKeys(read_keys, clock_ms))
+    return Callers(proofs) if proofs else None
