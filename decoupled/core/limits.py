@@ -28,6 +28,7 @@ BODY_PART_BYTES = 40 * KIB
 ROOM_WAIT_S = 20  # for a large body to wait until there is room for the rest
 KEEP_ALIVE_S = 75  # for it to begin the next one
 ANSWER_S = 60  # for us to answer it
+MAX_WAIT_S = 50  # for what a message comes to, if its client prefers that; less than ANSWER_S, and than proxies' 60 s
 UNSENT_S = 60  # for a client to take the answers that are there
 LINGER_S = 2  # for a client to take the answer to a request that was refused before its end
 MAX_FAR_EXPONENTS = 1_000  # numbers of an entry near the limits of floating point: each takes eight microseconds
