@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 SHIM := $(if $(filter Linux,$(shell uname)),build/disk.so)
 
-.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-lambda lock api-tools aws-tools checkov typescript clean
+.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-callers bench-lambda lock api-tools aws-tools checkov typescript clean
 
 install: .venv/dev.stamp ## the tests' and tools' dependencies too
 
@@ -47,6 +47,9 @@ bench: install ## BASE=commit: beside that commit, in one run
 
 bench-io: install ## whether a slow, sick or busy neighbour stops the others; six minutes, or ARGS='--only slow --seconds 5'
 	$(BIN)/python -m benchmarks.io $(ARGS)
+
+bench-callers: install ## what keys, waiting for a record and listening to events cost; or ARGS='--only wait --seconds 3'
+	$(BIN)/python -m benchmarks.callers $(ARGS)
 
 bench-lambda: install ## what the Lambda functions cost, beside the usual way
 	$(BIN)/python -m benchmarks.lambda_bench

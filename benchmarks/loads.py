@@ -4,13 +4,14 @@ Measures speed and latency; what the server pays for it is told by processes.py.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +49,10 @@ def need_wrk() -> None:
         sys.exit("wrk is missing; it makes the load. Debian, Ubuntu: sudo apt-get install wrk. macOS: brew install wrk")
 
 
-def wrk(url: str, connections: int, seconds: int) -> Load:
-    """Orders. Ends the benchmark when a request was refused or a connection failed: the rest would mean nothing."""
-    return _seen(url, *_wrk(url, connections, seconds).communicate())
+def wrk(url: str, connections: int, seconds: int, headers: Mapping[str, str] = {}) -> Load:
+    """Orders, each with these headers. Ends the benchmark when a request was refused or a connection failed: the rest
+    would mean nothing."""
+    return _seen(url, *_wrk(url, connections, seconds, headers=headers).communicate())
 
 
 def gets(url: str, paths: Path, connections: int, seconds: int) -> Load:
@@ -65,10 +67,17 @@ def gets_beside_orders(url: str, paths: Path, connections: tuple[int, int], seco
     return _seen(url, *reading.communicate()), load
 
 
-def _wrk(url: str, connections: int, seconds: int, paths: Path | None = None) -> subprocess.Popen[str]:
+def _wrk(
+    url: str,
+    connections: int,
+    seconds: int,
+    paths: Path | None = None,
+    headers: Mapping[str, str] = {},
+) -> subprocess.Popen[str]:
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(SCRIPT), url]
     command += ["--", str(paths)] if paths else []
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | {"HEADERS": "\n".join(f"{name}: {value}" for name, value in headers.items())}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def _seen(url: str, output: str, errors: str) -> Load:

@@ -1,5 +1,5 @@
 -- What wrk sends: real orders, 256 different ones in turn; or, with a file of paths (`wrk ... URL -- FILE`), GETs of random
--- ones of them. At the end it prints one line for loads.py: requests, microseconds, refused, socket errors, p50 and p99 in
+-- ones of them. HEADERS in the environment are sent with each order, a line each. At the end it prints one line for loads.py: requests, microseconds, refused, socket errors, p50 and p99 in
 -- microseconds.
 
 local requests = {}
@@ -28,8 +28,12 @@ function init(args)
     end
     reading = true
   else
+    local headers = { ["Content-Type"] = "application/json" }
+    for name, value in (os.getenv("HEADERS") or ""):gmatch("([^:\n]+): ([^\n]+)") do
+      headers[name] = value
+    end
     for n = 1, 256 do
-      requests[n] = wrk.format("POST", "/orders", { ["Content-Type"] = "application/json" }, order(n))
+      requests[n] = wrk.format("POST", "/orders", headers, order(n))
     end
   end
 end
