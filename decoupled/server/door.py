@@ -1,11 +1,25 @@
 """The door: where clients come in, as the writer's process has it. Processes beside it (`fronts/crew.py`), or itself
-(`http/inside.py`)."""
+(`http/inside.py`). And where what they bring goes from there."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from decoupled.core.outcomes import NotSent
+from decoupled.core.workload import Message
 from decoupled.server.health import Trouble
+
+Sent = Callable[[NotSent | None], None]
+"""Told once: None when all of the messages are on the disk, or why none is."""
+
+
+class Sender(Protocol):
+    """Who puts messages on the queue: the writer, a link to it, or who stands before it and may refuse."""
+
+    def send(self, messages: Sequence[Message], sent: Sent) -> None:
+        """Those of one request, all or none; `sent` hears of it once, when they are on the disk or known not to be."""
+        ...
 
 
 class Door(Protocol):

@@ -25,11 +25,10 @@ from decoupled.core import limits
 from decoupled.core.outcomes import Delivery, NotSent
 from decoupled.core.workload import Message
 from decoupled.engines.protocols import Feed, StoreBusy, StoreDamaged, StoreUnavailable, Transactions
+from decoupled.server.door import Sent
 from decoupled.server.health import Trouble
 
 T = TypeVar("T")
-Sent = Callable[[NotSent | None], None]
-"""Told once: None when all of the messages are on the disk, or why none is."""
 
 log = logging.getLogger("decoupled.writer")
 

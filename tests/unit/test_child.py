@@ -27,7 +27,7 @@ class Ends(FrontProcess):
 class Owner:
     """Hears when it has been missed."""
 
-    writer: Any = None
+    sender: Any = None
 
     def __init__(self) -> None:
         self.lost_one = asyncio.Event()

@@ -14,14 +14,14 @@ from typing import Any, Protocol, assert_never
 from decoupled.core.frames import MAX_FRAME_BYTES
 from decoupled.core.outcomes import NotSent
 from decoupled.server.child import ChildProcess
+from decoupled.server.door import Sender
 from decoupled.server.fronts.protocol import LISTENER, AskHealth, Health, Leave, Sends, State, Told, encode, from_front
-from decoupled.server.group_commit import Writer
 
 
 class Owner(Protocol):
     """Who is told what a front does."""
 
-    writer: Writer
+    sender: Sender
 
     def health(self) -> tuple[int, str]:
         """The server's, as an HTTP status and a JSON text."""
@@ -73,7 +73,7 @@ class FrontProcess(ChildProcess):
         self.silent = 0
         match from_front(frame):
             case Sends(requests):
-                send = self.owner.writer.send
+                send = self.owner.sender.send
                 for number, messages in requests:
                     send(messages, partial(self._sent, number))
             case State(troubles):

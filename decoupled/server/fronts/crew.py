@@ -13,9 +13,9 @@ from typing import Any
 
 from decoupled.core import limits
 from decoupled.server.crew import Crew
+from decoupled.server.door import Sender
 from decoupled.server.fronts.child import FrontProcess, Given
 from decoupled.server.fronts.seats import Seats
-from decoupled.server.group_commit import Writer
 from decoupled.server.health import Trouble
 
 log = logging.getLogger("decoupled.fronts")
@@ -40,13 +40,13 @@ class Fronts(Crew[FrontProcess]):
         size: int,
         listener: socket.socket,
         given: Callable[[], dict[str, Any]],
-        writer: Writer,
+        sender: Sender,
         health: Health,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """`given`: what each is told when it starts, beside its place here. Raises OSError."""
         super().__init__(size, ("a front", "fronts"), loop, log)
-        self.writer = writer
+        self.sender = sender
         self.health = health
         self._listener = listener
         self._given = given

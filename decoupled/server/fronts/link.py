@@ -22,6 +22,7 @@ from decoupled.core.frames import MAX_FRAME_BYTES, Frames, frame
 from decoupled.core.outcomes import NotSent
 from decoupled.core.problem import Response, answer
 from decoupled.core.workload import Message
+from decoupled.server.door import Sent
 from decoupled.server.fronts.protocol import (
     AskHealth,
     Health,
@@ -41,8 +42,6 @@ ENOUGH = 32  # requests in a frame: with more of them, none costs much less
 LOOK_S = 0.25  # between two looks at who has waited for too long
 BUSY = NotSent("the queue cannot be written: too much waits to be written")
 SILENT = NotSent("the queue cannot be written: the writer does not answer", unknown=True)
-
-Sent = Callable[[NotSent | None], None]
 
 
 @dataclass(slots=True)

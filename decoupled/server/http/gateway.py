@@ -8,20 +8,21 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, Protocol, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 from decoupled.core import limits
 from decoupled.core.outcomes import NotSent
 from decoupled.core.problem import Problem, Response
 from decoupled.core.times import now_ms
-from decoupled.core.workload import Message, Workloads
+from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import Table
 from decoupled.pipeline import receiver, status
 from decoupled.pipeline.call import Call
 from decoupled.pipeline.receiver import Admission
+from decoupled.server.door import Sender
 from decoupled.server.http import routes
 from decoupled.server.http.callers import Callers
 from decoupled.server.http.pages import pages
@@ -33,14 +34,6 @@ log = logging.getLogger("decoupled.gateway")
 Reply = Callable[[Response], None]
 Begun = Response | Iterator[Response | None] | None
 """The response, or None if it comes later; or steps, of which the last one gives that, and all others None."""
-
-
-class Sender(Protocol):
-    """Who puts messages on the queue: the writer, or a link to it."""
-
-    def send(self, messages: Sequence[Message], sent: Callable[[NotSent | None], None]) -> None:
-        """All or none; `sent` hears of it once, when they are on the disk or known not to be."""
-        ...
 
 
 class Gateway:

@@ -12,10 +12,11 @@ from typing import Any
 from decoupled.core.problem import Response
 from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import Table
+from decoupled.server.door import Sender
 from decoupled.server.health import Trouble
 from decoupled.server.http.callers import Callers
 from decoupled.server.http.connection import Connection
-from decoupled.server.http.gateway import Gateway, Sender
+from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.listener import HttpServer
 
 log = logging.getLogger("decoupled.server")
