@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @click.group()
 def keys() -> None:
-    """API keys of one machine: add, list, revoke, rotate. They are asked for by `decoupled serve --auth keys`."""
+    """API keys of one machine: add, list, change, revoke, rotate. `decoupled serve --auth keys` asks for them."""
 
 
 def _of_data(command: F) -> F:
@@ -41,14 +41,18 @@ def _of_data(command: F) -> F:
 @click.option("--workloads", help="Comma-separated: those that it may use.  [default: all]")
 @click.option("--expires", "life_s", type=DURATION, help="When it ends: 12h, 90d.  [default: never]")
 @click.option("--operator", is_flag=True, help="It may see the records and items of all callers.")
-def add(data: Path, name: str, workloads: str | None, life_s: float | None, operator: bool) -> None:
+@click.option(
+    "--rate", type=float, help="Messages a second that it may send.  [default: as `serve --caller-rate` says]"
+)
+def add(data: Path, name: str, workloads: str | None, life_s: float | None, operator: bool, rate: float | None) -> None:
     """A key for a new caller, NAME, to whom belongs what is sent with it. The key is shown once: only its hash is
     kept."""
     _check_lasts("--expires", life_s)
+    _check_rate(rate)
     may_use = None if workloads is None else _routes(workloads)
     key = keys_of(data).change(
         lambda known: api_keys.add(
-            known, name, now_ms(), secrets.token_hex, life_s=life_s, workloads=may_use, operator=operator
+            known, name, now_ms(), secrets.token_hex, life_s=life_s, workloads=may_use, operator=operator, rate=rate
         )
     )
     click.echo(key)
@@ -58,7 +62,7 @@ def add(data: Path, name: str, workloads: str | None, life_s: float | None, oper
 @_of_data
 def list_(data: Path) -> None:
     """All keys: whose they are, what they may do, and until when."""
-    rows: list[tuple[str, ...]] = [("id", "caller", "workloads", "may see", "made", "ends")]
+    rows: list[tuple[str, ...]] = [("id", "caller", "workloads", "may see", "rate", "made", "ends")]
     rows += [_row(key) for key in keys_of(data).look() or []]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:  # whole, however narrow the terminal: an id is there to be copied
@@ -72,9 +76,26 @@ def _row(key: ApiKey) -> tuple[str, ...]:
         key.name,
         "all" if key.workloads is None else ",".join(key.workloads),
         "everything" if key.operator else "its own",
+        "as all" if key.rate is None else f"{key.rate:g}/s",
         rfc3339(key.created_at),
         ends if key.is_valid(now_ms()) else f"over since {ends}",
     )
+
+
+@keys.command()
+@_of_data
+@click.argument("name")
+@click.option(
+    "--rate", required=True, help="Messages a second that it may send; `none`: as `serve --caller-rate` says."
+)
+def change(data: Path, name: str, rate: str) -> None:
+    """What the caller NAME may do from now on, whichever of its keys it uses. The keys stay the same."""
+    try:
+        number = None if rate == "none" else float(rate)
+    except ValueError:
+        raise click.UsageError(f"--rate: {rate!r} is no number, and not `none`") from None
+    _check_rate(number)
+    keys_of(data).change(lambda known: (api_keys.change(known, name, rate=number), None))
 
 
 @keys.command()
@@ -110,6 +131,11 @@ def _check_lasts(option: str, seconds: float | None) -> None:
     if seconds is not None and not 1 <= seconds <= limits.MAX_API_KEY_LIFE_S:
         most = f"{limits.MAX_API_KEY_LIFE_S // 86_400:,}d"
         raise click.UsageError(f"{option} is 1s to {most}")
+
+
+def _check_rate(rate: float | None) -> None:
+    if rate is not None and not limits.MIN_RATE <= rate <= limits.MAX_RATE:
+        raise click.UsageError(f"--rate is {limits.MIN_RATE:,} to {limits.MAX_RATE:,} messages a second")
 
 
 def _routes(workloads: str) -> list[str]:

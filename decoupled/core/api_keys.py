@@ -45,6 +45,12 @@ class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     workloads: tuple[str, ...] | None = None  # that it may use; None: all
     operator: bool = False  # sees what is others', too
     replaced_at: Time | None = None  # from then on the one that took its place is the only one
+    rate: Annotated[float, Meta(ge=limits.MIN_RATE, le=limits.MAX_RATE)] | None = None  # messages/s; None: as others
+
+    @property
+    def caller(self) -> str:
+        """Whose it is, as messages have it."""
+        return f"key:{self.name}"
 
     @property
     def until_ms(self) -> int | None:
@@ -117,6 +123,7 @@ def add(
     life_s: float | None = None,
     workloads: Sequence[str] | None = None,
     operator: bool = False,
+    rate: float | None = None,
 ) -> tuple[Keys, str]:
     """With a key of a new caller, and that key, which nobody will see again. Raises KeysError."""
     if not _NAME.fullmatch(name) or _ID.fullmatch(name):
@@ -126,7 +133,7 @@ def add(
         )
     if any(key.name == name for key in keys):
         raise KeysError(f"there is a caller {name!r} already: rotate gives it a new key, and revoke takes it away")
-    text, key = _made(name, now_ms, life_s, workloads, operator, random_hex)
+    text, key = _made(name, now_ms, life_s, workloads, operator, rate, random_hex)
     return _counted([*keys, key]), text
 
 
@@ -141,10 +148,22 @@ def rotate(
     newest = max(olds, key=lambda key: key.created_at)
     if life_s is None and newest.expires_at is not None:
         life_s = (newest.expires_at - newest.created_at) / 1000
-    text, new = _made(name, now_ms, life_s, newest.workloads, newest.operator, random_hex)
+    text, new = _made(name, now_ms, life_s, newest.workloads, newest.operator, newest.rate, random_hex)
     ends_at = now_ms + int(overlap_s * 1000)
     kept = [_replaced(key, ends_at) if key.name == name else key for key in keys]
     return _counted([*(key for key in kept if key.name != name or key.is_valid(now_ms)), new]), text
+
+
+def change(keys: Keys, name: str, *, rate: float | None) -> Keys:
+    """With that rate for that caller, whichever of its keys it uses. Raises KeysError."""
+    if not any(key.name == name for key in keys):
+        raise KeysError(f"there is no caller {name!r}")
+    return [msgspec.structs.replace(key, rate=rate) if key.name == name else key for key in keys]
+
+
+def rates(keys: Keys) -> dict[str, float]:
+    """Messages a second, of the callers who have a rate of their own."""
+    return {key.caller: key.rate for key in keys if key.rate is not None}
 
 
 def revoke(keys: Keys, which: str) -> tuple[Keys, Keys]:
@@ -161,13 +180,14 @@ def _made(
     life_s: float | None,
     workloads: Sequence[str] | None,
     operator: bool,
+    rate: float | None,
     random_hex: RandomHex,
 ) -> tuple[str, ApiKey]:
     key_id = random_hex(ID_BYTES)
     text = f"dk_{key_id}_{random_hex(SECRET_BYTES)}"
     expires_at = None if life_s is None else now_ms + int(life_s * 1000)
     may_use = None if workloads is None else tuple(workloads)
-    return text, ApiKey(key_id, name, _digest(text), now_ms, expires_at, may_use, operator)
+    return text, ApiKey(key_id, name, _digest(text), now_ms, expires_at, may_use, operator, rate=rate)
 
 
 def _replaced(key: ApiKey, at_ms: int) -> ApiKey:

@@ -156,3 +156,33 @@ KEY = ApiKey("0" * 12, "ana", "0" * 64, NOW_MS)
 def test_what_is_kept_is_read_as_it_was_written_or_not_at_all(text: bytes, complaint: str) -> None:
     with pytest.raises(KeysError, match=complaint):
         api_keys.decode(text)
+
+
+# --- rates --------------------------------------------------------------------
+
+
+def test_a_rate_is_the_callers_and_stays_when_its_key_is_rotated() -> None:
+    keys, _ = added([], "ana", rate=50.0)
+    keys, _ = added(keys, "ben")
+    keys, _ = api_keys.rotate(keys, "ana", NOW_MS + 1, secrets.token_hex, overlap_s=60)
+    assert api_keys.rates(keys) == {"key:ana": 50.0}
+    assert [key.rate for key in keys] == [50.0, None, 50.0]
+
+
+def test_a_changed_rate_is_that_of_all_keys_of_the_caller() -> None:
+    keys, _ = added([], "ana", rate=50.0)
+    keys, _ = added(keys, "ben", rate=1.0)
+    keys, _ = api_keys.rotate(keys, "ana", NOW_MS + 1, secrets.token_hex, overlap_s=60)
+    keys = api_keys.change(keys, "ana", rate=2.5)
+    assert [key.rate for key in keys if key.name == "ana"] == [2.5, 2.5]
+    assert api_keys.rates(api_keys.decode(api_keys.encode(keys).encode())) == {"key:ana": 2.5, "key:ben": 1.0}
+    assert api_keys.rates(api_keys.change(keys, "ana", rate=None)) == {"key:ben": 1.0}
+    with pytest.raises(KeysError, match="there is no caller 'eve'"):
+        api_keys.change(keys, "eve", rate=1.0)
+
+
+@pytest.mark.parametrize("rate", ["0", "1e9", '"fast"'])
+def test_a_file_with_a_rate_that_is_none_is_damaged(rate: str) -> None:
+    keys, _ = added([], "ana", rate=50.0)
+    with pytest.raises(KeysError, match="rate"):
+        api_keys.decode(api_keys.encode(keys).replace("50.0", rate).encode())

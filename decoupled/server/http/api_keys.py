@@ -66,7 +66,7 @@ class ApiKeys:
         if key is None:
             raise refused("This is no API key of this server")
         workloads = None if key.workloads is None else frozenset(key.workloads)
-        caller = Caller(f"key:{key.name}", key.operator, workloads, key.until_ms)
+        caller = Caller(key.caller, key.operator, workloads, key.until_ms)
         if len(self._known) >= limits.MAX_KNOWN_KEYS:
             del self._known[next(iter(self._known))]  # the first that came: who still calls is known again at once
         self._known[given] = caller
