@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +25,9 @@ def keys() -> None:
     """API keys of one machine: add, list, change, revoke, rotate. `decoupled serve --auth keys` asks for them."""
 
 
-def _of_data(command: F) -> F:
+def of_data(command: F) -> F:
+    """The option --data; what is refused ends the command with status 1."""
+
     @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Data directory.  [default: .data]")
     @functools.wraps(command)
     def checked(data: Path | None, **others: Any) -> Any:
@@ -36,7 +38,7 @@ def _of_data(command: F) -> F:
 
 
 @keys.command()
-@_of_data
+@of_data
 @click.argument("name")
 @click.option("--workloads", help="Comma-separated: those that it may use.  [default: all]")
 @click.option("--expires", "life_s", type=DURATION, help="When it ends: 12h, 90d.  [default: never]")
@@ -47,9 +49,9 @@ def _of_data(command: F) -> F:
 def add(data: Path, name: str, workloads: str | None, life_s: float | None, operator: bool, rate: float | None) -> None:
     """A key for a new caller, NAME, to whom belongs what is sent with it. The key is shown once: only its hash is
     kept."""
-    _check_lasts("--expires", life_s)
+    check_lasts("--expires", life_s)
     _check_rate(rate)
-    may_use = None if workloads is None else _routes(workloads)
+    may_use = None if workloads is None else routes(workloads)
     key = keys_of(data).change(
         lambda known: api_keys.add(
             known, name, now_ms(), secrets.token_hex, life_s=life_s, workloads=may_use, operator=operator, rate=rate
@@ -59,13 +61,18 @@ def add(data: Path, name: str, workloads: str | None, life_s: float | None, oper
 
 
 @keys.command("list")
-@_of_data
+@of_data
 def list_(data: Path) -> None:
     """All keys: whose they are, what they may do, and until when."""
     rows: list[tuple[str, ...]] = [("id", "caller", "workloads", "may see", "rate", "made", "ends")]
     rows += [_row(key) for key in keys_of(data).look() or []]
+    show(rows)
+
+
+def show(rows: Sequence[Sequence[str]]) -> None:
+    """As a table; whole, however narrow the terminal: an id is there to be copied."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:  # whole, however narrow the terminal: an id is there to be copied
+    for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
@@ -83,7 +90,7 @@ def _row(key: ApiKey) -> tuple[str, ...]:
 
 
 @keys.command()
-@_of_data
+@of_data
 @click.argument("name")
 @click.option(
     "--rate", required=True, help="Messages a second that it may send; `none`: as `serve --caller-rate` says."
@@ -99,7 +106,7 @@ def change(data: Path, name: str, rate: str) -> None:
 
 
 @keys.command()
-@_of_data
+@of_data
 @click.argument("which", metavar="NAME-OR-ID")
 def revoke(data: Path, which: str) -> None:
     """Take away all keys of a caller, or the one key with that id. What was sent with them stays the caller's."""
@@ -109,7 +116,7 @@ def revoke(data: Path, which: str) -> None:
 
 
 @keys.command()
-@_of_data
+@of_data
 @click.argument("name")
 @click.option(
     "--overlap", "overlap_s", type=DURATION, default="7d", show_default=True, help="How long the old one counts."
@@ -119,15 +126,16 @@ def revoke(data: Path, which: str) -> None:
 )
 def rotate(data: Path, name: str, overlap_s: float, life_s: float | None) -> None:
     """A new key for the caller NAME, who stays the same and may do the same. The key is shown once."""
-    _check_lasts("--expires", life_s)
-    _check_lasts("--overlap", overlap_s or None)
+    check_lasts("--expires", life_s)
+    check_lasts("--overlap", overlap_s or None)
     key = keys_of(data).change(
         lambda known: api_keys.rotate(known, name, now_ms(), secrets.token_hex, overlap_s=overlap_s, life_s=life_s)
     )
     click.echo(key)
 
 
-def _check_lasts(option: str, seconds: float | None) -> None:
+def check_lasts(option: str, seconds: float | None) -> None:
+    """Raises UsageError for longer than anything may last, and for no time at all."""
     if seconds is not None and not 1 <= seconds <= limits.MAX_API_KEY_LIFE_S:
         most = f"{limits.MAX_API_KEY_LIFE_S // 86_400:,}d"
         raise click.UsageError(f"{option} is 1s to {most}")
@@ -138,7 +146,8 @@ def _check_rate(rate: float | None) -> None:
         raise click.UsageError(f"--rate is {limits.MIN_RATE:,} to {limits.MAX_RATE:,} messages a second")
 
 
-def _routes(workloads: str) -> list[str]:
+def routes(workloads: str) -> list[str]:
+    """The names that this list has, each once. Raises UsageError for what is none."""
     names = [name.strip() for name in workloads.split(",")]
     for name in names:
         if not NAME.fullmatch(name):

@@ -29,6 +29,7 @@ class Commands(click.Group):
         "new": "decoupled.cli.new",
         "openapi": "decoupled.cli.openapi",
         "recover": "decoupled.cli.recover",
+        "senders": "decoupled.cli.senders",
         "spike": "decoupled.cli.load_test",
         "status": "decoupled.cli.status",
     }

@@ -15,7 +15,7 @@ import click
 from decoupled.engines.protocols import DeadLetters, Stats
 
 if TYPE_CHECKING:
-    from decoupled.engines.sqlite.keys_file import KeysFile
+    from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
     from decoupled.engines.sqlite.recovery import Recovered
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -99,6 +99,13 @@ def keys_of(data: Path) -> KeysFile:
     from decoupled.engines.sqlite.keys_file import KeysFile
 
     return KeysFile(data)
+
+
+def senders_of(data: Path) -> SendersFile:
+    """Where a data directory has those who sign webhooks."""
+    from decoupled.engines.sqlite.keys_file import SendersFile
+
+    return SendersFile(data)
 
 
 class LocalServer:

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -20,7 +20,8 @@ from decoupled.core import limits
 ID_BYTES, SECRET_BYTES = 6, 32
 _ID = re.compile(f"[0-9a-f]{{{2 * ID_BYTES}}}")
 _KEY = re.compile(f"dk_({_ID.pattern})_[0-9a-f]{{{2 * SECRET_BYTES}}}")
-_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{limits.MAX_CALLER_NAME_CHARS - 1}}}")
+NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{limits.MAX_CALLER_NAME_CHARS - 1}}}")
+"""What a caller may be called."""
 
 Time = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
 """Milliseconds since the epoch, of a year that has four digits."""
@@ -38,7 +39,7 @@ class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     that people think up. Nobody guesses 256 random bits, and a server should not need long to refuse those who try."""
 
     id: Annotated[str, Meta(pattern=rf"^{_ID.pattern}\Z")]
-    name: Annotated[str, Meta(pattern=rf"^{_NAME.pattern}\Z")]  # the caller's; while one key replaces another, of both
+    name: Annotated[str, Meta(pattern=rf"^{NAME.pattern}\Z")]  # the caller's; while one key replaces another, of both
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]  # of all of the key
     created_at: Time
     expires_at: Time | None = None  # None: never
@@ -86,31 +87,6 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-# --- as they are kept ---------------------------------------------------------
-
-
-class _Kept(msgspec.Struct, forbid_unknown_fields=True):
-    version: Literal[1]
-    keys: Annotated[list[ApiKey], Meta(max_length=limits.MAX_API_KEYS)]
-
-
-def encode(keys: Keys) -> str:
-    """As the text of a file, a key a line."""
-    lines = ",\n".join(msgspec.json.encode(key).decode() for key in keys)
-    return f'{{"version": 1, "keys": [\n{lines}\n]}}\n'
-
-
-def decode(text: bytes) -> Keys:
-    """The keys of such a text. Raises KeysError."""
-    try:
-        keys = msgspec.json.decode(text, type=_Kept).keys
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise KeysError(str(error)) from error
-    if len({key.id for key in keys}) < len(keys):
-        raise KeysError("two keys have one id")
-    return keys
-
-
 # --- what may be done with them -----------------------------------------------
 
 
@@ -126,7 +102,7 @@ def add(
     rate: float | None = None,
 ) -> tuple[Keys, str]:
     """With a key of a new caller, and that key, which nobody will see again. Raises KeysError."""
-    if not _NAME.fullmatch(name) or _ID.fullmatch(name):
+    if not NAME.fullmatch(name) or _ID.fullmatch(name):
         raise KeysError(
             f"{name!r} is no name of a caller: 1 to {limits.MAX_CALLER_NAME_CHARS} letters, digits and . _ -, the first"
             " one a letter or a digit, and not what looks like the id of a key"

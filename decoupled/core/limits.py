@@ -47,6 +47,13 @@ MAX_API_KEYS_BYTES = 8 * MIB  # and of the file that they are kept in
 MAX_API_KEY_LIFE_S = 3_660 * 86_400  # that a key may last, if it is to end at all, and an overlap of two
 MAX_KNOWN_KEYS = 4_096  # that a front has found to be right, and need not check again
 API_KEYS_LOOK_S = 1.0  # between two looks of a front at whether the keys have changed
+MAX_SENDERS = 1_000  # of webhooks, of a data directory,
+MAX_SENDERS_TRIED = 16  # and of one preset, that may use one workload: a forged signature is compared with all of them
+MAX_SENDER_SECRETS = 3  # of a sender at once, while one replaces another
+MIN_SENDER_SECRET_CHARS, MAX_SENDER_SECRET_CHARS = 16, 256  # one that people think up may be guessed from a signature
+MAX_SIGNATURES = 16  # of a request, while its sender changes its secret
+SIGNATURE_WINDOW_S = 300  # that a signature's time may be off: Standard Webhooks and Stripe
+MAX_EVENT_ID_CHARS = 255  # of what a sender calls its event
 
 # --- a message ----------------------------------------------------------------
 RECEIVE_MAX = 10  # AWS: SQS hands out at most ten messages a receive, and takes ten entries a batch call

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 
-import msgspec
 import pytest
 
-from decoupled.core import api_keys, limits
-from decoupled.core.api_keys import ApiKey, Keyring, Keys, KeysError
+from decoupled.core import api_keys, credentials, limits
+from decoupled.core.api_keys import Keyring, Keys, KeysError
+from decoupled.core.credentials import Credentials
 
 NOW_MS = 1_795_000_000_000
 HOUR_MS = 3_600_000
@@ -44,9 +44,7 @@ def test_a_key_has_256_random_bits_beside_its_id() -> None:
 
 def test_no_key_can_be_made_of_what_is_kept() -> None:
     keys, ana = added([], "ana")
-    text = api_keys.encode(keys)
-    assert ana[16:] not in text
-    assert Keyring(api_keys.decode(text.encode())).holder(ana) == keys[0]
+    assert ana[16:] not in str(keys)
     assert Keyring(keys).holder(f"dk_{keys[0].id}_{keys[0].sha256}") is None
 
 
@@ -128,36 +126,6 @@ def test_there_is_a_limit_to_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         added(keys, "ben")
 
 
-def _text(*keys: ApiKey, version: int = 1) -> bytes:
-    return msgspec.json.encode({"version": version, "keys": keys})
-
-
-KEY = ApiKey("0" * 12, "ana", "0" * 64, NOW_MS)
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        (b"", "truncated"),
-        (b"{", "truncated"),
-        (b"null", "Expected"),
-        (b'{"version": 1}', "keys"),
-        (_text(KEY, version=2), "version"),
-        (_text(KEY, KEY), "two keys have one id"),
-        (_text(msgspec.structs.replace(KEY, id="x")), "id"),
-        (_text(msgspec.structs.replace(KEY, sha256="")), "sha256"),
-        (_text(msgspec.structs.replace(KEY, created_at=-1)), "created_at"),
-        (_text(msgspec.structs.replace(KEY, expires_at=2**60)), "expires_at"),
-        (_text(msgspec.structs.replace(KEY, name="a b")), "name"),
-        (_text(KEY).replace(b'"name"', b'"owner"'), "owner"),
-        (_text(KEY).replace(b"ana", b"an\xff"), "UTF-8|utf-8"),
-    ],
-)
-def test_what_is_kept_is_read_as_it_was_written_or_not_at_all(text: bytes, complaint: str) -> None:
-    with pytest.raises(KeysError, match=complaint):
-        api_keys.decode(text)
-
-
 # --- rates --------------------------------------------------------------------
 
 
@@ -175,7 +143,10 @@ def test_a_changed_rate_is_that_of_all_keys_of_the_caller() -> None:
     keys, _ = api_keys.rotate(keys, "ana", NOW_MS + 1, secrets.token_hex, overlap_s=60)
     keys = api_keys.change(keys, "ana", rate=2.5)
     assert [key.rate for key in keys if key.name == "ana"] == [2.5, 2.5]
-    assert api_keys.rates(api_keys.decode(api_keys.encode(keys).encode())) == {"key:ana": 2.5, "key:ben": 1.0}
+    assert api_keys.rates(credentials.decode(credentials.encode(Credentials(keys)).encode()).keys) == {
+        "key:ana": 2.5,
+        "key:ben": 1.0,
+    }
     assert api_keys.rates(api_keys.change(keys, "ana", rate=None)) == {"key:ben": 1.0}
     with pytest.raises(KeysError, match="there is no caller 'eve'"):
         api_keys.change(keys, "eve", rate=1.0)
@@ -185,4 +156,4 @@ def test_a_changed_rate_is_that_of_all_keys_of_the_caller() -> None:
 def test_a_file_with_a_rate_that_is_none_is_damaged(rate: str) -> None:
     keys, _ = added([], "ana", rate=50.0)
     with pytest.raises(KeysError, match="rate"):
-        api_keys.decode(api_keys.encode(keys).replace("50.0", rate).encode())
+        credentials.decode(credentials.encode(Credentials(keys)).replace("50.0", rate).encode())

@@ -14,7 +14,7 @@ from typing import Any
 from decoupled.core.api_keys import KeysError
 from decoupled.engines.sqlite.database import APPLICATION_ID, SCHEMA_VERSION, Database, DataDirectoryError
 from decoupled.engines.sqlite.driver import sqlite3
-from decoupled.engines.sqlite.keys_file import KeysFile
+from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
 
 TABLES = {"messages": "seq", "items": "rowid"}  # and what numbers their rows
 ROWS_AT_ONCE = 1_000
@@ -51,18 +51,21 @@ def recover(source: Path, whole: Database) -> Recovered:
 
 
 def recover_keys(data: Path, target: Path, recovered: Recovered) -> None:
-    """Copy the API keys of a data directory that has some into another one. Raises DataDirectoryError or OSError when
-    they cannot be written."""
+    """Copy the API keys and the senders of webhooks of a data directory that has some into another one. Raises
+    DataDirectoryError or OSError when they cannot be written."""
     source = KeysFile(data)
     if not source.path.exists():
         return
     try:
-        keys = source.look() or []
+        keys, senders = source.look() or [], SendersFile(data).look() or []
     except KeysError as error:
         recovered.keyless = str(error)
         return
     KeysFile(target).change(lambda _: (keys, None))
     recovered.saved["API keys"] = len(keys)
+    if senders:
+        SendersFile(target).change(lambda _: (senders, None))
+        recovered.saved["senders of webhooks"] = len(senders)
 
 
 def _open(file: Path) -> sqlite3.Connection:
