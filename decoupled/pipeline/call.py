@@ -33,6 +33,7 @@ class Call(msgspec.Struct, frozen=True):
     body: bytes | bytearray  # as it came
     caller: str = ANONYMOUS  # who sends
     operator: bool = False  # the caller sees what is others', too
+    event: str = ""  # what the caller calls it, where that is known to be the same whenever it is sent again
 
     @property
     def sees_all(self) -> bool:

@@ -67,8 +67,8 @@ def begin(call: Call, workloads: Workloads, now_ms: int, random_hex: Callable[[]
     delay_s = _delay_s(headers.get("delay"))
     due_at = now_ms + delay_s * 1000 if delay_s else None
     most = limits.MAX_ENTRY_BYTES if delay_s <= limits.MAX_DELAY_S else limits.MAX_LATER_ENTRY_BYTES
-    identify = _identifier(workload, caller, key, now_ms, random_hex)
-    resend = "safe" if key is not None or workload.natural_key else "with_idempotency_key"
+    identify = _identifier(workload, call, key, now_ms, random_hex)
+    resend = "safe" if key is not None or call.event or workload.natural_key else "with_idempotency_key"
 
     if not _is_array(body):
         text, entry = _entry(body, workload, most)
@@ -76,6 +76,8 @@ def begin(call: Call, workloads: Workloads, now_ms: int, random_hex: Callable[[]
         message = Message(identify(entry, 0), workload.name, text, caller, now_ms, group, due_at)
         return Admission([message], None, {}, resend)
 
+    if call.event:
+        raise Problem(422, "A webhook is one event: a JSON object, and no array of them.")
     entries, indexes = _entries(body), list[int]()
     admission = Admission([], indexes, {}, resend)
 
@@ -259,12 +261,17 @@ _SECONDS = re.compile("[0-9]{1,10}")
 
 
 def _identifier(
-    workload: Workload, caller: str, key: str | None, now_ms: int, random_hex: Callable[[], str]
+    workload: Workload, call: Call, key: str | None, now_ms: int, random_hex: Callable[[], str]
 ) -> Callable[[Any, int], str]:
-    """How entries get their ids: from the workload's natural key, from the caller's key, or new."""
+    """How entries get their ids: from the workload's natural key, from what the caller calls the event, from the
+    caller's key, or new."""
+    caller = call.caller
     if workload.natural_key is not None:
         natural_key = workload.natural_key
         return lambda entry, _: derived_id(workload.name, "natural", natural_key(entry))
+    if call.event:
+        event_id = derived_id(workload.name, "event", caller, call.event)
+        return lambda _, __: event_id
     if key is not None:
         return lambda _, index: derived_id(workload.name, "key", caller, key, str(index))
     return lambda _, index: new_id(now_ms, index, random_hex())

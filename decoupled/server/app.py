@@ -27,7 +27,7 @@ from decoupled.engines.sqlite.data_directory import DataDirectory, Watch
 from decoupled.engines.sqlite.database import Database, DataDirectoryError
 from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
 from decoupled.engines.sqlite.driver import VERSION, wal_reset_bug
-from decoupled.engines.sqlite.keys_file import KeysFile
+from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.outage import Outage
 from decoupled.engines.sqlite.queue_clock import QueueClock
@@ -58,8 +58,8 @@ def serve(options: Options, announce: Callable[[str], None]) -> None:
     it had to stop."""
     raise_file_limit()
     load(options.workloads, options.root)
-    if "keys" in options.auth:
-        KeysFile(options.data).look()  # which has to be readable now: later, what is known of it counts
+    if {"keys", "signatures"}.intersection(options.auth):  # it must be readable now: later, what is known of it counts
+        (KeysFile if "keys" in options.auth else SendersFile)(options.data).look()
     with bind(options.host, options.port) as listener:
         refuse_strangers(listener, options)
         directory = DataDirectory(options.data)
@@ -175,7 +175,8 @@ def _inside(
     """A front within this process, for those that want no others."""
     from decoupled.server.http.inside import Inside
 
-    callers = proofs.callers(Asked.by(options), KeysFile(options.data).look, clock.now_ms)
+    keys, senders = KeysFile(options.data), SendersFile(options.data)
+    callers = proofs.callers(Asked.by(options), keys.look, senders.look, clock.now_ms)
     if callers is not None:
         health.looks.append(callers.trouble)
     return Inside(listener, writer, table, workloads, health.answer, clock.now_ms, database.snapshot, callers)

@@ -29,8 +29,9 @@ class Options:
     port: int = _option(8080, "Port to listen on.", 1, 65_535)
     auth: tuple[str, ...] = _option(
         ("none",),
-        "Who may call: none asks nobody; or, comma-separated, who has an API key (keys: decoupled keys).",
-        choices=("none", "keys"),
+        "Who may call: none asks nobody; or, comma-separated, who has an API key (keys: decoupled keys), and who signs"
+        " webhooks (signatures: decoupled senders).",
+        choices=("none", "keys", "signatures"),
     )
     insecure: bool = _option(False, "Listen where others can reach it, and ask nobody who they are.")
     data: Path = _option(Path(".data"), "Data directory.")  # noqa: RUF009  a path cannot change

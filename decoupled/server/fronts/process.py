@@ -19,7 +19,7 @@ import uvloop
 from decoupled.core.frames import frame
 from decoupled.core.times import Clock
 from decoupled.engines.sqlite.database import FILE_NAME, Database
-from decoupled.engines.sqlite.keys_file import KeysFile
+from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
 from decoupled.engines.sqlite.outage import Outage
 from decoupled.engines.sqlite.queue_clock import QueueClock
 from decoupled.engines.sqlite.table import SqliteTable
@@ -65,7 +65,8 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
     database = Database(data / FILE_NAME, read_only=True)
     database.begin_serving(log.critical)
     table = SqliteTable(database, Outage(data, queue_clock), queue_clock)
-    callers = proofs.callers(msgspec.convert(given["asked"], Asked), KeysFile(data).look, clock.now_ms)
+    keys, senders = KeysFile(data), SendersFile(data)
+    callers = proofs.callers(msgspec.convert(given["asked"], Asked), keys.look, senders.look, clock.now_ms)
     if callers is not None:
         await callers.watch(loop)
 

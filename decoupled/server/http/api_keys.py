@@ -4,40 +4,31 @@ nothing opens while they cannot be read. Without I/O of its own."""
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from decoupled.core import limits
-from decoupled.core.api_keys import Keyring, Keys, KeysError
-from decoupled.core.problem import Problem
+from decoupled.core.api_keys import Keyring, Keys
 from decoupled.server.health import Trouble
 from decoupled.server.http.callers import Caller, refused
-
-log = logging.getLogger("decoupled.callers")
+from decoupled.server.http.kept import Kept
 
 _SCHEME = "bearer "
 _START = "dk_"  # of all keys
 
 
 class ApiKeys:
-    """Implements Proof.
-
-    the file changes ─ look, at most a second later ─▶ another ring, and nobody is known by heart any more
-    it is unreadable ─ look ─▶ the ring of before, if there is one, and `trouble`; else nobody is let in
-    """
+    """Implements Proof."""
 
     kind = "keys"
     noun = "API key"
     asks = "your API key: as Authorization: Bearer, or as x-api-key"
 
     def __init__(self, read: Callable[[], Keys | None], clock_ms: Callable[[], int]) -> None:
-        """`read` gives the keys when they have changed, else None; raises KeysError."""
-        self._read = read
+        """`read` as Kept has it. Once the keys have changed, nobody is known by heart any more."""
         self._clock_ms = clock_ms
-        self._ring: Keyring | None = None
+        self._ring = Keyring([])
         self._known: dict[str, Caller] = {}  # by what their requests say: to prove a key takes longer
-        self._why: str | None = None  # the keys cannot be read
-        self.look()
+        self._kept = Kept("API keys", read, self._take)
 
     # --- a request ------------------------------------------------------------
 
@@ -60,8 +51,7 @@ class ApiKeys:
         return caller
 
     def _prove(self, given: str, text: str) -> Caller:
-        if self._ring is None:
-            raise Problem(503, "The API keys cannot be read, so that nobody can be let in.", resend="safe")
+        self._kept.require()
         key = self._ring.holder(text)
         if key is None:
             raise refused("This is no API key of this server")
@@ -74,30 +64,15 @@ class ApiKeys:
 
     # --- the keys -------------------------------------------------------------
 
+    def _take(self, keys: Keys) -> None:
+        self._ring, self._known = Keyring(keys), {}
+
     def look(self) -> None:
         """See whether they have changed."""
-        keys, why = None, None
-        try:
-            keys = self._read()
-        except KeysError as error:
-            why = str(error)
-        if why is not None and self._why is None:
-            log.error("the API keys cannot be read", extra={"error": why})
-        self._why = why
-        if keys is not None:
-            self._ring, self._known = Keyring(keys), {}
-            log.info("API keys are read", extra={"keys": len(keys)})
+        self._kept.look()
 
     async def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._look_again(loop)
-
-    def _look_again(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.look()
-        loop.call_later(limits.API_KEYS_LOOK_S, self._look_again, loop)
+        self._kept.look_again(loop)
 
     def trouble(self) -> Trouble | None:
-        if self._why is None:
-            return None
-        if self._ring is None:
-            return Trouble(f"nobody can be let in: {self._why}", refuses=True)
-        return Trouble(f"API keys count as they were: {self._why}")
+        return self._kept.trouble()

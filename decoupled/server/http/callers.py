@@ -20,6 +20,7 @@ class Caller(msgspec.Struct, frozen=True):
     operator: bool  # sees what is others', too
     workloads: frozenset[str] | None  # that it may use; None: all
     until_ms: int | None  # the proof counts; None: for ever
+    event: str = ""  # of who may only send, what it calls this webhook; of others, nothing
 
     def admit(self, path: Sequence[str]) -> None:
         """Raises Problem 403 if that is a workload's route that it may not use, be there such a workload or not."""

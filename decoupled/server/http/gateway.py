@@ -24,7 +24,7 @@ from decoupled.pipeline.call import Call
 from decoupled.pipeline.receiver import Admission
 from decoupled.server.door import Sender
 from decoupled.server.http import routes
-from decoupled.server.http.callers import Callers
+from decoupled.server.http.callers import Caller, Callers
 from decoupled.server.http.pages import pages
 from decoupled.server.http.parser import Request
 from decoupled.server.http.turns import TURN_S, Turns
@@ -151,7 +151,21 @@ def call_of(request: Request, callers: Callers | None = None) -> Call:
     caller = callers.of(request.headers, path.split("/")[1:], request.body)  # before it is told what there is
     parts = routes.route(request.method, path)
     caller.admit(parts)
+    if caller.event:
+        return _webhook(request, parts, caller)
     return Call(parts, query, request.headers, request.body, caller.name, caller.operator)
+
+
+def _webhook(request: Request, parts: Sequence[str], caller: Caller) -> Call:
+    """Of one that its sender has signed. Of its headers only those count that say how the body is written: nobody has
+    signed the others, and whoever has seen it may send it again with a Delay. Raises Problem 403."""
+    if request.method != "POST":
+        raise Problem(403, "A sender of webhooks may only POST.")
+    headers = {name: request.headers[name] for name in _OF_BODIES if name in request.headers}
+    return Call(parts, "", headers, request.body, caller.name, event=caller.event)
+
+
+_OF_BODIES = ("content-type", "content-encoding")
 
 
 def _step(steps: Iterator[Response | None], request: Request, reply: Reply) -> bool:

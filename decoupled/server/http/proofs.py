@@ -8,8 +8,10 @@ from collections.abc import Callable
 import msgspec
 
 from decoupled.core.api_keys import Keys
+from decoupled.core.senders import Senders
 from decoupled.server.http.api_keys import ApiKeys
 from decoupled.server.http.callers import Callers, Proof
+from decoupled.server.http.signatures import Signatures
 from decoupled.server.options import Options
 
 
@@ -24,9 +26,16 @@ class Asked(msgspec.Struct, frozen=True):
         return Asked(options.auth)
 
 
-def callers(asked: Asked, read_keys: Callable[[], Keys | None], clock_ms: Callable[[], int]) -> Callers | None:
-    """None where nobody is asked who it is. `read_keys` as `ApiKeys` has it."""
+def callers(
+    asked: Asked,
+    read_keys: Callable[[], Keys | None],
+    read_senders: Callable[[], Senders | None],
+    clock_ms: Callable[[], int],
+) -> Callers | None:
+    """None where nobody is asked who it is. `read_keys` and `read_senders` as `Kept` has them."""
     proofs: list[Proof] = []
     if "keys" in asked.auth:
         proofs.append(ApiKeys(read_keys, clock_ms))
+    if "signatures" in asked.auth:
+        proofs.append(Signatures(read_senders, clock_ms))
     return Callers(proofs) if proofs else None
