@@ -1,9 +1,14 @@
-"""Ids of messages: what is one, and how they are made. Pure; randomness and clock are passed in."""
+"""Ids of messages, and digests of entries: what is one, and how they are made. Pure; randomness and clock are passed
+in."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from decimal import Decimal
+from typing import Any
+
+import msgspec
 
 from decoupled.core import limits
 
@@ -29,3 +34,20 @@ def new_id(now_ms: int, index: int, random_hex: str) -> str:
 
     Ids that grow with time keep their index entries together on disk, which halves the cost of storing them."""
     return f"{now_ms:012x}{index:03x}{random_hex}"
+
+
+def digest_of(entry: bytes | bytearray) -> str:
+    """The digest that tells an entry, as its client sent it, from others: 24 hex digits, 96 bits of SHA-256.
+
+    White space, the order of members and how text is escaped do not count. Everything else does: a default that is sent
+    or left out, and the digits of a number, since 1.0 and 1.00 may mean two things. The schema has no say in it: the
+    same entry has the same digest after a deployment that gave the schema another field."""
+    try:
+        canonical = _canonical.encode(_entry.decode(entry))
+    except (msgspec.MsgspecError, ArithmeticError, RecursionError):  # a number that no Python type holds, say
+        canonical = bytes(entry)
+    return hashlib.sha256(canonical).hexdigest()[:24]
+
+
+_entry = msgspec.json.Decoder(Any, float_hook=Decimal)
+_canonical = msgspec.json.Encoder(order="sorted", decimal_format="number")

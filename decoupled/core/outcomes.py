@@ -31,6 +31,18 @@ class NotSent(msgspec.Struct, frozen=True):
     retry_after_s: int = 1
 
 
+REUSED = NotSent("This Idempotency-Key was used before, and with another entry.", transient=False)
+"""Its id is another entry's, as far as their digests tell: it is not accepted, and never will be."""
+
+Together = NotSent | list[NotSent | None] | None
+"""What came of messages that were sent together: all are durable (None), none is, or each has its own, in turn."""
+
+
+def of_each(outcome: Together, count: int) -> Sequence[NotSent | None]:
+    """What came of each of so many."""
+    return outcome if isinstance(outcome, list) else [outcome] * count
+
+
 # --- what processing one message came to (made by pipeline/processor.decide)
 
 
@@ -121,4 +133,5 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     last_failed_at: int | None = None
     traceback: str | None = None  # of the last failure
     due_at: int | None = None  # queued: not before this time, where the engine knows it
+    digest: str = ""  # of the entry, where its sender gave a key for it
     body: str | None = None  # dead: what to redrive

@@ -23,10 +23,17 @@ from decoupled.core.workload import Message, Unavailable
 Share = Callable[[str], int]
 """How many more messages of a group may be handed out; 0 to pass it by."""
 
+Refuse = Callable[[Message, NotSent], None]
+"""Hears of a message that is not accepted, and why."""
+
 
 def whole(_group: str) -> int:
     """The share of a group that may have everything."""
     return sys.maxsize
+
+
+def unheard(_message: Message, _why: NotSent) -> None:
+    """For who need not know what is refused."""
 
 
 class Producer(Protocol):
@@ -34,8 +41,9 @@ class Producer(Protocol):
 
     def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
         """Returns, for each message in turn, None (durable) or why it is not. A message whose id the queue has already
-        may be put there again: it is the table that makes its effects happen once. A message with a `due_at` is not
-        handed out before that time. Never raises for a failed send."""
+        may be put there again: it is the table that makes its effects happen once. Or the queue may know the digest of
+        what was accepted under that id: then one of another digest is REUSED. A message with a `due_at` is not handed
+        out before that time. Never raises for a failed send."""
         ...
 
 
@@ -84,9 +92,12 @@ class Feed(Queue, Protocol):
         be handed out, and pass these by from now on. Returns how many they are."""
         ...
 
-    def send_claimed(self, messages: Sequence[Message], visibility_timeout_s: float) -> list[Delivery]:
+    def send_claimed(
+        self, messages: Sequence[Message], visibility_timeout_s: float, refuse: Refuse = unheard
+    ) -> list[Delivery]:
         """Send messages and claim them, in one step. Returns no delivery for a message that was accepted before, is due
-        later, or is of an ordered workload and follows another of its group."""
+        later, or is of an ordered workload and follows another of its group. `refuse` hears of each that is not
+        accepted, and why."""
         ...
 
     def release_in_flight(self) -> int:

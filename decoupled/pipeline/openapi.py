@@ -186,7 +186,7 @@ _WHY = {
     "404": ("There is nothing here, or not yet.",),
     "413": ("Too large.",),
     "415": ("Not JSON as it is: another media type, or a content-encoding.", "Accept", "Accept-Encoding"),
-    "422": ("Not what the schema asks for: every bad field is named.",),
+    "422": ("Not what the schema asks for: every bad field is named. Or the key came before, with another entry.",),
     "429": ("Too many requests.", "Retry-After"),
     "500": ("An error of ours.",),
     "503": ("Not now: what is behind does not answer, or has too much to do.", "Retry-After"),
@@ -217,7 +217,8 @@ _PARAMETERS: Part = {
         "name": "Idempotency-Key",
         "in": "header",
         "description": "Makes a resend safe: the same caller and key are the same entry, and have one effect. For an"
-        " array, it covers every entry by its place.",
+        " array, it covers every entry by its place. With another entry than before, the answer is 422, where that is"
+        " known.",
         "schema": {
             "type": "string",
             "pattern": rf'^(?:"(?:[ !#-\[\]-~]|\\["\\]){{1,{_MOST_KEY}}}"|[!#-+\--~]{{1,{_MOST_KEY}}})$',

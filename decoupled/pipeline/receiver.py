@@ -15,12 +15,12 @@ from typing import Any
 import msgspec
 
 from decoupled.core import limits
-from decoupled.core.identifiers import derived_id, new_id
+from decoupled.core.identifiers import derived_id, digest_of, new_id
 from decoupled.core.outcomes import NotSent
 from decoupled.core.problem import Problem, Response, answer
 from decoupled.core.times import now_ms
 from decoupled.core.validation import Fault, fault, faults
-from decoupled.core.workload import Message, Workload, Workloads, decoder
+from decoupled.core.workload import ANONYMOUS, Message, Workload, Workloads, decoder
 from decoupled.engines.protocols import Producer
 from decoupled.pipeline.call import Call
 
@@ -68,12 +68,14 @@ def begin(call: Call, workloads: Workloads, now_ms: int, random_hex: Callable[[]
     due_at = now_ms + delay_s * 1000 if delay_s else None
     most = limits.MAX_ENTRY_BYTES if delay_s <= limits.MAX_DELAY_S else limits.MAX_LATER_ENTRY_BYTES
     identify = _identifier(workload, call, key, now_ms, random_hex)
+    keyed = key is not None and workload.natural_key is None and not call.event  # then an id says nothing of the entry
     resend = "safe" if key is not None or call.event or workload.natural_key else "with_idempotency_key"
 
     if not _is_array(body):
         text, entry = _entry(body, workload, most)
         group = workload.group_of(entry, caller)
-        message = Message(identify(entry, 0), workload.name, text, caller, now_ms, group, due_at)
+        digest = digest_of(body) if keyed else ""
+        message = Message(identify(entry, 0), workload.name, text, caller, now_ms, group, due_at, digest)
         return Admission([message], None, {}, resend)
 
     if call.event:
@@ -83,16 +85,18 @@ def begin(call: Call, workloads: Workloads, now_ms: int, random_hex: Callable[[]
 
     def admit_entries() -> Iterator[None]:
         may_be_named = limits.MAX_FAULTS_NAMED_IN_ALL
-        for index, raw in enumerate(entries):
+        for index, raw in enumerate(map(bytes, entries)):
             yield
             try:
-                text, entry = _entry(bytes(raw), workload, most, min(may_be_named, limits.MAX_FAULTS_NAMED))
+                text, entry = _entry(raw, workload, most, min(may_be_named, limits.MAX_FAULTS_NAMED))
             except Problem as problem:
                 admission.refused[index] = problem
                 may_be_named = max(0, may_be_named - len(problem.errors))
             else:
                 message_id, group = identify(entry, index), workload.group_of(entry, caller)
-                admission.messages.append(Message(message_id, workload.name, text, caller, now_ms, group, due_at))
+                digest = digest_of(raw) if keyed else ""
+                message = Message(message_id, workload.name, text, caller, now_ms, group, due_at, digest)
+                admission.messages.append(message)
                 indexes.append(index)
 
     admission.rest = admit_entries()
@@ -263,12 +267,14 @@ _SECONDS = re.compile("[0-9]{1,10}")
 def _identifier(
     workload: Workload, call: Call, key: str | None, now_ms: int, random_hex: Callable[[], str]
 ) -> Callable[[Any, int], str]:
-    """How entries get their ids: from the workload's natural key, from what the caller calls the event, from the
-    caller's key, or new."""
+    """How entries get their ids: from the caller and the workload's natural key, or what the caller calls the event, or
+    its key, or new. Nobody takes another one's key away; those who do not say who they are share theirs."""
     caller = call.caller
     if workload.natural_key is not None:
         natural_key = workload.natural_key
-        return lambda entry, _: derived_id(workload.name, "natural", natural_key(entry))
+        if caller == ANONYMOUS:
+            return lambda entry, _: derived_id(workload.name, "natural", natural_key(entry))
+        return lambda entry, _: derived_id(workload.name, "natural", caller, natural_key(entry))
     if call.event:
         event_id = derived_id(workload.name, "event", caller, call.event)
         return lambda _, __: event_id

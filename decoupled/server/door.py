@@ -6,19 +6,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from decoupled.core.outcomes import NotSent
+from decoupled.core.outcomes import Together
 from decoupled.core.workload import Message
 from decoupled.server.health import Trouble
 
-Sent = Callable[[NotSent | None], None]
-"""Told once: None when all of the messages are on the disk, or why none is."""
+Sent = Callable[[Together], None]
+"""Told once what came of the messages: those of which it hears nothing else are on the disk."""
 
 
 class Sender(Protocol):
     """Who puts messages on the queue: the writer, a link to it, or who stands before it and may refuse."""
 
     def send(self, messages: Sequence[Message], sent: Sent) -> None:
-        """Those of one request, all or none; `sent` hears of it once, when they are on the disk or known not to be."""
+        """Those of one request, all or none, but for those that are refused each for itself; `sent` hears of it once,
+        when they are on the disk or known not to be."""
         ...
 
 

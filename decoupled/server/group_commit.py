@@ -18,14 +18,14 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from decoupled.core import limits
-from decoupled.core.outcomes import Delivery, NotSent
+from decoupled.core.outcomes import Delivery, NotSent, Together
 from decoupled.core.workload import Message
 from decoupled.engines.protocols import Feed, StoreBusy, StoreDamaged, StoreUnavailable, Transactions
 from decoupled.server.door import Sent
+from decoupled.server.group import Group, Operation, Send
 from decoupled.server.health import Trouble
 
 T = TypeVar("T")
@@ -44,26 +44,11 @@ LOCK_PAUSE_S = 0.002  # before the lock of another process is asked for again, d
 LOCK_PAUSE_MOST_S = 0.05  # up to this
 REFUSED_IN_A_ROW = 10  # sends that met damage, and none that did not: then it is where all of them have to go
 
-_Send = tuple[Sequence[Message], Sent]
-_Operation = tuple[Callable[[], Any], asyncio.Future[Any]]
-
-
-@dataclass(slots=True)
-class _Group:
-    """What one transaction holds, and who waits for it."""
-
-    sends: list[_Send] = field(default_factory=list)
-    operations: list[_Operation] = field(default_factory=list)
-    results: list[tuple[Any, Exception | None]] = field(default_factory=list)  # of the operations
-    claimed: list[Delivery] = field(default_factory=list)  # of the sends, handed out at once
-    one_by_one: bool = False  # one of the sends meets damage: which?
-    refuse_at: float | None = None  # when it has waited long enough for another process's lock
-
 
 class _Damaged(Exception):  # noqa: N818  what a part of a group led to
     """One part met damage; if neither is named, one of the sends did, which were made together."""
 
-    def __init__(self, error: StoreDamaged, send: _Send | None = None, operation: _Operation | None = None) -> None:
+    def __init__(self, error: StoreDamaged, send: Send | None = None, operation: Operation | None = None) -> None:
         super().__init__(str(error))
         self.error = error
         self.send = send
@@ -97,14 +82,14 @@ class Writer:
         self._accepted_before = 0  # and the one before it
         self._last_send = -math.inf
         self._credit = 0.0  # messages that may be handed out for those that were accepted
-        self._gathering = _Group()
+        self._gathering = Group()
         self._soon: asyncio.Handle | None = None
         self._locked_since: float | None = None  # by another process
         self._lock_pause_s = LOCK_PAUSE_S
         self._damaged_sends = 0  # in a row
 
     def send(self, messages: Sequence[Message], sent: Sent) -> None:
-        """Put messages on the queue, all or none."""
+        """Put messages on the queue: all or none, but for those that are refused each for itself."""
         if not self._gathering.sends:
             self._cancel()
             self._soon = self.loop.call_soon(self._write)
@@ -152,10 +137,10 @@ class Writer:
     def _write(self) -> None:
         self._soon = None
         group = self._gathering
-        later: list[_Send] = []
+        later: list[Send] = []
         try:
             self.store.begin()
-            later = _cut(group)
+            later = group.cut()
             self._fill(group)
             self.store.commit()
         except StoreBusy as busy:
@@ -176,32 +161,32 @@ class Writer:
 
     # --- one transaction ------------------------------------------------------
 
-    def _fill(self, group: _Group) -> None:
+    def _fill(self, group: Group) -> None:
         self._accepted_before = self._accepting
         self._accepting = sum(len(messages) for messages, _ in group.sends)
         if group.sends:
             self._last_send = self.loop.time()
             one_by_one = group.one_by_one or len(group.sends) == 1
-            group.claimed = []
+            group.claimed, group.refused = [], {}
             for sends in [[send] for send in group.sends] if one_by_one else [group.sends]:
                 try:
-                    group.claimed += self._insert([message for messages, _ in sends for message in messages])
+                    self._insert([message for messages, _ in sends for message in messages], group)
                 except StoreDamaged as error:
                     raise _Damaged(error, send=sends[0] if one_by_one else None) from error
         group.results = [self._attempt(operation) for operation in group.operations]
 
-    def _insert(self, messages: Sequence[Message]) -> list[Delivery]:
-        claimed: list[Delivery] = []
+    def _insert(self, messages: Sequence[Message], group: Group) -> None:
         at_once, later = self.taker.take(messages)
         if at_once:
-            claimed = self.queue.send_claimed(at_once, self.taker.visibility_timeout_s)
-        if later:
-            self.queue.send(later)
+            group.claimed += self.queue.send_claimed(at_once, self.taker.visibility_timeout_s, group.refuse)
+        if later and any(outcomes := self.queue.send(later)):
+            for message, outcome in zip(later, outcomes, strict=True):
+                if outcome is not None:
+                    group.refuse(message, outcome)
         earned = len(at_once) * CREDIT_AT_ONCE + len(later) * CREDIT
         self._credit = min(self._credit + earned, MAX_CREDIT)
-        return claimed
 
-    def _attempt(self, operation: _Operation) -> tuple[Any, Exception | None]:
+    def _attempt(self, operation: Operation) -> tuple[Any, Exception | None]:
         try:
             with self.store.savepoint():
                 return operation[0](), None
@@ -214,12 +199,13 @@ class Writer:
 
     # --- what came of it ------------------------------------------------------
 
-    def _succeeded(self, group: _Group) -> None:
-        self._gathering = _Group()
+    def _succeeded(self, group: Group) -> None:
+        self._gathering = Group()
         self.failure = None
         if self._locked_since is not None:
             self._unlocked(self._locked_since)
-        self._tell(group.sends, None)
+        for messages, sent in group.sends:
+            self._tell(sent, group.outcome(messages))
         for (_, waiting), (result, error) in zip(group.operations, group.results, strict=True):
             if waiting.done():
                 continue
@@ -231,17 +217,18 @@ class Writer:
             self._damaged_sends = 0
             self.taker.sent(group.claimed)
 
-    def _failed(self, group: _Group, error: Exception) -> None:
-        self._gathering = _Group()
+    def _failed(self, group: Group, error: Exception) -> None:
+        self._gathering = Group()
         self.failure = str(error)
         if not isinstance(error, StoreUnavailable):
             error = StoreUnavailable(str(error))
-        self._tell(group.sends, NotSent(f"the queue cannot be written: {error}", unknown=error.unknown))
+        for _, sent in group.sends:
+            self._tell(sent, NotSent(f"the queue cannot be written: {error}", unknown=error.unknown))
         for _, waiting in group.operations:
             if not waiting.done():
                 waiting.set_exception(error)
 
-    def _leave_out(self, group: _Group, found: _Damaged) -> None:
+    def _leave_out(self, group: Group, found: _Damaged) -> None:
         """The part that met damage is told so. The others go again without it, in a moment: nothing of them is done."""
         if found.operation is not None:
             group.operations.remove(found.operation)
@@ -253,11 +240,11 @@ class Writer:
         if group.sends or group.operations:
             self._soon = self.loop.call_soon(self._write)
         if found.send is not None:
-            self._tell([found.send], NotSent(f"the queue cannot be written: {found.error}"))
+            self._tell(found.send[1], NotSent(f"the queue cannot be written: {found.error}"))
         if found.operation is not None and not found.operation[1].done():
             found.operation[1].set_exception(found.error)
 
-    def _wait_for_lock(self, group: _Group, busy: StoreBusy) -> None:
+    def _wait_for_lock(self, group: Group, busy: StoreBusy) -> None:
         """Nothing is begun, and what comes meanwhile joins the group. Nobody waits for longer than LOCK_WAIT_S."""
         now = self.loop.time()
         if self._locked_since is None:
@@ -279,21 +266,8 @@ class Writer:
         self._locked_since = None
         self._lock_pause_s = LOCK_PAUSE_S
 
-    def _tell(self, sends: Sequence[_Send], outcome: NotSent | None) -> None:
-        for _, sent in sends:
-            try:
-                sent(outcome)
-            except Exception:  # one client's trouble must not keep the answer from the others
-                log.exception("an answer could not be given")
-
-
-def _cut(group: _Group) -> list[_Send]:
-    """The sends that the loop could not wait for in one transaction. One is never divided."""
-    size = 0
-    for place, (messages, _) in enumerate(group.sends):
-        for message in messages:
-            size += len(message.body) + limits.REQUEST_BYTES
-        if size > limits.MAX_TRANSACTION_BYTES and place:
-            later, group.sends = group.sends[place:], group.sends[:place]
-            return later
-    return []
+    def _tell(self, sent: Sent, outcome: Together) -> None:
+        try:
+            sent(outcome)
+        except Exception:  # one client's trouble must not keep the answer from the others
+            log.exception("an answer could not be given")

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from decoupled.core import limits
-from decoupled.core.outcomes import Delivery, Reject
+from decoupled.core.outcomes import REUSED, Commit, Delivery, NotSent, Reject
 from decoupled.core.workload import Message
 from decoupled.engines.protocols import Feed, StoreBusy
 from decoupled.engines.sqlite.database import Database
@@ -193,6 +194,96 @@ def test_of_two_with_one_id_that_are_sent_and_claimed_in_one_step_the_first_is_h
     second = message('{"n": 2}', id=first.id)
     handed_out = feed.send_claimed([first, other, second], 30)
     assert sorted(delivery.message.body for delivery in handed_out) == sorted([first.body, other.body])
+
+
+def refused_of(feed: Feed, messages: list[Message]) -> list[Message]:
+    """Those that are not accepted, of some that are sent and claimed in one step."""
+    refused: list[Message] = []
+
+    def refuse(message: Message, why: NotSent) -> None:
+        assert why is REUSED
+        refused.append(message)
+
+    feed.send_claimed(messages, 30, refuse)
+    return refused
+
+
+@pytest.mark.parametrize("claimed", [False, True], ids=["sent", "sent and claimed"])
+def test_a_key_that_comes_with_another_entry_is_refused_and_the_first_one_stands(
+    clocked: Clocked, claimed: bool
+) -> None:
+    feed, _ = clocked
+    first, other = message('{"n": 1}', digest="one"), message(digest="two")
+    assert feed.send([first, other]) == [None, None]
+    reused, again = message('{"n": 2}', id=first.id, digest="two"), message('{ "n": 1 }', id=first.id, digest="one")
+    fresh = message(digest="two")
+    if claimed:
+        assert refused_of(feed, [again, reused, fresh, other]) == [reused]
+    else:
+        assert feed.send([again, reused, fresh, other]) == [None, REUSED, None, None]
+    handed_out = feed.claim("orders", 10, 30)
+    assert {it.message.id for it in handed_out} | {fresh.id} == {first.id, other.id, fresh.id}
+    assert '{"n": 2}' not in [it.message.body for it in handed_out]
+
+
+@pytest.mark.parametrize("claimed", [False, True], ids=["sent", "sent and claimed"])
+def test_of_two_entries_that_come_under_one_key_at_once_the_first_one_is_accepted(
+    clocked: Clocked, claimed: bool
+) -> None:
+    feed, _ = clocked
+    first, other = message(digest="one"), message(digest="one")
+    second = message('{"n": 2}', id=first.id, digest="two")
+    if claimed:
+        assert refused_of(feed, [first, second, other, second]) == [second, second]
+    else:
+        assert feed.send([first, second, other, second]) == [None, REUSED, None, REUSED]
+
+
+def test_of_many_resends_those_with_another_entry_are_told_apart(clocked: Clocked) -> None:
+    feed, _ = clocked
+    sent = [message(digest=f"entry {number}") for number in range(100)]
+    feed.send(sent)
+    again = [it if number % 7 else msgspec.structs.replace(it, digest="another") for number, it in enumerate(sent)]
+    assert [outcome is REUSED for outcome in feed.send(again)] == [number % 7 == 0 for number in range(100)]
+
+
+@pytest.mark.parametrize(("before", "after"), [("", "one"), ("one", ""), ("", "")])
+def test_an_entry_without_a_digest_is_compared_with_nothing(clocked: Clocked, before: str, after: str) -> None:
+    feed, _ = clocked
+    first = message(digest=before)
+    feed.send([first])
+    second = message('{"n": 2}', id=first.id, digest=after)
+    assert feed.send([second]) == [None]
+    assert refused_of(feed, [second]) == []
+
+
+def test_a_key_keeps_its_entry_when_that_is_done(tmp_path: Path) -> None:
+    with contextlib.closing(Database(tmp_path / "decoupled.sqlite3")) as database:
+        queue, table = SqliteQueue(database), SqliteTable(database)
+        processed, rejected, late = message(digest="one"), message(digest="one"), message(digest="one", due_at=1 << 42)
+        queue.send([processed, rejected, late])
+        table.commit([(processed, Commit("{}")), (rejected, Reject("no"))], 1)
+        again = [msgspec.structs.replace(it, digest="two") for it in (processed, rejected, late)]
+        assert queue.send(again) == [REUSED] * 3
+        assert refused_of(queue, again) == again
+        record = table.get(processed.id)
+        assert record is not None
+        assert record.digest == "one"
+
+
+def test_nothing_is_looked_up_of_messages_that_are_new(tmp_path: Path) -> None:
+    asked: list[str] = []
+    with contextlib.closing(Database(tmp_path / "decoupled.sqlite3")) as database:
+        queue = SqliteQueue(database)
+        messages = [message(digest="one") for _ in range(50)]
+        database.connection.set_trace_callback(asked.append)
+        queue.send(messages[:25])
+        queue.send_claimed(messages[25:], 30)
+        assert not [sql for sql in asked if "SELECT" in sql]
+        queue.send([message(id=messages[0].id)])  # nor of one that has no key
+        assert not [sql for sql in asked if "SELECT" in sql]
+        queue.send(messages[:1])
+        assert [sql for sql in asked if "SELECT" in sql]
 
 
 def test_the_messages_of_a_server_that_died_are_visible_at_once_and_what_waits_goes_on_waiting(

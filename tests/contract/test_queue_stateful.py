@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
-from decoupled.core.outcomes import Commit, Delivery, Failure, Page, Record, Reject, Stored
+from decoupled.core.outcomes import REUSED, Commit, Delivery, Failure, NotSent, Page, Record, Reject, Stored
 from decoupled.core.status import Status
 from decoupled.core.workload import Add, Delete, Message, Put, Update
 from decoupled.engines.sqlite.database import Database
@@ -52,6 +52,7 @@ class Known:
     finished_at: int | None = None
     reason: str | None = None
     due_at: int | None = None
+    digest: str = ""  # the queue hands a message out without
 
     def is_visible(self, now: int) -> bool:
         return self.status == "queued" and self.visible_at <= now
@@ -68,6 +69,7 @@ class Known:
             reason=self.reason,
             finished_at=self.finished_at,
             attempts=self.attempts,
+            digest=self.digest,
             error_type=FAILURE.error_type if self.failed else None,
             error=FAILURE.error if self.failed else None,
             first_failed_at=self.first_failed_at,
@@ -124,7 +126,13 @@ class Engine(RuleBasedStateMachine):
 
     def new(self, workload: str) -> Message:
         number = next(self.numbers)
-        return Message(f"id-{number}", workload, f'{{"n": {number}}}', "anonymous", self.model.now)
+        message = Message(f"id-{number}", workload, f'{{"n": {number}}}', "anonymous", self.model.now)
+        return msgspec.structs.replace(message, digest="" if number % 3 == 0 else f"digest-{number}")
+
+    def accepted(self, message: Message, visible_at: int, **known: Any) -> Known:
+        """What the queue knows of a message from then on."""
+        handed_out = msgspec.structs.replace(message, due_at=None, digest="")
+        return Known(handed_out, visible_at, digest=message.digest, **known)
 
     # --- the queue ------------------------------------------------------------
 
@@ -133,7 +141,7 @@ class Engine(RuleBasedStateMachine):
         messages = [self.new(workload) for workload in workloads]
         assert self.queue.send(messages) == [None] * len(messages)
         for message in messages:
-            self.model.messages[message.id] = Known(message, self.model.now)
+            self.model.messages[message.id] = self.accepted(message, self.model.now)
         return multiple(*messages)
 
     @rule(target=sent, workload=st.sampled_from(WORKLOADS), delay_s=laters_s, claimed=st.booleans())
@@ -150,12 +158,22 @@ class Engine(RuleBasedStateMachine):
     def due(self, message: Message) -> Known:
         assert message.due_at is not None
         visible_at = self.model.now + message.due_at - self.model.time_ms
-        return Known(msgspec.structs.replace(message, due_at=None), visible_at, due_at=message.due_at)
+        return self.accepted(message, visible_at, due_at=message.due_at)
 
-    @rule(message=sent)
-    def send_again(self, message: Message) -> None:
-        if message.id in self.model.messages:  # as under one idempotency key; what was deleted would be a new message
-            assert self.queue.send([msgspec.structs.replace(message, body="{}", accepted_at=0)]) == [None]
+    @rule(message=sent, digest=st.sampled_from(["", "its own", "another"]), claimed=st.booleans())
+    def send_again(self, message: Message, digest: str, claimed: bool) -> None:
+        """As under one idempotency key; what was deleted would be a new message."""
+        if (known := self.model.messages.get(message.id)) is None:
+            return
+        digest = known.digest if digest == "its own" else digest
+        again = msgspec.structs.replace(message, body="{}", accepted_at=0, due_at=None, digest=digest)
+        reused = bool(known.digest and digest and digest != known.digest)
+        refused: list[tuple[Message, NotSent]] = []
+        if claimed:
+            assert self.queue.send_claimed([again], 30, lambda *it: refused.append(it)) == []
+            assert refused == ([(again, REUSED)] if reused else [])
+        else:
+            assert self.queue.send([again]) == [REUSED if reused else None]
 
     @rule(target=deliveries, maximum=st.integers(1, 10), timeout_s=timeouts_s)
     def receive(self, maximum: int, timeout_s: float) -> Any:
@@ -186,7 +204,7 @@ class Engine(RuleBasedStateMachine):
         (delivery,) = self.queue.send_claimed([*again, fresh], timeout_s)
         assert (delivery.message, delivery.receive_count) == (fresh, 1)
         visible_at = self.model.now + int(timeout_s * 1000)
-        self.model.messages[fresh.id] = Known(fresh, visible_at, receive_count=1, in_flight=True)
+        self.model.messages[fresh.id] = self.accepted(fresh, visible_at, receive_count=1, in_flight=True)
         self.handed_out.append(delivery)
         return delivery
 
@@ -249,7 +267,7 @@ class Engine(RuleBasedStateMachine):
 
     def known(self, message: Message) -> Known:
         """A message that this queue never had, or no more, is known from its first attempt, and never visible here."""
-        return self.model.messages.setdefault(message.id, Known(message, visible_at=1 << 62))
+        return self.model.messages.setdefault(message.id, self.accepted(message, visible_at=1 << 62))
 
     @rule(message=sent, step=st.sampled_from(["begin", "undo", "record", "record begun"]), count=st.integers(1, 4))
     def count_attempts(self, message: Message, step: str, count: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from decoupled.core import limits
-from decoupled.core.outcomes import Delivery, NotSent, Reject, Stored
+from decoupled.core.outcomes import REUSED, Delivery, NotSent, Reject, Stored, Together
 from decoupled.core.workload import Message
 from decoupled.engines.protocols import StoreBusy, StoreDamaged, StoreUnavailable
 from decoupled.engines.sqlite.database import Database
@@ -86,7 +86,7 @@ class Bench:
         self.queue = SqliteQueue(self.database, lambda: 1000)
         self.writer = Writer(self.database, self.queue, cast("asyncio.AbstractEventLoop", self.loop))
         self.workers = self.writer.taker = Workers()
-        self.told: list[NotSent | None] = []
+        self.told: list[Together] = []
         self.sent = 0
         self.lost = ""
 
@@ -94,6 +94,11 @@ class Bench:
         for _ in range(count):
             self.sent += 1
             self.writer.send([Message(f"m-{self.sent}", "orders", "{}", "", 0)], self.told.append)
+
+    def send_keyed(self, *keyed: tuple[str, str]) -> None:
+        """One request with an entry for each id and digest."""
+        messages = [Message(message_id, "orders", "{}", "", 0, digest=digest) for message_id, digest in keyed]
+        self.writer.send(messages, self.told.append)
 
     def send_as(self, *ids: str) -> None:
         for message_id in ids:
@@ -209,7 +214,7 @@ def test_a_transaction_that_fails_is_nobodys_success(bench: Bench, monkeypatch: 
 
 
 def test_a_sender_that_cannot_be_told_keeps_nothing_from_the_others(bench: Bench) -> None:
-    def gone(_outcome: NotSent | None) -> None:
+    def gone(_outcome: Together) -> None:
         raise ConnectionError("it left")
 
     bench.writer.send([Message("first", "orders", "{}", "", 0)], gone)
@@ -248,6 +253,39 @@ def test_a_front_that_pauses_leaves_the_queue_to_the_workers(bench: Bench) -> No
     assert bench.claim() == 1000
 
 
+# --- keys that come with another entry ------------------------------------------
+
+
+@pytest.mark.parametrize("room", [0, 2, 9])
+def test_each_request_hears_of_its_own_entries_whoever_takes_them(bench: Bench, room: int) -> None:
+    bench.workers.room = room
+    bench.send_keyed(("a", "1"), ("b", "1"))
+    bench.send_keyed(("a", "2"), ("c", "2"))
+    bench.send_keyed(("a", "1"), ("c", "2"))
+    bench.send_keyed(("a", "2"))
+    bench.send(1)
+    bench.loop.run()
+    assert bench.told == [None, [REUSED, None], None, [REUSED], None]
+    assert bench.queued() + len(bench.workers.taken) == 4
+    assert len({delivery.message.id for delivery in bench.workers.taken}) == len(bench.workers.taken) == min(room, 4)
+
+
+def test_a_transaction_that_fails_as_a_whole_is_told_to_all_alike(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        bench.database.roll_back()
+        raise StoreUnavailable("disk full")
+
+    bench.send_keyed(("a", "1"))
+    bench.loop.run()
+    monkeypatch.setattr(bench.database, "commit", fail)
+    bench.send_keyed(("a", "2"), ("b", "2"))
+    bench.send(1)
+    bench.loop.run()
+    assert bench.told[1:] == [NotSent("the queue cannot be written: disk full")] * 2
+
+
 # --- damage -------------------------------------------------------------------
 
 KEPT = 3_000
@@ -283,6 +321,35 @@ def test_a_request_that_meets_damage_is_refused_and_those_of_its_group_are_not(d
     assert works.result() == "done"
     assert damaged.queued() == KEPT + 2
     assert damaged.writer.trouble() is None  # others are accepted; what is damaged, the database says
+
+
+def test_damage_in_a_group_keeps_nobody_from_hearing_of_a_key_that_came_before(damaged: Bench) -> None:
+    damaged.send_keyed(("a", "1"))
+    damaged.send_as(damaged.lost)
+    damaged.send_keyed(("a", "2"), ("b", "1"))
+    damaged.send_keyed(("b", "2"))
+    damaged.loop.run()
+    refused = NotSent("the queue cannot be written: a part of it is damaged")
+    assert damaged.told == [refused, None, [REUSED, None], [REUSED]]
+    assert damaged.queued() == KEPT + 2
+
+
+def test_a_request_whose_key_stands_where_the_file_is_damaged_is_refused_alone(tmp_path: Path) -> None:
+    file = tmp_path / "decoupled.sqlite3"
+    bench = Bench(file)
+    bench.queue.send([Message(f"m-{number:04}", "orders", "{}", "", 0, digest="1") for number in range(KEPT)])
+    bench.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    leaves = Pages(file).leaves("messages")
+    (lost, *_) = Pages(file).rows(leaves[len(leaves) // 2])  # its row, and not its id
+    Pages(file).overwrite(leaves[len(leaves) // 2])
+    bench.database.execute("PRAGMA shrink_memory")
+    bench.send_keyed(("a", "1"))
+    bench.send_keyed((f"m-{lost - 1:04}", "2"))
+    bench.send_keyed(("m-0000", "2"), ("m-0001", "1"))
+    bench.loop.run()
+    refused = NotSent("the queue cannot be written: a part of it is damaged")
+    assert bench.told == [refused, None, [REUSED, None]]
+    bench.database.close()
 
 
 def test_an_operation_that_meets_damage_fails_alone(damaged: Bench) -> None:

@@ -12,10 +12,21 @@ from typing import Any
 import msgspec
 
 from decoupled.core import limits
-from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Page, Record, Reject, Stored
+from decoupled.core.outcomes import (
+    REUSED,
+    Commit,
+    Delivery,
+    Failure,
+    NotSent,
+    NotStored,
+    Page,
+    Record,
+    Reject,
+    Stored,
+)
 from decoupled.core.status import OPEN
 from decoupled.core.workload import Add, Delete, Message, Put, Update, Write
-from decoupled.engines.protocols import Share, whole
+from decoupled.engines.protocols import Refuse, Share, unheard, whole
 
 
 class ManualClock:
@@ -53,7 +64,8 @@ class ModelQueue:
         for message in messages:
             self._seq += 1
             visible_at = max(self.clock_ms(), message.due_at or 0)
-            self.rows.append(_Row(self._seq, msgspec.structs.replace(message, due_at=None), visible_at, message.due_at))
+            handed_out = msgspec.structs.replace(message, due_at=None, digest="")
+            self.rows.append(_Row(self._seq, handed_out, visible_at, message.due_at))
         return [None] * len(messages)
 
     def receive(self, maximum: int, visibility_timeout_s: float) -> list[Delivery]:
@@ -93,15 +105,18 @@ class ModelFeed(ModelQueue):
 
     def __init__(self, clock_ms: Callable[[], int]) -> None:
         super().__init__(clock_ms)
-        self.accepted: set[str] = set()
+        self.accepted: dict[str, str] = {}  # ids, and the digests of what has them
         self.left_off: dict[str, str] = {}
 
     def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
-        for message in messages:
-            if message.id not in self.accepted:
-                self.accepted.add(message.id)
-                super().send([message])
-        return [None] * len(messages)
+        return [self._send_one(message) for message in messages]
+
+    def _send_one(self, message: Message) -> NotSent | None:
+        if message.id not in self.accepted:
+            self.accepted[message.id] = message.digest
+            super().send([message])
+        before = self.accepted[message.id]
+        return REUSED if before and message.digest and before != message.digest else None
 
     def ready(self) -> list[str]:
         visible = sorted(self._visible(), key=lambda row: row.visible_at)
@@ -131,9 +146,13 @@ class ModelFeed(ModelQueue):
     def set_aside_damaged(self) -> int:
         return 0
 
-    def send_claimed(self, messages: Sequence[Message], visibility_timeout_s: float) -> list[Delivery]:
+    def send_claimed(
+        self, messages: Sequence[Message], visibility_timeout_s: float, refuse: Refuse = unheard
+    ) -> list[Delivery]:
         before = len(self.rows)
-        self.send(messages)
+        for message, why in zip(messages, self.send(messages), strict=True):
+            if why is not None:
+                refuse(message, why)
         return [self._hand_out(row, visibility_timeout_s) for row in self.rows[before:] if row.due_at is None]
 
     def retry_later(self, delays: Sequence[tuple[Delivery, float]]) -> None:

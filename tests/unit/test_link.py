@@ -10,7 +10,7 @@ import pytest
 
 from decoupled.core import limits
 from decoupled.core.frames import MAX_FRAME_BYTES, Frames, frame
-from decoupled.core.outcomes import NotSent
+from decoupled.core.outcomes import REUSED, NotSent, Together
 from decoupled.core.problem import Response
 from decoupled.core.workload import Message
 from decoupled.server.fronts.link import ENOUGH, Link
@@ -44,14 +44,14 @@ class Both:
         self.writer = _Writer()
         self.link.connection_made(self.writer)
         self.link.look()
-        self.outcomes: list[NotSent | None] = []
+        self.outcomes: list[Together] = []
 
     def send(self, requests: int) -> None:
         for _ in range(requests):
             self.link.send([KIB_100], self.outcomes.append)
 
-    def tell(self, numbers: list[int]) -> None:
-        self.link.data_received(frame(encode(Told(numbers))))
+    def tell(self, numbers: list[int], outcome: Together = None) -> None:
+        self.link.data_received(frame(encode(Told(numbers, outcome))))
 
 
 async def turns() -> None:
@@ -98,6 +98,18 @@ def test_no_more_is_with_the_writer_than_the_window_holds_and_the_rest_follows()
     run(fifty())
 
 
+@pytest.mark.parametrize("outcome", [None, NotSent("full"), [None, REUSED, None]])
+def test_what_came_of_a_request_or_of_each_of_its_messages_arrives_as_it_was_told(outcome: Together) -> None:
+    async def told() -> None:
+        both = Both()
+        both.send(1)
+        await turns()
+        both.tell([0], outcome)
+        assert both.outcomes == [outcome]
+
+    run(told())
+
+
 def test_one_request_is_taken_however_large() -> None:
     async def large() -> None:
         both = Both()
@@ -134,7 +146,7 @@ def test_who_gets_no_credit_is_told_soon_and_that_it_is_safe_to_send_again() -> 
         both.send(30)
         await asyncio.sleep(limits.WRITER_BUSY_S + 0.5)
         assert len(both.outcomes) == 10
-        assert {outcome is not None and outcome.unknown for outcome in both.outcomes} == {False}
+        assert {isinstance(outcome, NotSent) and outcome.unknown for outcome in both.outcomes} == {False}
         both.tell(list(range(20)))
         assert both.outcomes[10:] == [None] * 20
         both.send(1)
@@ -149,7 +161,7 @@ def test_what_the_writer_does_not_answer_nobody_knows_and_it_counts_until_the_wr
         both = Both()
         both.send(20)
         await asyncio.sleep(limits.WRITER_SILENT_S + 0.5)
-        assert [outcome is not None and outcome.unknown for outcome in both.outcomes] == [True] * 20
+        assert [isinstance(outcome, NotSent) and outcome.unknown for outcome in both.outcomes] == [True] * 20
         both.send(1)
         await turns()
         assert len(both.writer.requests) == 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from decoupled.core import limits
-from decoupled.core.outcomes import NotSent
+from decoupled.core.identifiers import derived_id
+from decoupled.core.outcomes import REUSED, NotSent
 from decoupled.core.workload import Effects, Message, Workload, decoder
 from decoupled.pipeline import receiver
 from decoupled.pipeline.call import EventResponse, call_of
@@ -251,15 +253,110 @@ def test_entries_of_a_batch_under_one_key_have_their_own_ids_that_a_resend_repea
     assert [message.id for message in first] == [message.id for message in again]
 
 
-def test_a_natural_key_identifies_whoever_sends_and_under_whatever_key() -> None:
-    reading = {"device": "d-1", "at": 7}
-    ids = {
-        id_of(post(reading, workload="readings", key=key, authorizer=who), READINGS)
-        for key in (None, '"a"', '"b"')
-        for who in (None, IAM)
-    }
+READING = {"device": "d-1", "at": 7}
+
+
+def test_a_natural_key_identifies_under_whatever_key() -> None:
+    ids = {id_of(post(READING, workload="readings", key=key), READINGS) for key in (None, '"a"', '"b"')}
     assert len(ids) == 1
     assert id_of(post({"device": "d-1", "at": 8}, workload="readings"), READINGS) not in ids
+
+
+def test_a_natural_key_is_its_callers_and_nobody_can_take_it_away() -> None:
+    events = [post(READING, workload="readings", authorizer=who) for who in (None, IAM, JWT, OTHER_ISSUER)]
+    assert len({id_of(event, READINGS) for event in events}) == 4
+    again = post({"at": 7, "device": "d-1"}, workload="readings", authorizer=JWT, key='"a"')
+    assert id_of(again, READINGS) == id_of(events[2], READINGS)
+
+
+def test_an_id_made_of_a_natural_key_that_nobody_in_particular_sent_is_that_of_earlier_versions() -> None:
+    made_by_0_2 = derived_id("readings", "natural", "d-1@7")
+    assert id_of(post(READING, workload="readings"), READINGS) == made_by_0_2
+
+
+# --- what came under a key ----------------------------------------------------
+
+
+def digest(entry: str | bytes, key: str | None = '"k"', workload: str = "notes", workloads: Any = None) -> str:
+    """Of what is sent as it is."""
+    body = entry if isinstance(entry, str) else entry.decode()
+    event = post(None, workload=workload, key=key) | {"body": body}
+    (message,) = receiver.admit(call_of(event), workloads or NOTES, 0).messages
+    return message.digest
+
+
+NOTES = {"notes": Workload("notes", Notes, lambda entry, message: Effects({}))}
+
+
+def test_white_space_order_and_escapes_make_no_other_entry() -> None:
+    plain = digest('{"data": {"a": 1, "b": ["x", null]}}')
+    assert re.fullmatch("[0-9a-f]{24}", plain)
+    assert digest('{ "data" : {"b":["\\u0078",null ],"a":1}}\n') == plain
+    assert digest('{"data": {"b": ["x", null], "a": 1}}') == plain
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        '{"data": {"a": 2, "b": 1.5}}',
+        '{"data": {"a": 1, "b": 1.50}}',
+        '{"data": {"a": 1.0, "b": 1.5}}',
+        '{"data": {"a": "1", "b": 1.5}}',
+        '{"data": {"a": true, "b": 1.5}}',
+        '{"data": {"a": 1, "b": "1.5"}}',
+        '{"data": {"a": 1, "b": 1.5, "c": null}}',
+        '{"data": {"a": 1, "b": [1.5]}}',
+        '{"data": {"a": 1, "B": 1.5}}',
+        '{"data": {"a": 1, "b": 1.5000000000000000001}}',
+        '{"data": {"a": 1, "b": 1.5}, "more": 1}',
+    ],
+)
+def test_every_value_and_each_of_its_digits_counts(other: str) -> None:
+    assert digest(other) != digest('{"data": {"a": 1, "b": 1.5}}')
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "1e400", "-0", "1E-9999999", "1e99999999999999999999", "1" * 30])
+def test_an_entry_with_any_number_has_a_digest(number: str) -> None:
+    class Open(msgspec.Struct):
+        data: msgspec.Raw
+
+    workloads = {"open": Workload("open", Open, lambda entry, message: Effects({}))}
+    digests = {digest(f'{{"data": {value}}}', workload="open", workloads=workloads) for value in (number, "7")}
+    assert len(digests) == 2
+
+
+def test_a_deployment_that_adds_a_field_changes_no_digest() -> None:
+    class More(msgspec.Struct):
+        data: Any
+        priority: int = 0
+
+    more = {"notes": Workload("notes", More, lambda entry, message: Effects({}))}
+    assert digest('{"data": 1}', workloads=more) == digest('{"data": 1}')
+
+
+def test_what_has_no_key_or_a_natural_one_has_no_digest() -> None:
+    assert digest('{"data": 1}', key=None) == ""
+    (natural,) = receiver.admit(call_of(post(READING, workload="readings", key='"k"')), READINGS, 0).messages
+    assert natural.digest == ""
+
+
+def test_each_entry_of_a_batch_has_its_own_digest() -> None:
+    batch = call_of(post([{"data": 1}, {"data": 2}, {"data": 1}], workload="notes", key='"k"'))
+    first, second, third = (message.digest for message in receiver.admit(batch, NOTES, 0).messages)
+    assert first == third == digest('{"data":1}') != second
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text('aZ"\\/é🛒'),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab"), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(PLAIN)
+def test_an_entry_that_is_written_anew_has_the_same_digest(value: Any) -> None:
+    compact = json.dumps({"data": value}, separators=(",", ":"), ensure_ascii=False)
+    assert digest(compact) == digest(json.dumps({"data": value}, indent=1, sort_keys=True))
 
 
 @pytest.mark.parametrize(
@@ -545,6 +642,21 @@ def test_a_batch_of_which_nothing_was_sent_is_a_503() -> None:
     response, answer = handle(post([ORDER, {}]), LossyQueue(lambda _: THROTTLED))
     assert (response["statusCode"], response["headers"]["retry-after"]) == (503, "3")
     assert answer["accepted"] == []
+
+
+def test_a_key_that_came_before_with_another_entry_is_a_422_that_names_it() -> None:
+    response, problem = handle(post(ORDER, key='"k"'), LossyQueue(lambda _: REUSED))
+    assert response["statusCode"] == 422
+    assert "Idempotency-Key" in problem["detail"]
+    assert "resend" not in problem
+
+
+def test_of_a_batch_only_the_entries_whose_key_came_with_another_one_are_refused() -> None:
+    queue = LossyQueue(lambda place: REUSED if place == 1 else None)
+    response, answer = handle(post([ORDER] * 3, key='"k"'), queue)
+    assert response["statusCode"] == 202
+    assert [entry["index"] for entry in answer["accepted"]] == [0, 2]
+    assert [(entry["index"], entry["status"]) for entry in answer["rejected"]] == [(1, 422)]
 
 
 def test_what_the_queue_will_never_take_is_a_422() -> None:

@@ -1,45 +1,21 @@
 """The queue on SQLite, with SQS's semantics: visibility timeouts, receive counts, receipts that lapse, delays. A
-message and its record are one row (see `database.SCHEMA`): storing the record takes the message off the queue."""
+message and its record are one row (see `database.SCHEMA`): storing the record takes the message off the queue. How rows
+come about stands in `inserts.py`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from decoupled.core import limits
-from decoupled.core.outcomes import Delivery, NotSent
+from decoupled.core.outcomes import REUSED, Delivery, NotSent
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message
-from decoupled.engines.protocols import Share, StoreDamaged, StoreUnavailable, whole
-from decoupled.engines.sqlite import ordered, several
+from decoupled.engines.protocols import Refuse, Share, StoreDamaged, StoreUnavailable, unheard, whole
+from decoupled.engines.sqlite import ordered
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.groups import Rounds
-
-
-def insert(database: Database, messages: Sequence[Message], now: int, now_ms: int) -> None:
-    """Add messages, inside a transaction. One that was accepted before, under the same id, stays as it is. `now` is of
-    the clock that messages wait by, `now_ms` the time of day, by which they are due."""
-    for some in several.parts(messages):
-        values: list[Any] = []
-        for m in some:
-            visible_at = now if m.due_at is None else now + max(0, m.due_at - now_ms)
-            values += (visible_at, m.due_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group)
-            values += (m.workload in database.ordered, m.digest, m.callback)
-        database.execute(_INSERT[len(some)], values)
-
-
-def _insert(rows: int) -> str:
-    values = ", ".join(["('queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
-    return f"""
-    INSERT INTO messages
-        (status, visible_at, due_at, id, workload, accepted_at, caller, body, message_group, ordered, digest, callback)
-    VALUES {values} ON CONFLICT (id) DO NOTHING
-    """  # noqa: S608  what is added is constant
-
-
-_INSERT = several.of_each_size(_insert)
-
+from decoupled.engines.sqlite.inserts import insert, insert_claimed
 
 # A loose index scan: one step for each workload, however many messages wait. What is added to it is constant.
 _NAMES = """
@@ -67,19 +43,6 @@ def queued(database: Database, limit: int) -> dict[str, int]:
         return dict(rows.fetchall())
 
 
-def _insert_claimed(rows: int) -> str:
-    values = ", ".join(["('queued', ?, 1, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
-    return f"""
-    INSERT INTO messages
-        (status, visible_at, receive_count, in_flight, id, workload, accepted_at, caller, body, message_group, ordered,
-         digest, callback)
-    VALUES {values} ON CONFLICT (id) DO NOTHING
-    """  # noqa: S608  what is added is constant
-
-
-_INSERT_CLAIMED = several.of_each_size(_insert_claimed)
-
-
 class SqliteQueue:
     """Implements Producer, Consumer and Feed. Inside a transaction of the database, changes are part of that one.
 
@@ -98,55 +61,53 @@ class SqliteQueue:
         self._rounds = Rounds(database)
 
     def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
-        """All or none, as one transaction. Inside an outer one, that one fails: StoreUnavailable is raised."""
+        """All or none, as one transaction, but for those whose key was another entry's. Inside an outer one, that one
+        fails: StoreUnavailable is raised."""
         nested = self.database.in_transaction
         try:
             with self.database.transaction():
-                insert(self.database, messages, self.clock_ms(), self.time_ms())
+                unlike = insert(self.database, messages, self.clock_ms(), self.time_ms())
         except StoreUnavailable as error:
             if nested:
                 raise
             return [NotSent(str(error), unknown=error.unknown)] * len(messages)
-        return [None] * len(messages)
+        if not unlike:
+            return [None] * len(messages)
+        return [REUSED if any(message is it for it in unlike) else None for message in messages]
 
-    def send_claimed(self, messages: Sequence[Message], visibility_timeout_s: float) -> list[Delivery]:
+    def send_claimed(
+        self,
+        messages: Sequence[Message],
+        visibility_timeout_s: float,
+        refuse: Refuse = unheard,
+    ) -> list[Delivery]:
         """What `send` and `claim` would do, in one statement. Of an ordered workload, a message that follows another of
         its group is only sent; so is one that is due later."""
         now = self.clock_ms()
         visible_at = now + int(visibility_timeout_s * 1000)
-        deliveries: list[Delivery] = []
         with self.database.transaction():
-            if not self.database.ordered and all(m.due_at is None for m in messages):
-                for some in several.parts(messages):
-                    deliveries += self._insert_claimed(some, visible_at)
-                return deliveries
-            for m in messages:
-                if m.due_at is not None or (m.workload in self.database.ordered and ordered.follows(self.database, m)):
-                    insert(self.database, [m], now, self.time_ms())
-                else:
-                    deliveries += self._insert_claimed([m], visible_at)
-        return deliveries
-
-    def _insert_claimed(self, messages: Sequence[Message], visible_at: int) -> list[Delivery]:
-        """Of as many as a statement is for. Those that were accepted before are left out."""
-        lines_up = self.database.ordered
-        values: list[Any] = []
-        for m in messages:
-            values += (visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group, m.workload in lines_up)
-            values += (m.digest, m.callback)
-        inserted = self.database.execute(_INSERT_CLAIMED[len(messages)], values).rowcount
-        fresh = messages if inserted == len(messages) else self._newest(messages, inserted)
+            if self.database.ordered or any(m.due_at is not None for m in messages):
+                fresh, unlike = self._send_some(messages, now, visible_at)
+            else:
+                fresh, unlike = insert_claimed(self.database, messages, visible_at)
+        for m in unlike:
+            refuse(m, REUSED)
         return [Delivery(m, _receipt(m.id, 1), 1) for m in fresh]
 
-    def _newest(self, messages: Sequence[Message], count: int) -> Iterator[Message]:
-        """Those of them that are the last so many rows: each new one has the next number. One of two with the same id
-        is, the first."""
-        rows = self.database.execute("SELECT id FROM messages ORDER BY seq DESC LIMIT ?", (count,))
-        newest = {message_id for (message_id,) in rows}
+    def _send_some(
+        self, messages: Sequence[Message], now: int, visible_at: int
+    ) -> tuple[Sequence[Message], Sequence[Message]]:
+        """One after the other, those that are not claimed among them."""
+        fresh: list[Message] = []
+        unlike: list[Message] = []
         for m in messages:
-            if m.id in newest:
-                newest.remove(m.id)
-                yield m
+            if m.due_at is not None or (m.workload in self.database.ordered and ordered.follows(self.database, m)):
+                unlike += insert(self.database, [m], now, self.time_ms())
+            else:
+                new, others = insert_claimed(self.database, [m], visible_at)
+                fresh += new
+                unlike += others
+        return fresh, unlike
 
     def ready(self) -> list[str]:
         """The workloads that have a visible message, the longest-waiting first. Where there are groups, only a claim

@@ -12,7 +12,7 @@ from decoupled.core.times import now_ms
 from decoupled.core.workload import Message, Unavailable
 from decoupled.engines.sqlite import items, several
 from decoupled.engines.sqlite.database import Database, may
-from decoupled.engines.sqlite.messages import insert
+from decoupled.engines.sqlite.inserts import insert
 
 # A column for each field, in the same order. A queued message's body is nobody's business but the queue's.
 _COLUMNS = ", ".join(Record.__struct_fields__[:-1]) + ", CASE status WHEN 'dead' THEN body END"

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Protocol, assert_never
 
 from decoupled.core.frames import MAX_FRAME_BYTES
-from decoupled.core.outcomes import NotSent
+from decoupled.core.outcomes import Together
 from decoupled.server.child import ChildProcess
 from decoupled.server.door import Sender
 from decoupled.server.fronts.protocol import LISTENER, AskHealth, Health, Leave, Sends, State, Told, encode, from_front
@@ -84,7 +84,7 @@ class FrontProcess(ChildProcess):
             case never:
                 assert_never(never)
 
-    def _sent(self, number: int, outcome: NotSent | None) -> None:
+    def _sent(self, number: int, outcome: Together) -> None:
         """All that one transaction took is told in one frame."""
         if self.gone:
             return

@@ -19,7 +19,7 @@ from typing import assert_never, cast
 
 from decoupled.core import limits
 from decoupled.core.frames import MAX_FRAME_BYTES, Frames, frame
-from decoupled.core.outcomes import NotSent
+from decoupled.core.outcomes import NotSent, Together
 from decoupled.core.problem import Response, answer
 from decoupled.core.workload import Message
 from decoupled.server.door import Sent
@@ -142,14 +142,14 @@ class Link(asyncio.Protocol):
         while self._waiting and self._has_credit(self._waiting[0]):
             self._hand_over(self._waiting.popleft())
 
-    def _told(self, numbers: Sequence[int], outcome: NotSent | None) -> None:
+    def _told(self, numbers: Sequence[int], outcome: Together) -> None:
         for number in numbers:
             request = self._with_writer.pop(number)
             self._used -= request.size
             if request.sent is not None:
                 self._tell(request.sent, outcome)
 
-    def _tell(self, sent: Sent, outcome: NotSent | None) -> None:
+    def _tell(self, sent: Sent, outcome: Together) -> None:
         try:
             sent(outcome)
         except Exception:  # one client's trouble must not keep the answer from the others

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from decoupled.core.outcomes import NotSent
+from decoupled.core.outcomes import Together
 from decoupled.core.workload import Message
 
 LISTENER = b"L"  # before all frames
@@ -36,10 +36,10 @@ class State(msgspec.Struct, array_like=True, tag=2):
 
 
 class Told(msgspec.Struct, array_like=True, tag=0):
-    """The messages of these requests are on the disk; or why they are not."""
+    """The messages of these requests are on the disk; or why they are not, or what came of each."""
 
     numbers: list[int]
-    outcome: NotSent | None = None
+    outcome: Together = None
 
 
 class Health(msgspec.Struct, array_like=True, tag=1):

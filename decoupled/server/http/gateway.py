@@ -8,13 +8,13 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeVar, TypeVarTuple
 
 from decoupled.core import limits
-from decoupled.core.outcomes import NotSent
+from decoupled.core.outcomes import Together, of_each
 from decoupled.core.problem import Problem, Response
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Workloads
@@ -136,8 +136,8 @@ class Gateway:
         if not messages:
             return receiver.respond(admission, [])
 
-        def settled(outcome: NotSent | None) -> None:
-            reply(_safely(request, receiver.respond, admission, [outcome] * len(messages)))
+        def settled(outcome: Together) -> None:
+            reply(_safely(request, receiver.respond, admission, of_each(outcome, len(messages))))
 
         self.sender.send(messages, settled)
         return None
