@@ -67,7 +67,7 @@ def _flags(command: F) -> F:
     return command
 
 
-_TYPES: dict[type, Any] = {Path: click.Path(path_type=Path, file_okay=False), tuple: str}
+_TYPES: dict[type, Any] = {Path: click.Path(path_type=Path), tuple: str}
 
 
 @main.command()

@@ -18,7 +18,7 @@ import msgspec
 import uvloop
 
 from decoupled.core import limits
-from decoupled.core.times import Clock
+from decoupled.core.times import Clock, now_ms
 from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
 from decoupled.engines.sqlite import admin_socket, ordered
@@ -35,6 +35,7 @@ from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.engines.sqlite.wal import WriteAheadLog
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.settlement import Policy
+from decoupled.server.certificate import Served, served
 from decoupled.server.door import Door
 from decoupled.server.fronts.crew import Fronts
 from decoupled.server.group_commit import Writer
@@ -60,6 +61,7 @@ def serve(options: Options, announce: Callable[[str], None]) -> None:
     load(options.workloads, options.root)
     if {"keys", "signatures"}.intersection(options.auth):  # it must be readable now: later, what is known of it counts
         (KeysFile if "keys" in options.auth else SendersFile)(options.data).look()
+    certificate = served(options, now_ms)
     with bind(options.host, options.port) as listener:
         refuse_strangers(listener, options)
         directory = DataDirectory(options.data)
@@ -70,7 +72,7 @@ def serve(options: Options, announce: Callable[[str], None]) -> None:
             log.warning(_OLD_SQLITE, extra={"sqlite": VERSION})
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_serve(options, directory, database, files, listener, announce))
+                runner.run(_serve(options, directory, database, files, listener, certificate, announce))
         finally:
             if (why := files.watch.all()) is not None:
                 _abandon(why)
@@ -84,6 +86,7 @@ async def _serve(
     database: Database,
     files: _Files,
     listener: socket.socket,
+    certificate: Served | None,
     announce: Callable[[str], None],
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -100,10 +103,10 @@ async def _serve(
 
     door: Door
     if size := options.front_processes:
-        door = Fronts(size, listener, partial(_given, options, clock), writer, health.answer, loop)
+        door = Fronts(size, listener, partial(_given, options, clock), writer, health.answer, loop, certificate)
     else:
-        door = _inside(listener, writer, database, table, workloads, health, clock, options)
-    health.looks.append(door.trouble)
+        door = _inside(listener, writer, database, table, workloads, health, clock, options, certificate)
+    health.looks += [door.trouble, *([] if certificate is None else [certificate.trouble])]
     health.fronts = door.ready
     stop = asyncio.Event()
     last_resort = LastResort(loop, stop.set, door.client)
@@ -157,6 +160,7 @@ def _given(options: Options, clock: Clock) -> dict[str, Any]:
         "log_level": options.log_level,
         "data": str(options.data.absolute()),
         "asked": msgspec.to_builtins(Asked.by(options)),
+        "origins": options.cors_origins,
         "of": options.front_processes,
         "ahead_ms": clock.ahead_ms,
     }
@@ -171,6 +175,7 @@ def _inside(
     health: _Health,
     clock: Clock,
     options: Options,
+    certificate: Served | None,
 ) -> Door:
     """A front within this process, for those that want no others."""
     from decoupled.server.http.inside import Inside
@@ -179,7 +184,8 @@ def _inside(
     callers = proofs.callers(Asked.by(options), keys.look, senders.look, clock.now_ms)
     if callers is not None:
         health.looks.append(callers.trouble)
-    return Inside(listener, writer, table, workloads, health.answer, clock.now_ms, database.snapshot, callers)
+    answer, snapshot, origins = health.answer, database.snapshot, options.cors_origins
+    return Inside(listener, writer, table, workloads, answer, clock.now_ms, snapshot, callers, certificate, origins)
 
 
 def _listen_to_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, door: Door) -> None:

@@ -26,14 +26,14 @@ class Sender(Protocol):
 class Door(Protocol):
     """On a socket that listens."""
 
-    client: type[Any] | None  # what a client's connection is an instance of, where it is in this process
+    client: tuple[type[Any], ...]  # what a client's connection is an instance of, where it is in this process
 
     async def start(self) -> None:
         """Let clients in. Returns when the first one can be answered, or that takes too long."""
         ...
 
     def renew(self) -> None:
-        """Have others serve from now on, if that can be done."""
+        """Serve with what has changed from now on: the certificate, and the fronts where there are some."""
         ...
 
     async def leave(self) -> None:

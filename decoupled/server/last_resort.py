@@ -28,7 +28,7 @@ class LastResort:
     """The exception handler of the event loop."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, stop: Callable[[], None], client: type[_Client] | None = None
+        self, loop: asyncio.AbstractEventLoop, stop: Callable[[], None], client: tuple[type[_Client], ...] = ()
     ) -> None:
         """`client`: what a connection is an instance of, where there are some."""
         self._client = client
@@ -39,7 +39,7 @@ class LastResort:
     def __call__(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error, protocol = context.get("exception"), context.get("protocol")
         extra = {"what": context.get("message")}
-        if self._client is not None and isinstance(protocol, self._client):
+        if isinstance(protocol, self._client):
             log.error("a connection failed, and is closed", exc_info=error, extra=extra)
             protocol.abort()
         elif error is None or (isinstance(error, OSError) and "transport" in context):

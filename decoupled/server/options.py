@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,13 @@ class Options:
         choices=("none", "keys", "signatures"),
     )
     insecure: bool = _option(False, "Listen where others can reach it, and ask nobody who they are.")
+    tls_cert: Path | None = _option(  # noqa: RUF009  as data
+        None, "PEM file of a certificate, and of those that it was signed with: speak HTTPS.", none="plain HTTP"
+    )
+    tls_key: Path | None = _option(None, "PEM file of its key, for nobody else to read.", none="none")  # noqa: RUF009
+    cors_origins: tuple[str, ...] = _option(
+        (), "Comma-separated: https://shop.example, whose pages may call from browsers; or *, any.", none="none"
+    )
     data: Path = _option(Path(".data"), "Data directory.")  # noqa: RUF009  a path cannot change
     concurrency: int = _option(2, "Worker processes that process messages.", 1, 64)
     fronts: int | None = _option(
@@ -74,7 +82,8 @@ class Options:
     def url(self) -> str:
         """Where a client on this machine reaches the server."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "http" if self.tls_cert is None else "https"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
     def __post_init__(self) -> None:
         for option in OPTIONS:
@@ -82,11 +91,29 @@ class Options:
                 raise ValueError(f"{option.field} is {wrong}")
         if "none" in self.auth and len(self.auth) > 1:
             raise ValueError(f"auth is {', '.join(self.auth)}: either nobody is asked, or callers prove who they are")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("of tls_cert and tls_key there is only one: a certificate needs its key")
+        for origin in self.cors_origins:
+            check_origin(origin)
         if self.visibility_timeout_s < self.function_timeout_s:
             raise ValueError(
                 f"the visibility timeout ({self.visibility_timeout_s:g} s) is shorter than the function timeout"
                 f" ({self.function_timeout_s:g} s): messages would be handed out again while they are processed"
             )
+
+
+def check_origin(origin: str) -> None:
+    """Raises ValueError if that is none of which a browser would say that a page comes from there."""
+    if origin == "*":
+        return
+    found = _ORIGIN.fullmatch(origin)
+    if found is None:
+        raise ValueError(f"cors_origins has {origin!r}; it can be https://shop.example, with a port if need be, or *")
+    if (found["scheme"], found["port"]) in (("https", "443"), ("http", "80")):
+        raise ValueError(f"cors_origins has {origin!r}; browsers leave out the port {found['port']}")
+
+
+_ORIGIN = re.compile(r"(?P<scheme>https?)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>\d{1,5}))?")
 
 
 def _cores() -> int:
@@ -140,6 +167,7 @@ _TYPES = {
     "int | None": int,
     "float | None": float,
     "Path": Path,
+    "Path | None": Path,
     "tuple[str, ...]": tuple,
 }
 

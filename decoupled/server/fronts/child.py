@@ -9,7 +9,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, assert_never
+from typing import IO, Any, Protocol, assert_never
 
 from decoupled.core.frames import MAX_FRAME_BYTES
 from decoupled.core.outcomes import Together
@@ -39,6 +39,7 @@ class Given:
     listener: socket.socket
     seats: int  # a descriptor, handed to it
     seat: int
+    certificate: IO[bytes] | None  # handed to it, too
     more: dict[str, Any]  # plain: what `process.py` reads
 
 
@@ -107,10 +108,12 @@ class FrontProcess(ChildProcess):
 
     def _arguments(self) -> list[str]:
         given = self._given
-        return [json.dumps({"seats": given.seats, "seat": given.seat, **given.more})]
+        certificate = None if given.certificate is None else given.certificate.fileno()
+        return [json.dumps({"seats": given.seats, "seat": given.seat, "certificate": certificate, **given.more})]
 
     def _descriptors(self) -> Sequence[int]:
-        return (self._given.seats,)
+        given = self._given
+        return (given.seats,) if given.certificate is None else (given.seats, given.certificate.fileno())
 
     def _begun(self, frame: memoryview) -> None:
         """Only now it gets the listener: it would keep the address from the next server, if this one were killed before

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from decoupled.core import limits
+from decoupled.server.certificate import Served
 from decoupled.server.crew import Crew
 from decoupled.server.door import Sender
 from decoupled.server.fronts.child import FrontProcess, Given
@@ -33,7 +34,7 @@ class Fronts(Crew[FrontProcess]):
     one ends ──▶ another one, later each time in a row, and `trouble` until all are there and last
     SIGHUP   ──▶ a new one is ready ──▶ the old one lets nobody in, and ends in its own time; then the next"""
 
-    client: type[Any] | None = None  # none in this process
+    client: tuple[type[Any], ...] = ()  # none in this process
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Fronts(Crew[FrontProcess]):
         sender: Sender,
         health: Health,
         loop: asyncio.AbstractEventLoop,
+        certificate: Served | None = None,
     ) -> None:
         """`given`: what each is told when it starts, beside its place here. Raises OSError."""
         super().__init__(size, ("a front", "fronts"), loop, log)
@@ -50,6 +52,7 @@ class Fronts(Crew[FrontProcess]):
         self.health = health
         self._listener = listener
         self._given = given
+        self._certificate = certificate
         self._seats, self._seats_file = Seats.make()
         self._renewing: asyncio.Task[None] | None = None
         self._again = False  # as soon as that is done
@@ -61,7 +64,8 @@ class Fronts(Crew[FrontProcess]):
         await self._until(lambda: self.ready() > 0, limits.WORKER_SLOW_START_S)
 
     def _make(self) -> FrontProcess:
-        given = Given(self._listener, self._seats_file.fileno(), self._seats.take(), self._given())
+        certificate = None if self._certificate is None else self._certificate.file
+        given = Given(self._listener, self._seats_file.fileno(), self._seats.take(), certificate, self._given())
         return FrontProcess(self, given, self.loop)
 
     async def _start_one(self) -> FrontProcess:
@@ -114,6 +118,8 @@ class Fronts(Crew[FrontProcess]):
         what they should find may have come when some had already begun."""
         if self._stopping:
             return
+        if self._certificate is not None:
+            self._certificate.renew()
         self._again = self._renewing is not None and not self._renewing.done()
         if self._again:
             return

@@ -25,14 +25,14 @@ from decoupled.engines.sqlite.queue_clock import QueueClock
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline.loading import load
 from decoupled.server import logs
+from decoupled.server.certificate import Certificate
 from decoupled.server.fronts.link import Link
 from decoupled.server.fronts.protocol import LISTENER, State, encode
 from decoupled.server.fronts.seats import Seat, Seats
 from decoupled.server.health import Trouble
 from decoupled.server.http import proofs
-from decoupled.server.http.connection import Connection
 from decoupled.server.http.gateway import Gateway
-from decoupled.server.http.listener import HttpServer
+from decoupled.server.http.listener import CLIENT, HttpServer
 from decoupled.server.http.proofs import Asked
 from decoupled.server.last_resort import LastResort
 from decoupled.server.parent import end_before_it, end_with_parent, keep_from_children, leave_to_parent
@@ -83,10 +83,11 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
     keep_from_children(listener)
     link = Link(loop, leave)
     await loop.create_connection(lambda: link, sock=connection)
-    last_resort = LastResort(loop, lambda: leave(True), Connection)
+    last_resort = LastResort(loop, lambda: leave(True), CLIENT)
     seat = Seat(Seats(given["seats"]), given["seat"])
     gateway = Gateway(link, table, workloads, link.ask_health, loop, clock.now_ms, database.snapshot, callers)
-    server = HttpServer(gateway.handle, loop, given["of"], seat)
+    tls = None if given["certificate"] is None else Certificate.handed(given["certificate"]).context()
+    server = HttpServer(gateway.handle, loop, given["of"], seat, tls, given["origins"])
     server.start(socket.socket(fileno=listener))
 
     def report() -> None:

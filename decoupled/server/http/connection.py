@@ -31,6 +31,7 @@ class Server(Protocol):
     """What a connection needs of its server."""
 
     handle: Handler
+    opened: Callable[[str | None], str] | None  # of `Cors`
     shares: Shares
     now: float  # seconds, at most a second old
     date: str  # of the header
@@ -38,15 +39,12 @@ class Server(Protocol):
 
     def joined(self, connection: Connection) -> None:
         """The connection is there."""
-        ...
 
     def left(self, connection: Connection) -> None:
         """The connection has ended."""
-        ...
 
     def go_on_soon(self, connection: Connection) -> None:
         """The connection has more to do, when it is its turn."""
-        ...
 
 
 class Connection(asyncio.Protocol):
@@ -156,7 +154,8 @@ class Connection(asyncio.Protocol):
             if isinstance(request, Request):
                 self._begin(request)
             elif not transport.is_closing():
-                transport.write(encode(request.response(), None, True, self._server.date))
+                opened = "" if self._server.opened is None else self._server.opened(self._intake.reader.origin)
+                transport.write(encode(request.response(), None, True, self._server.date, opened))
                 self._close(transport)
         self._regulate(transport)
         self._count()
@@ -172,6 +171,8 @@ class Connection(asyncio.Protocol):
         self._answering = request
         self._wait(limits.ANSWER_S)
         server = self._server
+        if server.opened is not None:
+            request.opened = server.opened(request.headers.get("origin"))
         if request.kept > limits.SMALL_REQUEST_BYTES:
             self._answering_bytes = request.kept
             if server.shares.used > server.shares.most:
@@ -180,8 +181,7 @@ class Connection(asyncio.Protocol):
         server.handle(request, self._answer)
 
     def _answer(self, response: Response) -> None:
-        request, self._answering = self._answering, None
-        self._answering_bytes = 0
+        request, self._answering, self._answering_bytes = self._answering, None, 0
         transport = self._transport
         if request is None or transport is None or transport.is_closing():
             self._count()  # the client has left
@@ -190,7 +190,7 @@ class Connection(asyncio.Protocol):
         # A request that has begun to come is still taken, where the server only wants no new ones.
         ends = self._half_closed or self._stopped or (self._server.stopping and self._intake.reader.reading is None)
         last = not request.keep_alive or (not more and ends)
-        transport.write(encode(response, request, last, self._server.date))
+        transport.write(encode(response, request, last, self._server.date, request.opened))
         if last:
             self._close(transport)
         elif not self._unsent:

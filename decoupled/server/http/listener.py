@@ -7,13 +7,17 @@ import errno
 import logging
 import socket
 import time
+from collections.abc import Callable, Collection
 from email.utils import formatdate
+from ssl import SSLContext
 from typing import Protocol
 
 from decoupled.core import limits
 from decoupled.server.health import Trouble
 from decoupled.server.http.connection import Connection, Handler
+from decoupled.server.http.cors import Cors
 from decoupled.server.http.shares import Shares
+from decoupled.server.http.tls import Tls
 from decoupled.server.http.turns import Turns
 from decoupled.server.listening import places
 
@@ -27,6 +31,10 @@ ACCEPT_OF_SHARED = 16  # and where other fronts accept too
 LET_OTHERS_S = 0.002  # for another front to go first
 PLACES_FREE = 16  # one in so many is kept free
 _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # of what every client needs
+
+
+CLIENT = (Connection, Tls)
+"""What the event loop may say an error came from: then it is one client's trouble."""
 
 
 class Seat(Protocol):
@@ -49,9 +57,20 @@ class HttpServer:
     """Serves a handler on a bound socket. When all places are taken, those that have waited longest make room; new
     connections wait in the kernel for the moment that this takes."""
 
-    def __init__(self, handle: Handler, loop: asyncio.AbstractEventLoop, of: int = 1, seat: Seat | None = None) -> None:
-        """One `of` so many that serve on the same socket, where each has its `seat`."""
-        self.handle = handle
+    def __init__(
+        self,
+        handle: Handler,
+        loop: asyncio.AbstractEventLoop,
+        of: int = 1,
+        seat: Seat | None = None,
+        tls: SSLContext | None = None,
+        origins: Collection[str] = (),
+    ) -> None:
+        """One `of` so many that serve on the same socket, where each has its `seat`. `origins`: of `Cors`."""
+        cors = Cors(origins) if origins else None
+        self.handle = handle if cors is None else cors.around(handle)
+        self.opened: Callable[[str | None], str] | None = None if cors is None else cors.opened
+        self.tls = tls  # for clients to come; None: plain HTTP
         self.loop = loop
         self.stopping = False  # what is answered from now on is the last answer of its connection
         self.connections: set[Connection] = set()
@@ -63,6 +82,7 @@ class HttpServer:
         self._arriving: set[asyncio.Task[object]] = set()
         self._accepting = False
         self._turns = Turns(loop)
+        self.handshakes = Turns(loop)
         self._due: list[Connection] = []  # to expire
         self._expiries = Turns(loop)
         self._refused: str | None = None  # why a client could not be let in
@@ -130,7 +150,7 @@ class HttpServer:
 
     async def _arrive(self, client: socket.socket) -> None:
         try:
-            await self.loop.connect_accepted_socket(lambda: Connection(self), client)
+            await self.loop.connect_accepted_socket(self._connection, client)
         except OSError as error:
             client.close()
             if error.errno in _SHORT:
@@ -138,6 +158,10 @@ class HttpServer:
         except Exception:  # one client's trouble
             log.exception("a client could not be let in")
             client.close()
+
+    def _connection(self) -> asyncio.Protocol:
+        connection = Connection(self)
+        return connection if self.tls is None else Tls(self, connection, self.tls)
 
     def _refuse_for(self, error: OSError) -> None:
         if self._refused is None:  # once, however long it lasts

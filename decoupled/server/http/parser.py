@@ -28,6 +28,7 @@ class Request:
         "keep_alive",
         "kept",
         "method",
+        "opened",
         "target",
         "version",
     )
@@ -43,6 +44,7 @@ class Request:
         self.body: bytes | bytearray = b""
         self.keep_alive = True
         self.kept = 0  # bytes that it takes in memory, once it is whole
+        self.opened = ""  # header lines of its answer, of `Cors`
 
     def path_and_query(self) -> tuple[str, str]:
         """The path with its percent-encoding undone, and the query string as it came."""
@@ -74,6 +76,7 @@ class Reader:
         self.reading: Request | None = None
         self.kept = 0
         self.refusing = False
+        self.origin: str | None = None  # of the page that sent what is refused, as far as that is known
         self._owner = owner
         self._parser = httptools.HttpRequestParser(self)
         self._bytes = 0  # since the last whole request
@@ -117,6 +120,7 @@ class Reader:
         """Read no further."""
         if not self.refusing:
             self.refusing = True
+            self.origin = None if self.reading is None else self.reading.headers.get("origin")
             self.drop()
             self._owner.refused(problem)
 
