@@ -16,18 +16,19 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from decoupled.core import api_keys
+from decoupled.core import api_keys, senders
 from decoupled.core.api_keys import Keyring
 from decoupled.core.outcomes import Commit
 from decoupled.core.workload import Effects, Message, Put, Workload
 from decoupled.engines.sqlite.database import Database
-from decoupled.engines.sqlite.keys_file import KeysFile
+from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.recovery import recover
 from decoupled.engines.sqlite.table import SqliteTable
 from tests.support.damage import Pages
 from tests.support.server import DECOUPLED, LAUNCH, Server, serving, wait_for
 from tests.support.virtual_time import EPOCH_MS, EmbeddedInVirtualTime, run
+from tests.support.webhooks import STRIPE
 
 MESSAGES = 150  # some twenty to a page
 ENTRY = {"account": 1, "amount": 5}
@@ -277,6 +278,15 @@ def test_api_keys_are_saved_too_or_it_is_told_why_not(server: Server) -> None:
     assert (said.returncode, said.stdout) == (1, "6 messages saved\n2 items saved\n")
     assert said.stderr.startswith(f"no API keys: {keys.path} is damaged")
     assert not KeysFile(saved.data).path.exists()
+
+
+def test_senders_of_webhooks_are_saved_with_the_keys(server: Server) -> None:
+    settled(server, 3)
+    file = SendersFile(server.data)
+    file.change(lambda known: (senders.add(known, "till", "stripe", ["payments"], STRIPE, EPOCH_MS), None))
+    saved, said = recover_with_the_tool(server)
+    assert (said.returncode, said.stdout.splitlines()[-2:]) == (0, ["0 API keys saved", "1 senders of webhooks saved"])
+    assert SendersFile(saved.data).look() == file.look()
 
 
 def test_nothing_is_saved_while_the_server_runs_or_where_nothing_is(server: Server) -> None:

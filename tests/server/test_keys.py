@@ -19,20 +19,10 @@ from decoupled.server.fronts.seats import AHEAD
 from decoupled.server.listening import bind, refuse_strangers
 from decoupled.server.options import Options
 from tests.support.events import ORDER
-from tests.support.server import DECOUPLED, ROOT, Answer, Client, Server, free_port, serving, wait_for
+from tests.support.server import ROOT, Answer, Client, Server, decoupled, free_port, serving, wait_for
 
 JSON = {"content-type": "application/json"}
 ENTRY = {"account": 1, "amount": 1}
-
-
-def decoupled(*arguments: str | Path, status: int = 0, **more: Any) -> str:
-    """What a command prints; or what it says when it fails."""
-    command = [str(DECOUPLED), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, **more)
-    assert done.returncode == status, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    said: str = done.stderr if status else done.stdout
-    return said.strip()
 
 
 def keys(data: Path, *arguments: str) -> str:

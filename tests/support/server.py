@@ -276,6 +276,16 @@ def serving(
         server.end()
 
 
+def decoupled(*arguments: str | Path, status: int = 0, **more: Any) -> str:
+    """What a command prints; or what it says when it fails."""
+    command = [str(DECOUPLED), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, **more)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    said: str = done.stderr if status else done.stdout
+    return said.strip()
+
+
 def free_port() -> int:
     """Below the ports that the kernel gives to clients, so that no client sits on it when the server comes back."""
     for _ in range(100):

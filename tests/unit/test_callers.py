@@ -233,7 +233,7 @@ def test_no_more_is_known_by_heart_than_may_be(book: Book, monkeypatch: pytest.M
 class Password:
     """Proof by a word in a header; `why`: it cannot be checked."""
 
-    kind, noun, asks = "word", "word", "your word, as x-word"
+    kind, noun, asks, challenge = "word", "word", "your word, as x-word", "Bearer"
 
     def __init__(self, why: str | None = None) -> None:
         self.why = why

@@ -22,6 +22,7 @@ class ApiKeys:
     kind = "keys"
     noun = "API key"
     asks = "your API key: as Authorization: Bearer, or as x-api-key"
+    challenge = "Bearer"
 
     def __init__(self, read: Callable[[], Keys | None], clock_ms: Callable[[], int]) -> None:
         """`read` as Kept has it. Once the keys have changed, nobody is known by heart any more."""

@@ -34,6 +34,7 @@ class Proof(Protocol):
     kind: str  # as --auth has it
     noun: str  # as people say it
     asks: str  # what to send, for who has sent none
+    challenge: str  # the scheme that a 401 names
 
     def of(self, headers: Mapping[str, str], path: Sequence[str], body: bytes | bytearray) -> Caller | None:
         """Who proves by this kind that the request is its own; None if the request has no such proof, right or wrong.
@@ -66,9 +67,11 @@ class Callers:
             caller = proof.of(headers, path, body)
             if caller is not None:
                 return caller
+        challenge = self._proofs[0].challenge
         if "authorization" in headers:
-            raise refused(f"This is no {' and no '.join(proof.noun for proof in self._proofs)} of this server")
-        raise refused(f"Send {'; or '.join(proof.asks for proof in self._proofs)}")
+            nouns = " and no ".join(proof.noun for proof in self._proofs)
+            raise refused(f"This is no {nouns} of this server", challenge)
+        raise refused(f"Send {'; or '.join(proof.asks for proof in self._proofs)}", challenge)
 
     async def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """From now on see again and again what counts as proof. Returns once that is known, or that takes too long."""

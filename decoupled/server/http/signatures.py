@@ -19,6 +19,7 @@ class Signatures:
     kind = "signatures"
     noun = "signed webhook"
     asks = "a webhook that is signed as Standard Webhooks, Stripe or GitHub sign theirs"
+    challenge = "Signature"
 
     def __init__(self, read: Callable[[], Senders | None], clock_ms: Callable[[], int]) -> None:
         """`read` as Kept has it."""
@@ -35,7 +36,7 @@ class Signatures:
             sent = self._signers.sent(workload, headers, body, self._clock_ms())
         except SignatureError as error:
             self._kept.require()
-            raise refused(str(error), CHALLENGE) from error
+            raise refused(str(error), self.challenge) from error
         if sent is None:
             return None
         return Caller(f"webhook:{sent.name}", False, frozenset([workload]), None, sent.event)
@@ -49,7 +50,3 @@ class Signatures:
 
     def trouble(self) -> Trouble | None:
         return self._kept.trouble()
-
-
-CHALLENGE = "Signature"
-"""Of those who are asked for nothing else. A 401 has to name a scheme."""
