@@ -24,5 +24,6 @@ def openapi(workloads: str | None, stack: str | None, url: str | None) -> None:
             made = document(loaded, url or endpoint, authorization)
         else:
             options = from_process()
-            made = document(loaded, url or options.url, auth=options.auth)
+            asked = [kind for kind in options.auth if kind != "none"]
+            made = document(loaded, url or options.url, auth=asked)
         click.echo(msgspec.json.format(msgspec.json.encode(made)).decode())

@@ -17,6 +17,7 @@ from decoupled.core.identifiers import PATTERN
 from decoupled.core.workload import Workload, Workloads
 from decoupled.pipeline import shapes
 from decoupled.pipeline.ecma import ecma
+from decoupled.pipeline.security import requirements, schemes
 
 Part = dict[str, Any]
 """An object of the document."""
@@ -32,8 +33,8 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
     """The document of these workloads, without those that are internal.
 
     `url`: where the API is; if that is not said, it is where the document came from. `aws`: it is behind API Gateway,
-    and this is the template's Authorization: NONE, AWS_IAM or JWT. `auth`: the kinds of proof that
-    our own server takes, as its option has them."""
+    and this is the template's Authorization: NONE, AWS_IAM or JWT. `auth`: the kinds of proof that our own server
+    takes, as its option has them."""
     shown = [workload for workload in workloads.values() if not workload.internal]
     ours = [*_SHAPES, shapes.Health if aws is None else shapes.GatewayRefusal]
     schemas, named = msgspec.json.schema_components(
@@ -49,12 +50,15 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
     }
     if aws is None:
         paths["/health"] = {"get": {**_health(known), "security": []}}
-    security = {name: scheme for kind in [*auth, aws] for name, scheme in _SECURITY.get(kind, {}).items()}
+    callers, senders = schemes(auth, aws)
+    for operations in paths.values() if senders else ():
+        if "post" in operations:
+            operations["post"]["security"] = requirements([*callers, *senders])
     return {
         "openapi": "3.1.0",
         "info": {"title": "decoupled", "version": __version__, "description": _ABOUT},
         "servers": [{"url": url or "/"}],
-        "security": [{name: []} for name in security],
+        "security": requirements(callers or senders),  # who only sends is refused the rest
         "tags": [{"name": workload.name} for workload in shown],
         "paths": paths,
         "components": {
@@ -62,7 +66,7 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
             "parameters": _PARAMETERS,
             "headers": _HEADERS,
             "responses": dict(_responses(known)),
-            "securitySchemes": security,
+            "securitySchemes": callers | senders,
         },
     }
 
@@ -244,23 +248,6 @@ _PARAMETERS: Part = {
         "in": "query",
         "description": "As `next` of the page before has it.",
         "schema": {"type": "string"},
-    },
-}
-
-_SECURITY: dict[str | None, Part] = {  # by kind of proof, and by the template's Authorization
-    "keys": {
-        "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
-        "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
-    },
-    "JWT": {"jwt": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
-    "AWS_IAM": {
-        "sigv4": {
-            "type": "apiKey",
-            "in": "header",
-            "name": "Authorization",
-            "description": "Signed with AWS Signature Version 4.",
-            "x-amazon-apigateway-authtype": "awsSigv4",
-        }
     },
 }
 

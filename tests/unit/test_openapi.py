@@ -197,3 +197,19 @@ def test_a_server_that_asks_for_keys_says_so_and_where_not() -> None:
     operations = [it for path, its in made["paths"].items() if path != "/health" for it in its.values()]
     assert all({"401", "403"} <= it["responses"].keys() for it in operations)
     assert document(SERVED)["security"] == []
+
+
+def test_a_server_that_lets_senders_of_webhooks_in_says_where_and_how_they_sign() -> None:
+    made = document(SERVED, auth=("keys", "signatures"))
+    schemes = made["components"]["securitySchemes"]
+    headers = {it["name"] for it in schemes.values() if it["type"] == "apiKey"}
+    assert headers == {"x-api-key", "webhook-signature", "stripe-signature", "x-hub-signature-256"}
+    assert made["security"] == [{"bearer": []}, {"key": []}]
+    for path, its in made["paths"].items():
+        for method, operation in its.items():
+            if method == "post":
+                assert operation["security"] == [{name: []} for name in schemes]
+            else:
+                assert operation.get("security", made["security"]) == ([] if path == "/health" else made["security"])
+    alone = document(SERVED, auth=("signatures",))
+    assert [name for requirement in alone["security"] for name in requirement] == list(schemes)[2:]
