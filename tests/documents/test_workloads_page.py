@@ -23,7 +23,7 @@ from tests.support.model_engine import ManualClock
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "workloads.md").read_text()
-SOURCE, ITS_TEST, SEATS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+SOURCE, ITS_TEST, SEATS, PAYMENTS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 REQUESTS, SEATS_REQUESTS = re.findall(r"```http\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -50,6 +50,21 @@ def test_a_reservation_expires_as_the_page_says(tmp_path: Path, monkeypatch: pyt
     served = load(["./seats.py", "./seats.py:RELEASES"], tmp_path)
     no = ["you do not hold this seat", "the seat is taken"]
     assert outcomes(SEATS_REQUESTS, served) == [None, None, None, *no, "it was paid", None]
+
+
+def test_an_event_of_stripe_s_is_what_the_page_says_and_others_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "payments.py").write_text(PAYMENTS)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    served = load(["./payments.py"], tmp_path)
+    charge = {"id": "ch_1", "object": "charge", "amount": 1000, "currency": "eur", "livemode": False}
+    event = {"id": "evt_1", "object": "event", "api_version": "2026-01-28", "pending_webhooks": 1}
+    paid = json.dumps(event | {"type": "charge.succeeded", "data": {"object": charge}})
+    other = json.dumps(event | {"type": "customer.created", "data": {"object": {}}})
+    requests = f"POST /payments\n{paid}\n-> 202\n\nPOST /payments\n{other}\n-> 422 #/type"
+    taken = 'GET /payments/takings/eur\n-> 200 {"amount": 1000}'
+    assert outcomes(f"{requests}\n\n{taken}", served) == [None]
 
 
 def outcomes(requests: str, served: Workloads) -> list[str | None]:
