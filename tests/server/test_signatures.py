@@ -6,6 +6,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+import random
 import signal
 import time
 from collections.abc import Iterator
@@ -16,11 +17,13 @@ import pytest
 
 from decoupled.core import limits
 from decoupled.engines.sqlite.keys_file import SendersFile
+from tests.support.forged import forged
 from tests.support.server import LAUNCH, Answer, Client, Server, decoupled, serving, wait_for
 from tests.support.webhooks import OTHERS, SECRETS, SIGN, STRIPE, Headers
 
 PRESETS = ("standard", "stripe", "github")
 JSON = {"content-type": "application/json"}
+FORGED = 1_000
 NUMBERS = itertools.count(1)
 
 
@@ -139,6 +142,21 @@ def test_what_nobody_has_signed_so_is_not_queued(server: Server) -> None:
             answer = post(server, each, these)
             assert answer.status == 401, these
             assert answer.headers["content-type"] == "application/problem+json"
+    assert server.rows(count) == before
+
+
+def test_of_a_thousand_forged_webhooks_none_is_queued(server: Server) -> None:
+    seed = random.randrange(2**32)
+    draw, count = random.Random(seed), "SELECT count(*) FROM messages"
+    before = server.rows(count)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    for number in range(FORGED):
+        headers, body, to = forged(draw, int(time.time()))
+        connection.request("POST", f"/{to}", body.encode(), JSON | headers)
+        answer = connection.getresponse()
+        told = answer.read()
+        assert answer.status in (400, 401), f"{told!r} to {headers}, number {number} of seed {seed}"
+    connection.close()
     assert server.rows(count) == before
 
 

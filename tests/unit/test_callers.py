@@ -9,15 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
-from decoupled.core import api_keys, limits
+from decoupled.core import api_keys, limits, senders
 from decoupled.core.api_keys import Keys, KeysError
 from decoupled.core.problem import Problem
+from decoupled.core.senders import Senders
 from decoupled.server.health import Trouble
 from decoupled.server.http.api_keys import ApiKeys
 from decoupled.server.http.callers import Caller, Callers
 from decoupled.server.http.gateway import call_of
 from decoupled.server.http.parser import Request
+from decoupled.server.http.signatures import Signatures
 from tests.support.model_engine import ManualClock
+from tests.support.webhooks import STRIPE, by_stripe
 
 FORGED = 100_000
 
@@ -319,3 +322,28 @@ def test_a_key_for_some_workloads_opens_no_other(book: Book) -> None:
         assert asked(callers, target, key, method) == 403
         assert asked(callers, target, operator, method) == ("key:ops", True)
     assert asked(callers, "/health", key, "GET") == ("anonymous", False)
+
+
+def test_senders_of_webhooks_are_let_in_once_their_secrets_can_be_read() -> None:
+    known = senders.add([], "till", "stripe", ["payments"], STRIPE, 0)
+    error: KeysError | None = KeysError("there is no file")
+
+    def read() -> Senders | None:
+        if error is not None:
+            raise error
+        return known
+
+    proof = Signatures(read, lambda: 60_000)
+    headers, body = by_stripe(STRIPE, "", 60, '{"id":"evt_1"}'), b'{"id":"evt_1"}'
+    with pytest.raises(Problem) as refusal:
+        proof.of(headers, ["payments"], body)
+    assert (refusal.value.status, refusal.value.resend) == (503, "safe")
+    assert proof.trouble() == Trouble("nobody can be let in: there is no file", refuses=True)
+    assert proof.of({"x-api-key": "dk_0"}, ["payments"], body) is None
+    error = None
+    proof.look()
+    assert proof.trouble() is None
+    assert proof.of(headers, ["payments"], body) == Caller(
+        "webhook:till", False, frozenset(["payments"]), None, "evt_1"
+    )
+    assert Callers([proof]).of(headers, ["payments"], body).event == "evt_1"

@@ -18,7 +18,7 @@ from decoupled.core.identifiers import derived_id
 from decoupled.core.outcomes import REUSED, NotSent
 from decoupled.core.workload import Effects, Message, Workload, decoder
 from decoupled.pipeline import receiver
-from decoupled.pipeline.call import EventResponse, call_of
+from decoupled.pipeline.call import Call, EventResponse, call_of
 from decoupled.pipeline.loading import load
 from tests.support.almost_orders import JSON, almost_orders
 from tests.support.events import ORDER, http_event, post, receive_event
@@ -687,3 +687,28 @@ def test_whatever_is_sent_gets_a_true_answer(body: bytes) -> None:
         decoder(WORKLOADS["orders"].schema).decode(message.body)
     for entry in [answer] if "errors" in answer else answer.get("rejected", []):
         assert all(fault["pointer"].startswith("#") for fault in entry.get("errors", []))
+
+
+def of_event(event: str, caller: str = "webhook:till", workload: str = "orders", entry: Any = ORDER) -> Message:
+    headers = {"content-type": "application/json", "idempotency-key": '"k"'}
+    call = Call([workload], "", headers, json.dumps(entry).encode(), caller, event=event)
+    (message,) = receiver.admit(call, {**WORKLOADS, **READINGS}, 0).messages
+    return message
+
+
+def test_what_its_sender_calls_an_event_is_its_key_whatever_else_is_said() -> None:
+    first, other = of_event("evt_1"), {**ORDER, "currency": "USD"}
+    assert of_event("evt_1", entry=other).id == first.id
+    assert first.digest == of_event("evt_1", entry=other).digest == ""
+    assert len({first.id, of_event("evt_2").id, of_event("evt_1", "webhook:shop").id}) == 3
+
+
+def test_a_natural_key_goes_before_what_its_sender_calls_an_event() -> None:
+    first, second = (of_event(event, workload="readings", entry=READING) for event in ("evt_1", "evt_2"))
+    assert first.id == second.id
+
+
+def test_an_event_that_may_have_been_queued_is_safe_to_send_again() -> None:
+    headers = {"content-type": "application/json"}
+    call = Call(["orders"], "", headers, json.dumps(ORDER).encode(), "webhook:till", event="evt_1")
+    assert receiver.admit(call, WORKLOADS, 0).resend == "safe"

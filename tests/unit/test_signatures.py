@@ -18,12 +18,11 @@ from decoupled.core import limits, senders, signatures
 from decoupled.core.problem import Problem
 from decoupled.core.senders import Senders, Sent, Signers
 from decoupled.core.signatures import Preset, SignatureError
+from tests.support.forged import BODY, PRESETS, forged
 from tests.support.webhooks import OTHERS, SECRETS, SIGN, STANDARD, STRIPE, Headers
 
 NOW_S = 1_795_000_000
-BODY = '{"id":"evt_1","type":"payment","amount":1}'
 FORGED = 100_000
-PRESETS: list[Preset] = ["standard", "stripe", "github"]
 
 
 def known(*presets: Preset, now_s: int = NOW_S) -> Senders:
@@ -203,69 +202,11 @@ def test_a_secret_without_its_prefix_or_its_padding_is_the_same_key() -> None:
 # --- forged -------------------------------------------------------------------
 
 
-def forged(draw: random.Random) -> tuple[Headers, str, str]:
-    """Headers that nobody whom we know has signed for this body, the body, and the workload that it is sent to."""
-    preset = draw.choice(PRESETS)
-    headers, body, to = signed(preset), BODY, "payments"
-    match draw.randrange(9):
-        case 0:  # another's secret
-            headers = signed(preset, secret=OTHERS[preset])
-        case 1:  # of another body
-            body = BODY.replace("1}", f"{draw.randrange(2, 10**6)}}}")
-        case 2:  # another workload's
-            to = draw.choice(["orders", "", "payment", "payments/"])
-        case 3:  # an old one, or one of tomorrow
-            if preset == "github":
-                headers = {"x-hub-signature-256": headers["x-hub-signature-256"][:-1] + "g", "x-github-delivery": "x"}
-            else:
-                headers = signed(preset, at_s=NOW_S + draw.choice([-1, 1]) * draw.randrange(301, 10**8))
-        case 4:  # with a character changed
-            name = draw.choice([name for name in headers if name in signatures.HEADERS])
-            text = headers[name]
-            place = draw.randrange(
-                text.index("v1") if "v1" in text else 7, len(text) - 2
-            )  # not the bits that base64 ignores
-            new = draw.choice([c for c in "0123456789abcdefABZ=,+ \xe9" if c.lower() != text[place].lower()])
-            headers = headers | {name: text[:place] + new + text[place + 1 :]}
-        case 5:  # cut off, or nothing at all
-            name = draw.choice([name for name in headers if name in signatures.HEADERS])
-            headers = headers | {name: headers[name][: draw.randrange(len(headers[name]) - 1)]}
-        case 6:  # at random, or by the key that is none
-            key = draw.choice([b"", b"whsec_", draw.randbytes(32)])
-            headers = as_if(preset, hmac.digest(key, _text(preset), "sha256"))
-        case 7:  # with another hash of the right secret
-            key = signatures.key_of(preset, SECRETS[preset])
-            digest = hmac.digest(key, _text(preset), draw.choice(["sha1", "sha512", "sha224"]))
-            headers = as_if(preset, digest)
-        case 8:  # as another preset has it
-            other = draw.choice([each for each in PRESETS if each != preset])
-            digest = hmac.digest(signatures.key_of(preset, SECRETS[preset]), _text(preset), "sha256")
-            headers = as_if(other, digest)
-    return headers, body, to
-
-
-def _text(preset: str) -> bytes:
-    before = {"standard": f"evt_1.{NOW_S}.", "stripe": f"{NOW_S}.", "github": ""}[preset]
-    return (before + BODY).encode()
-
-
-def as_if(preset: str, digest: bytes) -> Headers:
-    return {
-        "standard": {
-            "webhook-id": "evt_1",
-            "webhook-timestamp": str(NOW_S),
-            "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
-        },
-        "stripe": {"stripe-signature": f"t={NOW_S},v1={digest.hex()}"},
-        "github": {"x-hub-signature-256": f"sha256={digest.hex()}", "x-github-delivery": "evt_1"},
-    }[preset]
-
-
 def test_of_a_hundred_thousand_forged_signatures_none_is_taken() -> None:
     seed = random.randrange(2**32)
     draw, signers = random.Random(seed), Signers(known())
     for number in range(FORGED):
-        headers, body, to = forged(draw)
+        headers, body, to = forged(draw, NOW_S)
         try:
             found = signers.sent(to, headers, body.encode(), NOW_S * 1000)
         except (SignatureError, Problem):
@@ -302,7 +243,7 @@ def test_the_senders_own_libraries_refuse_what_is_refused_here(monkeypatch: pyte
     seed = random.randrange(2**32)
     draw, asked = random.Random(seed), 0
     while asked < 1_000:
-        headers, body, to = forged(draw)
+        headers, body, to = forged(draw, NOW_S)
         time = re.match("t=([0-9]+)", headers.get("stripe-signature", ""))
         tomorrow = time is not None and int(time[1]) > NOW_S + limits.SIGNATURE_WINDOW_S
         if to == "payments" and "x-hub-signature-256" not in headers and not tomorrow:
