@@ -36,6 +36,14 @@ def test_the_document_is_openapi(document: Any, tmp_path: Path) -> None:
     api_tools.validate(document, tmp_path)
 
 
+def test_the_document_of_a_server_that_asks_for_everything_is_openapi(tmp_path: Path) -> None:
+    typed = [str(DECOUPLED), "openapi", "--workloads", "orders"]
+    environment = {**os.environ, "DECOUPLED_AUTH": "keys,signatures"}
+    said = subprocess.run(typed, capture_output=True, text=True, check=True, timeout=60, env=environment).stdout
+    api_tools.validate(json.loads(said), tmp_path)
+    assert "stripe_webhook" in json.loads(said)["components"]["securitySchemes"]
+
+
 def test_the_command_prints_the_document_without_a_server(document: Any) -> None:
     typed = [str(DECOUPLED), "openapi", "--workloads", ALL]
     printed = json.loads(subprocess.run(typed, capture_output=True, text=True, check=True, timeout=60).stdout)
