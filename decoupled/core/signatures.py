@@ -90,7 +90,7 @@ def event_of(preset: Preset, headers: Mapping[str, str], body: bytes | bytearray
             return _event_id("x-github-delivery", headers)
         case "stripe":
             try:
-                event = msgspec.json.decode(body, type=_StripeEvent).id
+                event = _stripe_event.decode(body).id
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise Problem(400, f"The body is no event of Stripe's, which has an id: {error}.") from error
             return _checked("The id of the event", event)
@@ -100,6 +100,9 @@ def event_of(preset: Preset, headers: Mapping[str, str], body: bytes | bytearray
 
 class _StripeEvent(msgspec.Struct):
     id: str
+
+
+_stripe_event = msgspec.json.Decoder(_StripeEvent)
 
 
 def key_of(preset: Preset, secret: str) -> bytes:

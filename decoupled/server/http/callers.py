@@ -83,7 +83,7 @@ class Callers:
         if not troubles:
             return None
         none_left = len(troubles) == len(self._proofs) and all(trouble.refuses for trouble in troubles)
-        return Trouble("; ".join(trouble.detail for trouble in troubles), refuses=none_left)
+        return Trouble("; ".join(dict.fromkeys(trouble.detail for trouble in troubles)), refuses=none_left)
 
 
 def refused(why: str, challenge: str = "Bearer") -> Problem:
