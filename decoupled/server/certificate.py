@@ -46,6 +46,8 @@ class Certificate(msgspec.Struct, frozen=True):
             what, kinds = ("key", _KEY) if path is key else ("certificate", _CERTIFICATE)
             if not any(kind in content for kind in kinds):
                 raise ValueError(f"{path} has no {what} in PEM")
+        if b"ENCRYPTED" in read.key:
+            raise ValueError(f"{key} is encrypted, and there is nobody to ask for its password")
         try:
             read.context()
         except ssl.SSLError as error:
@@ -74,7 +76,7 @@ class Certificate(msgspec.Struct, frozen=True):
             for file, content in ((chain, self.chain), (key, self.key)):
                 file.write(content)
                 file.flush()
-            # Without a password nobody is asked for one: that would be somebody at the terminal.
+            # With a password, though it be none, nobody is asked for one at the terminal.
             context.load_cert_chain(_name(chain), _name(key), password=b"")
         return context
 
@@ -159,16 +161,9 @@ def _content(path: Path, private: bool = False) -> bytes:
 
 
 def _why(error: ssl.SSLError) -> str:
-    reason = error.reason or str(error)
-    return _REASONS.get(reason, reason.replace("_", " ").lower())
-
-
-_REASONS = {
-    "KEY_VALUES_MISMATCH": "the key is not that of the certificate",
-    "KEY_TYPE_MISMATCH": "the key is not that of the certificate",
-    "BAD_DECRYPT": "the key is encrypted, and there is nobody to ask for its password",
-    "BAD_PASSWORD_READ": "the key is encrypted, and there is nobody to ask for its password",
-}
+    if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
+        return "the key is not that of the certificate"
+    return "one of them is damaged" if error.reason is None else error.reason.replace("_", " ").lower()
 
 
 def not_after_ms(certificate: bytes) -> int:
@@ -184,7 +179,7 @@ def not_after_ms(certificate: bytes) -> int:
         tag, text = _value(validity)
         year = "%y" if tag == _UTC_TIME else "%Y"
         ends = datetime.strptime(text.decode("ascii"), f"{year}%m%d%H%M%SZ").replace(tzinfo=UTC)
-    except (IndexError, ValueError) as error:
+    except (OverflowError, ValueError) as error:
         raise ValueError("it is no X.509 certificate") from error
     return int(ends.timestamp() * 1000)
 

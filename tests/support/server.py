@@ -13,6 +13,7 @@ import re
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import time
@@ -74,11 +75,12 @@ class Server:
         self.environment: Mapping[str, str] = {}  # beside ours
         self.log = data.parent / f"{data.name}.log"
         self.output: int | None = None  # what it writes to instead of the log
+        self.trusts: ssl.SSLContext | None = None  # what its clients do, where it speaks TLS
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.trusts is None else 'https'}://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -194,6 +196,8 @@ class Server:
     ) -> Answer:
         """One request on a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        if self.trusts is not None:
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=self.trusts)
         try:
             connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()
@@ -328,6 +332,8 @@ class Client:
 
     def __init__(self, server: Server) -> None:
         self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        if server.trusts is not None:
+            self.socket = server.trusts.wrap_socket(self.socket, server_hostname="127.0.0.1")
         self.file = self.socket.makefile("rb")
 
     def __enter__(self) -> Client:

@@ -74,6 +74,7 @@ class Clock:
     the beginning, and gets more by `connect`."""
 
     stopping = False
+    opened: Callable[[str | None], str] | None = None
     date = "Mon, 23 Nov 2026 10:15:30 GMT"
 
     def __init__(self) -> None:

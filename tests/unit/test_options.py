@@ -38,7 +38,10 @@ def test_every_option_can_be_a_variable(option: Option, tmp_path: Path, monkeypa
     values = {int: 3, float: 33.5, bool: True, str: "::1", Path: Path("/there"), tuple: ("a.b", "./c.py")}
     text, value = (choices[-1], choices[-1]) if choices else (texts[kind], values[kind])
     value = (value,) if choices and kind is tuple else value
-    options = choose({}, variables={option.variable: text})
+    if option.field == "cors_origins":
+        text, value = "https://a.example, http://[::1]:3000", ("https://a.example", "http://[::1]:3000")
+    both = {"DECOUPLED_TLS_CERT": "/there", "DECOUPLED_TLS_KEY": "/there"} if option.field.startswith("tls_") else {}
+    options = choose({}, variables={**both, option.variable: text})
     assert getattr(options, option.field) == value
 
 
@@ -83,6 +86,30 @@ def test_a_wrong_variable_is_told_by_name(tmp_path: Path, monkeypatch: pytest.Mo
 def test_an_unknown_environment_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no \[environments.prod\]; there is test"):
         choose({}, toml(tmp_path, "[environments.test]"), "prod")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "shop.example",
+        "https://shop.example/",
+        "https://Shop.example",
+        "https://shop.example:443",
+        "http://x:80",
+        "null",
+    ],
+)
+def test_an_origin_that_no_browser_would_name_is_refused(origin: str) -> None:
+    with pytest.raises(ValueError, match=f"cors_origins has {origin!r}; "):
+        Options(cors_origins=("https://shop.example", origin))
+
+
+def test_a_certificate_and_its_key_come_together() -> None:
+    with pytest.raises(ValueError, match="a certificate needs its key"):
+        Options(tls_cert=Path("/there"))
+    with pytest.raises(ValueError, match="a certificate needs its key"):
+        Options(tls_key=Path("/there"))
+    assert Options(tls_cert=Path("/there"), tls_key=Path("/there")).url == "https://127.0.0.1:8080"
 
 
 @pytest.mark.parametrize(("cores", "fronts"), [(1, 0), (2, 1), (3, 1), (16, 8), (128, 8)])

@@ -39,8 +39,8 @@ class Given:
     listener: socket.socket
     seats: int  # a descriptor, handed to it
     seat: int
-    certificate: IO[bytes] | None  # handed to it, too
     more: dict[str, Any]  # plain: what `process.py` reads
+    certificate: IO[bytes] | None = None  # handed to it, too
 
 
 class FrontProcess(ChildProcess):

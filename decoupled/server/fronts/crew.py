@@ -65,7 +65,7 @@ class Fronts(Crew[FrontProcess]):
 
     def _make(self) -> FrontProcess:
         certificate = None if self._certificate is None else self._certificate.file
-        given = Given(self._listener, self._seats_file.fileno(), self._seats.take(), certificate, self._given())
+        given = Given(self._listener, self._seats_file.fileno(), self._seats.take(), self._given(), certificate)
         return FrontProcess(self, given, self.loop)
 
     async def _start_one(self) -> FrontProcess:
