@@ -28,6 +28,7 @@ BODY_PART_BYTES = 40 * KIB
 ROOM_WAIT_S = 20  # for a large body to wait until there is room for the rest
 HANDSHAKE_S = 10  # for a client to shake hands, where TLS is spoken
 TLS_PIECE_BYTES = 4 * KIB  # of what comes and goes, for OpenSSL at once: its buffers keep the size that they once had
+TLS_RECORD_BYTES = 16 * KIB  # the most that OpenSSL gives at once
 MAX_CERTIFICATE_BYTES = MIB  # of the file of a certificate, and of that of its key
 CERTIFICATE_WARN_S = 14 * 86_400  # before a certificate ends, from when on health says so
 CORS_MAX_AGE_S = 600  # for which a browser need not ask again what pages of another origin may send

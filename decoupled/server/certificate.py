@@ -56,8 +56,10 @@ class Certificate(msgspec.Struct, frozen=True):
 
     @classmethod
     def handed(cls, descriptor: int) -> Certificate:
-        """That a file of `hand` has. Others may read it at the same time."""
-        return msgspec.msgpack.decode(os.pread(descriptor, os.fstat(descriptor).st_size, 0), type=cls)
+        """That a file of `hand` has, whose descriptor is closed. Others may read it at the same time."""
+        content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        os.close(descriptor)
+        return msgspec.msgpack.decode(content, type=cls)
 
     def hand(self) -> IO[bytes]:
         """A file for processes beside this one."""

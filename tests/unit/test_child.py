@@ -43,7 +43,7 @@ def test_one_that_is_gone_and_not_missed_yet_can_be_asked_to_leave() -> None:
     async def asked() -> None:
         owner = Owner()
         with socket.socket() as listener:
-            front = Ends(owner, Given(listener, -1, 0, None, {}), asyncio.get_running_loop())
+            front = Ends(owner, Given(listener, -1, 0, {}), asyncio.get_running_loop())
             await front.start()
             front.ready = True
             async with asyncio.timeout(20):

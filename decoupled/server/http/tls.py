@@ -44,7 +44,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._session = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._lower: asyncio.Transport | None = None
-        self._early: bytes | None = None  # that came, and waits for its turn with the handshake
+        self._early = b""  # that came, and waits for its turn with the handshake
         self._shaken = False  # hands
         self._sent_last = False  # nothing is written any more, and what comes is not looked at
         self._heard_last = False
@@ -68,7 +68,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         elif self._lower is not None:
             self._lower.pause_reading()
             self._early = data
-            self._server.handshakes.take(self._shake)
+            self._server.handshakes.take(self._shake_in_turn)
 
     def eof_received(self) -> bool:
         """The client sends no more. Without a close_notify that may be somebody else's doing: but a request says itself
@@ -76,7 +76,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         if self._shaken:
             self._hear_last()
         else:
-            self.abort()
+            self.close()
         return True  # it is closed here, or by the connection
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -95,12 +95,16 @@ class Tls(asyncio.Transport, asyncio.Protocol):
 
     # --- hands are shaken -----------------------------------------------------
 
-    def _shake(self) -> bool:
+    def _shake_in_turn(self) -> bool:
         """A step of turns: there is never another one at once."""
-        data, self._early = self._early or b"", None
+        self._connection.alone(self._shake)
+        return False
+
+    def _shake(self) -> None:
+        data, self._early = self._early, b""
         lower = self._lower
         if lower is None or lower.is_closing():
-            return False
+            return
         rest = memoryview(data)
         try:
             while len(rest) and not self._shaken:
@@ -111,13 +115,12 @@ class Tls(asyncio.Transport, asyncio.Protocol):
                     self._shaken = True
         except ssl.SSLError as error:
             self._refuse(lower, error)
-            return False
+            return
         self._flush()
         lower.resume_reading()
         if self._shaken:
             self._be_in_time()
-            self._connection.alone(lambda: self._read(rest))
-        return False
+            self._read(rest)
 
     def _refuse(self, lower: asyncio.Transport, error: ssl.SSLError) -> None:
         """What it gets is TLS's alert; or, where it speaks HTTP, an answer in that."""
@@ -151,7 +154,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
                     rest = rest[limits.TLS_PIECE_BYTES :]
                 with contextlib.suppress(ssl.SSLWantReadError):
                     while incoming.pending or session.pending():
-                        if not (part := session.read(limits.READ_BYTES)):
+                        if not (part := session.read(limits.TLS_RECORD_BYTES)):
                             self._told_last(parts)
                             return
                         parts.append(part)
