@@ -22,6 +22,7 @@ from decoupled.core.outcomes import FailureKind
 from decoupled.engines.aws import client as aws
 from decoupled.engines.aws import listing, records
 from decoupled.pipeline.processor import TIME_RESERVED_S
+from decoupled.server.http import cors
 from tests.support import template
 
 ROOT = template.PATH.parent.parent
@@ -348,3 +349,17 @@ def test_a_function_loads_only_the_service_that_it_calls() -> None:
             [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
         )
         assert done.stdout.split() == ["False", "False"]
+
+
+# --- calls from browsers ------------------------------------------------------
+
+
+def test_pages_may_send_and_read_what_they_may_on_one_machine() -> None:
+    condition, given, _ = template.properties("HttpApi")["CorsConfiguration"]["Fn::If"]
+    assert condition == "WithCors"
+    signed = {"x-amz-date", "x-amz-security-token"}
+    only_there = {"last-event-id", "x-api-key"}  # no event streams, no API keys
+    assert set(given["AllowHeaders"]) - signed == set(cors.HEADERS.split(", ")) - only_there
+    assert given["AllowMethods"] == cors.METHODS.split(", ")
+    assert set(given["ExposeHeaders"]) <= set(cors.EXPOSED.split(", "))
+    assert given["MaxAge"] == limits.CORS_MAX_AGE_S

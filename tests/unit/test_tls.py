@@ -196,7 +196,8 @@ def test_a_close_notify_of_the_client_ends_what_it_says_and_not_what_it_is_told(
     peer.exchange()
     assert host.tls_wire.ended == ""
     (reply,) = host.replies
-    host.tls.data_received(b"\x17\x03\x03" + bytes(70_000))  # neither read nor kept
+    host.tls.data_received(b"\x17\x03\x03" + bytes(70_000))
+    assert host.tls._incoming.pending == 0  # neither read nor kept
     reply(answer(202, {}))
     assert host.tls_wire.ended == "closed"
     peer.incoming.write(host.tls_wire.written)
