@@ -60,6 +60,14 @@ def _why(breaker: Mapping[str, Any]) -> str:
     return f"{breaker['why']}; probes again in {breaker['probe_in_s']} s" if breaker["state"] != "closed" else ""
 
 
+def _add_limited(table: Table, limited: Mapping[str, Any]) -> None:
+    for who in limited["worst"]:
+        remark = f"{who['caller'][:80]}: {who['why']}; its last was refused {who['last_s']} s ago"
+        table.add_row("refused", f"{who['messages']:,}", plain(remark))
+    if (more := limited["callers"] - len(limited["worst"])) > 0:
+        table.add_row("refused", "", plain(f"{more:,} more callers"))
+
+
 def _json(overview: Overview) -> str:
     values = msgspec.structs.asdict(overview) | {"taken_at": rfc3339(overview.taken_at), "accepted": overview.accepted}
     return msgspec.json.encode({name: value for name, value in values.items() if value is not None}).decode()
@@ -93,6 +101,7 @@ def _table(overview: Overview) -> Table:
             table.add_row("group", group["state"], plain(f"{workload} {group['group'][:80]}: {_why(group)}"))
         if (more := breaker.get("sick_groups", 0) - len(groups)) > 0:
             table.add_row("groups", f"{more:,}", plain(f"of {workload} more are not closed"))
+    _add_limited(table, overview.limited or {"callers": 0, "worst": []})
     for alarm in overview.alarms or []:
         table.add_row("alarm", "", plain(alarm))
     if overview.alarms is None:

@@ -53,7 +53,7 @@ MAX_API_KEYS = 10_000  # of a data directory,
 MAX_API_KEYS_BYTES = 8 * MIB  # and of the file that they are kept in
 MAX_API_KEY_LIFE_S = 3_660 * 86_400  # that a key may last, if it is to end at all, and an overlap of two
 MAX_KNOWN_KEYS = 4_096  # that a front has found to be right, and need not check again
-API_KEYS_LOOK_S = 1.0  # between two looks of a front at whether the keys have changed
+API_KEYS_LOOK_S = 1.0  # between two looks of a front or the writer at whether the keys have changed
 MAX_SENDERS = 1_000  # of webhooks, of a data directory,
 MAX_SENDERS_TRIED = 8  # and of one preset, for one workload: who forges makes us sign as all of them, 10 ms at worst
 MAX_SENDER_SECRETS = 3  # of a sender at once, while one replaces another
@@ -61,6 +61,15 @@ MIN_SENDER_SECRET_CHARS, MAX_SENDER_SECRET_CHARS = 16, 256  # one that people th
 MAX_SIGNATURES = 16  # of a request, while its sender changes its secret
 SIGNATURE_WINDOW_S = 300  # that a signature's time may be off: Standard Webhooks and Stripe
 MAX_EVENT_ID_CHARS = 255  # of what a sender calls its event
+CALLER_BURST_S = 1.0  # of its rate that a caller may send at once after a pause, and one message at least
+MAX_CALLER_WAITING = 100_000  # messages of a caller that may wait, where that is limited: to count them takes 10 ms
+CALLER_COUNT_S = 0.1  # between two counts of a caller's messages that wait,
+CALLER_COUNT_PART = 20  # and of the writer's time, one part in so many at most
+CALLER_WAITING_RETRY_S = 5  # after which one who has too many waiting may try again
+MAX_CALLERS_KNOWN = 10_000  # whose rates and shares a server remembers; of others it knows nothing bad
+MAX_CALLERS_LIMITED = 1_000  # of whom it remembers that they were refused
+CALLERS_LIMITED_SHOWN = 10  # of these in health and status, those with most messages refused,
+CALLER_LIMITED_S = 60.0  # for so long after the last one; also between two lines of the log
 
 # --- a message ----------------------------------------------------------------
 RECEIVE_MAX = 10  # AWS: SQS hands out at most ten messages a receive, and takes ten entries a batch call

@@ -23,12 +23,22 @@ class Delivery(msgspec.Struct, frozen=True):
 
 class NotSent(msgspec.Struct, frozen=True):
     """Why a message is not known to be in the queue. `transient`: sending the same again may work. `unknown`: the queue
-    may hold it all the same (a time-out, say), so that only an idempotency key makes sending it again safe."""
+    may hold it all the same (a time-out, say), so that only an idempotency key makes sending it again safe. `quota`:
+    its caller has used up its own, and that is why."""
 
     detail: str
     transient: bool = True
     unknown: bool = False
     retry_after_s: int = 1
+    quota: Quota | None = None
+
+
+class Quota(msgspec.Struct, frozen=True, array_like=True):
+    """What a caller may have accepted, and what of it is left, as the fields of these names in HTTP
+    (draft-ietf-httpapi-ratelimit-headers-11)."""
+
+    ratelimit_policy: str
+    ratelimit: str
 
 
 REUSED = NotSent("This Idempotency-Key was used before, and with another entry.", transient=False)

@@ -25,6 +25,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     processed_per_s: float | None = None
     server: str | None = None  # where the server of a data directory listens; None: it does not run
     breakers: dict[str, dict[str, Any]] | None = None  # by workload, as in GET /health
+    limited: dict[str, Any] | None = None  # callers who were refused lately, as in GET /health
     alarms: list[str] | None = None  # of a stack, that sound
     queued_by_workload: dict[str, int] | None = None  # unfinished; counted up to MAX_QUEUED_COUNTED each
     notes: list[str] = []

@@ -3,7 +3,6 @@ answered. Pure; `receiver.py` and `status.py` decide what the document tells of.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any
@@ -16,7 +15,7 @@ from decoupled.core import limits
 from decoupled.core.identifiers import PATTERN
 from decoupled.core.workload import Workload, Workloads
 from decoupled.pipeline import shapes
-from decoupled.pipeline.ecma import ecma
+from decoupled.pipeline.json_schema import for_others
 from decoupled.pipeline.security import requirements, schemes
 
 Part = dict[str, Any]
@@ -40,7 +39,7 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
     schemas, named = msgspec.json.schema_components(
         [*ours, *map(_describable, shown)], ref_template="#/components/schemas/{name}"
     )
-    schemas = _for_others(schemas)
+    schemas = for_others(schemas)
     known = dict(zip(ours, schemas, strict=False))
     refused = _REFUSED_ON_AWS if aws is not None else _REFUSED_WITH_PROOF if auth else _REFUSED
     paths = {
@@ -62,7 +61,7 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
         "tags": [{"name": workload.name} for workload in shown],
         "paths": paths,
         "components": {
-            "schemas": {name: _for_others(schema) for name, schema in named.items()},
+            "schemas": {name: for_others(schema) for name, schema in named.items()},
             "parameters": _PARAMETERS,
             "headers": _HEADERS,
             "responses": dict(_responses(known)),
@@ -93,9 +92,12 @@ What is wrong in view of other fields stands in no schema: a `422` tells."""
 # --- routes -------------------------------------------------------------------
 
 # What may be refused, by what is asked; `default` is whatever else there is.
-_REFUSED = {"send": ("400", "413", "415", "422", "500", "503", "default"), "read": ("404", "500", "503", "default")}
+_REFUSED: Refusals = {
+    "send": ("400", "413", "415", "422", "429", "500", "503", "default"),
+    "read": ("404", "500", "503", "default"),
+}
 _REFUSED_WITH_PROOF = {kind: (*statuses, "401", "403") for kind, statuses in _REFUSED.items()}
-_REFUSED_ON_AWS = {kind: (*statuses, "429") for kind, statuses in _REFUSED_WITH_PROOF.items()}
+_REFUSED_ON_AWS = _REFUSED_WITH_PROOF | {"read": (*_REFUSED_WITH_PROOF["read"], "429")}
 
 
 def _operations(workload: Workload, entry: Part, refused: Refusals) -> Iterator[tuple[str, str, Part]]:
@@ -173,7 +175,8 @@ def _responses(known: Shapes) -> Iterator[tuple[str, Part]]:
     yield "Item", _answer("The item, as it is now.", {"type": "object", "additionalProperties": True})
     yield "Listing", _answer("A page of them.", known[shapes.Listing])
     gateways = [known[shapes.GatewayRefusal]] if shapes.GatewayRefusal in known else []
-    for status, (description, *headers) in _WHY.items():
+    for status, (description, *names) in _WHY.items():
+        headers = [name for name in names if not (gateways and name in _QUOTA)]
         for kind, others in (("send", [known[shapes.Batch], *gateways]), ("read", gateways)):
             # A problem has a media type of its own; but many clients look at the first one only, whatever they get.
             answer = _answer(description, {"anyOf": [known[shapes.Problem], *others]}, *headers)
@@ -182,7 +185,8 @@ def _responses(known: Shapes) -> Iterator[tuple[str, Part]]:
             yield f"{kind}-{status}", answer
 
 
-# Of 401 and 403 only those speak who ask for keys, and API Gateway; of 429 only that.
+# Of 401 and 403 only those speak who ask for proof, and API Gateway; that knows no caller's quota, and yet says 429.
+_QUOTA = ("RateLimit", "RateLimit-Policy")
 _WHY = {
     "400": ("Not JSON, or a header or parameter that is none.",),
     "401": ("Not signed in.",),
@@ -191,7 +195,7 @@ _WHY = {
     "413": ("Too large.",),
     "415": ("Not JSON as it is: another media type, or a content-encoding.", "Accept", "Accept-Encoding"),
     "422": ("Not what the schema asks for: every bad field is named. Or the key came before, with another entry.",),
-    "429": ("Too many requests.", "Retry-After"),
+    "429": ("Too much for this caller: nothing was accepted.", "Retry-After", *_QUOTA),
     "500": ("An error of ours.",),
     "503": ("Not now: what is behind does not answer, or has too much to do.", "Retry-After"),
     "default": ("Whatever else is wrong with the request.", "Allow", "Retry-After"),
@@ -212,6 +216,16 @@ _HEADERS: Part = {
     "Accept-Encoding": {"description": "The encoding that is taken: none.", "schema": {"type": "string"}},
     "Allow": {"description": "With 405: the methods that are taken.", "schema": {"type": "string"}},
     "Location": {"description": "The `status_url` of a single entry.", "schema": {"type": "string"}},
+    "RateLimit": {
+        "description": "What is left of the quota that is used up, and the seconds until there is more"
+        " (draft-ietf-httpapi-ratelimit-headers-11).",
+        "schema": {"type": "string", "examples": ['"caller";r=0;t=1']},
+    },
+    "RateLimit-Policy": {
+        "description": "The caller's quotas: `caller` says that it may send `q` messages in `w` seconds, `waiting` that"
+        " `q` of its messages may wait.",
+        "schema": {"type": "string", "examples": ['"caller";q=100;w=1, "waiting";q=5000']},
+    },
     "Retry-After": {"description": "Seconds after which to ask again.", "schema": {"type": "integer", "minimum": 0}},
 }
 
@@ -250,29 +264,3 @@ _PARAMETERS: Part = {
         "schema": {"type": "string"},
     },
 }
-
-
-def _for_others(part: Any) -> Any:
-    """Schemas without what is Python's in them."""
-    if isinstance(part, (list, tuple)):
-        return [_for_others(each) for each in part]
-    if not isinstance(part, dict):
-        return part
-    made = dict(part)
-    for name, value in part.items():
-        if name == "properties":  # of any names
-            made[name] = {field: _for_others(schema) for field, schema in value.items()}
-        elif name not in ("const", "default", "enum", "examples"):  # what entries say is not ours to change
-            made[name] = _for_others(value)
-    # What may be left out is not null by that: some would take a field with a default for one that is always there.
-    if made.get("default", ...) is None:
-        del made["default"]
-    if "enum" in made and all(isinstance(word, str) for word in made["enum"]):
-        made.setdefault("type", "string")  # the words say it, and yet some ask for it
-    if "description" in made:
-        made["description"] = inspect.cleandoc(made["description"])
-    if "pattern" in made:
-        pattern = made.pop("pattern")
-        translated = ecma(pattern)
-        made |= {"x-python-pattern": pattern} if translated is None else {"pattern": translated}
-    return made

@@ -124,18 +124,22 @@ def respond(admission: Admission, outcomes: Sequence[NotSent | None]) -> Respons
     rejected = [{"index": index, **problem.body()} for index, problem in sorted(refused.items())]
     status = 202 if accepted else max(problem.status for problem in refused.values())
     retry_after = [problem.retry_after_s for problem in refused.values() if problem.retry_after_s]
-    headers = {"retry-after": str(max(retry_after))} if retry_after else {}
+    headers = {name: value for problem in refused.values() for name, value in problem.headers.items()}
+    if retry_after:
+        headers["retry-after"] = str(max(retry_after))
     return answer(status, {"accepted": accepted, "rejected": rejected}, headers)
 
 
 def _unsent(outcome: NotSent, resend: str) -> Problem:
     if not outcome.transient:
         return Problem(422, outcome.detail)
+    quota = outcome.quota
     return Problem(
-        503,
+        503 if quota is None else 429,
         f"Not accepted: {outcome.detail}",
         resend=resend if outcome.unknown else "safe",
         retry_after_s=outcome.retry_after_s,
+        headers=None if quota is None else {"ratelimit-policy": quota.ratelimit_policy, "ratelimit": quota.ratelimit},
     )
 
 

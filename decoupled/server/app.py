@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from decoupled.core import limits
 from decoupled.core.times import Clock, now_ms
 from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
-from decoupled.engines.sqlite import admin_socket, ordered
+from decoupled.engines.sqlite import admin_socket, ordered, waiting
 from decoupled.engines.sqlite.admin import Admin
 from decoupled.engines.sqlite.data_directory import DataDirectory, Watch
 from decoupled.engines.sqlite.database import Database, DataDirectoryError
@@ -36,10 +37,10 @@ from decoupled.engines.sqlite.wal import WriteAheadLog
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.settlement import Policy
 from decoupled.server.certificate import Served, served
-from decoupled.server.door import Door
+from decoupled.server.door import Door, Sender
 from decoupled.server.fronts.crew import Fronts
 from decoupled.server.group_commit import Writer
-from decoupled.server.health import Look, Trouble, summary
+from decoupled.server.health import Trouble
 from decoupled.server.http import proofs
 from decoupled.server.http.proofs import Asked
 from decoupled.server.last_resort import LastResort
@@ -47,8 +48,10 @@ from decoupled.server.listening import bind, listen, raise_file_limit, refuse_st
 from decoupled.server.options import Options
 from decoupled.server.outlet import standard_error
 from decoupled.server.quiet import quiet_collector
+from decoupled.server.quotas import Quotas
 from decoupled.server.scheduling.claims import Poller
 from decoupled.server.scheduling.unserved import Unserved
+from decoupled.server.server_health import ServerHealth
 from decoupled.server.welcome import welcome
 
 log = logging.getLogger("decoupled.server")
@@ -98,14 +101,16 @@ async def _serve(
     table = SqliteTable(database, Outage(options.data, queue_clock), queue_clock)
     poller = Poller(writer, queue, table, Policy(options.max_attempts, clock.now_ms), options, workloads)
     writer.taker = poller
-    health = _Health(poller, Unserved(queue, workloads, loop.time), workloads)
+    quotas = _quotas(writer, database, options)
+    poller.settler.emitting = quotas.emitting if options.caller_waiting else None
+    health = ServerHealth(poller, Unserved(queue, workloads, loop.time), workloads, quotas)
     health.looks += [writer.trouble, files.taken, files.long, partial(_damage, database)]
 
     door: Door
     if size := options.front_processes:
-        door = Fronts(size, listener, partial(_given, options, clock), writer, health.answer, loop, certificate)
+        door = Fronts(size, listener, partial(_given, options, clock), quotas, health.answer, loop, certificate)
     else:
-        door = _inside(listener, writer, database, table, workloads, health, clock, options, certificate)
+        door = _inside(listener, quotas, database, table, workloads, health, clock, options, certificate)
     health.looks += [door.trouble, *([] if certificate is None else [certificate.trouble])]
     health.fronts = door.ready
     stop = asyncio.Event()
@@ -144,12 +149,23 @@ def _adopt(queue: SqliteQueue, database: Database, workloads: Workloads, options
     try:
         released = queue.release_in_flight()
         ordered.adopt(database, workloads)
+        waiting.adopt(database, counted=options.caller_waiting is not None)
     except StoreDamaged as error:
         raise DataDirectoryError(error.advice) from error
     except StoreUnavailable as error:
         raise DataDirectoryError(f"the data directory {options.data} cannot be written: {error}") from error
     database.begin_serving(log.critical)
     return released
+
+
+def _quotas(writer: Writer, database: Database, options: Options) -> Quotas:
+    """Of every caller; and of those whose keys have rates, as the file has it once a second."""
+    read = KeysFile(options.data).look if "keys" in options.auth else lambda: None
+    count = partial(waiting.count, database)
+    quotas = Quotas(writer, options.caller_rate, options.caller_waiting, count, read, writer.loop, time.monotonic)
+    if "keys" in options.auth:
+        quotas.look_again()
+    return quotas
 
 
 def _given(options: Options, clock: Clock) -> dict[str, Any]:
@@ -168,11 +184,11 @@ def _given(options: Options, clock: Clock) -> dict[str, Any]:
 
 def _inside(
     listener: socket.socket,
-    writer: Writer,
+    sender: Sender,
     database: Database,
     table: SqliteTable,
     workloads: Workloads,
-    health: _Health,
+    health: ServerHealth,
     clock: Clock,
     options: Options,
     certificate: Served | None,
@@ -185,7 +201,7 @@ def _inside(
     if callers is not None:
         health.looks.append(callers.trouble)
     answer, snapshot, origins = health.answer, database.snapshot, options.cors_origins
-    return Inside(listener, writer, table, workloads, answer, clock.now_ms, snapshot, callers, certificate, origins)
+    return Inside(listener, sender, table, workloads, answer, clock.now_ms, snapshot, callers, certificate, origins)
 
 
 def _listen_to_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, door: Door) -> None:
@@ -215,35 +231,6 @@ def _has_terminal() -> bool:
 def _damage(database: Database) -> Trouble | None:
     what = database.damage.told()
     return None if what is None else Trouble(what)
-
-
-class _Health:
-    """Of the whole server. `looks`: who is asked."""
-
-    def __init__(self, poller: Poller, unserved: Unserved, workloads: Workloads) -> None:
-        self.looks: list[Look] = [*(crew.trouble for crew in poller.crews), poller.groups.trouble]
-        self.looks.append(standard_error.trouble)
-        self.fronts: Callable[[], int] = lambda: 0
-        self.unserved = unserved
-        self._poller = poller
-        self._workloads = workloads
-
-    def answer(self) -> tuple[int, str]:
-        """An HTTP status, and a JSON text."""
-        poller = self._poller
-        told = {
-            **summary(self.looks),
-            "workloads": list(self._workloads),
-            "fronts": self.fronts(),
-            "workers": sum(crew.ready() for crew in poller.crews),
-            "workers_replaced": {
-                over: sum(crew.replaced[over] for crew in poller.crews) for over in poller.crew.replaced
-            },
-            "breakers": poller.breakers.states(),
-            "not_served": self.unserved.look(),
-            "log_lines_dropped": standard_error.dropped,
-        }
-        return 503 if told["status"] == "unavailable" else 200, msgspec.json.encode(told).decode()
 
 
 def _clock_set(by_ms: int) -> None:

@@ -54,6 +54,12 @@ class Options:
     rate: float | None = _option(
         None, "Messages processed a second, at most.", limits.MIN_RATE, limits.MAX_RATE, none="no ceiling"
     )
+    caller_rate: float | None = _option(
+        None, "Messages a second that one caller may send.", limits.MIN_RATE, limits.MAX_RATE, none="no limit"
+    )
+    caller_waiting: int | None = _option(
+        None, "Messages of one caller that may wait at a time.", 1, limits.MAX_CALLER_WAITING, none="no limit"
+    )
     function_timeout_s: float = _option(30.0, "Seconds that a batch of up to ten messages may take.", 0.1, 900)
     visibility_timeout_s: float = _option(  # six times the function timeout, as AWS advises
         180.0, "Seconds until a message that was not settled comes back.", 1, limits.MAX_VISIBILITY_TIMEOUT_S

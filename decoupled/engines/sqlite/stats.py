@@ -73,7 +73,7 @@ class SqliteStats:
         finally:
             self.database.roll_back()
         server = self.directory.server_url()
-        breakers, notes = _ask(server) if server else (None, [])
+        health, notes = _ask(server) if server else (_Health(), [])
         return Overview(
             taken_at=now,
             queued=visible,
@@ -85,7 +85,8 @@ class SqliteStats:
             oldest_age_s=None if since is None else max(0.0, (now - since) / 1000),
             queued_by_workload=by_workload,
             server=server,
-            breakers=breakers,
+            breakers=health.breakers,
+            limited=health.limited,
             notes=notes,
         )
 
@@ -115,7 +116,8 @@ class SqliteStats:
 
 
 class _Health(msgspec.Struct):
-    breakers: dict[str, dict[str, Any]] | None = None  # which a front does not know whose writer hangs
+    breakers: dict[str, dict[str, Any]] | None = None  # which, as the next, a front does not know whose writer hangs
+    limited: dict[str, Any] | None = None
     status: str = "ok"
     detail: str | None = None
     log_lines_dropped: int = 0
@@ -129,8 +131,8 @@ def _anyone() -> ssl.SSLContext:
     return context
 
 
-def _ask(server: str) -> tuple[dict[str, dict[str, Any]] | None, list[str]]:
-    """The breakers' states, and what there is to note."""
+def _ask(server: str) -> tuple[_Health, list[str]]:
+    """What it says, and what of that there is to note."""
     try:
         try:
             with urllib.request.urlopen(  # noqa: S310  our own server
@@ -141,14 +143,14 @@ def _ask(server: str) -> tuple[dict[str, dict[str, Any]] | None, list[str]]:
             body = refusal.read()  # 503 with the same members: it cannot accept, and says why
         health = msgspec.json.decode(body, type=_Health)
     except (OSError, msgspec.DecodeError) as error:
-        return None, [f"the server does not answer GET /health: {error}"]
+        return _Health(), [f"the server does not answer GET /health: {error}"]
     what = "nothing can be accepted" if health.status == "unavailable" else health.status
     notes = [f"{what}: {health.detail}"] if health.detail else []
     if health.log_lines_dropped:
         notes.append(f"{health.log_lines_dropped:,} lines of its log were dropped, because nobody read them in time")
     over = health.workers_replaced | {"calls that do not end": health.workers_replaced.get("stuck", 0), "stuck": 0}
     notes += [f"workers replaced for their {what}: {count:,}" for what, count in over.items() if count]
-    return health.breakers, notes
+    return health, notes
 
 
 def effects(database: Database, marker: str) -> dict[str, int]:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from decoupled.core.backoff import backoff_s, doubled_s
-from decoupled.core.outcomes import Decision, Delivery, Failure
-from decoupled.core.workload import Unavailable
+from decoupled.core.outcomes import Commit, Decision, Delivery, Failure
+from decoupled.core.workload import Message, Unavailable
 from decoupled.engines.protocols import Feed, StoreDamaged, Table
 from decoupled.pipeline import blame
 from decoupled.pipeline.settlement import Policy, settle
@@ -49,6 +49,7 @@ class Settler:
         self.policy = policy
         self.groups = groups
         self.on_settled = on_settled
+        self.emitting: Callable[[Sequence[Message]], None] | None = None  # hears of messages that are about to be sent
         self.pending = 0
         self._gathering: dict[str, list[tuple[Delivery, Decision]]] = {}  # for the next transaction, by workload
 
@@ -76,6 +77,10 @@ class Settler:
 
         def store() -> list[Delivery]:
             is_whole()
+            if self.emitting is not None:
+                for _, decision in decided:
+                    if type(decision) is Commit and decision.emits:
+                        self.emitting(decision.emits)
             # What is not given back has a final or dead record now, and with that has left the queue.
             return settle(decided, self.queue, self.table, self.policy)
 

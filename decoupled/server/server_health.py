@@ -1,0 +1,46 @@
+"""What GET /health says of a whole server: what is wrong, how many processes there are, and who is kept waiting. Those
+are asked who know each of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from decoupled.core.workload import Workloads
+from decoupled.server.health import Look, summary
+from decoupled.server.outlet import standard_error
+from decoupled.server.quotas import Quotas
+from decoupled.server.scheduling.claims import Poller
+from decoupled.server.scheduling.unserved import Unserved
+
+
+class ServerHealth:
+    """Of the whole server. `looks`: who is asked."""
+
+    def __init__(self, poller: Poller, unserved: Unserved, workloads: Workloads, quotas: Quotas) -> None:
+        self.looks: list[Look] = [*(crew.trouble for crew in poller.crews), poller.groups.trouble]
+        self.looks.append(standard_error.trouble)
+        self.fronts: Callable[[], int] = lambda: 0
+        self.unserved = unserved
+        self._poller = poller
+        self._workloads = workloads
+        self._quotas = quotas
+
+    def answer(self) -> tuple[int, str]:
+        """An HTTP status, and a JSON text."""
+        poller = self._poller
+        told = {
+            **summary(self.looks),
+            "workloads": list(self._workloads),
+            "fronts": self.fronts(),
+            "workers": sum(crew.ready() for crew in poller.crews),
+            "workers_replaced": {
+                over: sum(crew.replaced[over] for crew in poller.crews) for over in poller.crew.replaced
+            },
+            "breakers": poller.breakers.states(),
+            "limited": self._quotas.told(),
+            "not_served": self.unserved.look(),
+            "log_lines_dropped": standard_error.dropped,
+        }
+        return 503 if told["status"] == "unavailable" else 200, msgspec.json.encode(told).decode()

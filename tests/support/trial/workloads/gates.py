@@ -1,0 +1,21 @@
+"""Nothing goes on until a gate is open: then all that waits is processed. The function timeout bounds the wait."""
+
+import time
+from pathlib import Path
+
+from msgspec import Struct
+
+from decoupled.core.workload import Effects, Message, Workload
+
+
+class Gate(Struct, frozen=True, forbid_unknown_fields=True):
+    file: str  # is there when it is open
+
+
+def process(gate: Gate, _message: Message) -> Effects:
+    while not Path(gate.file).exists():
+        time.sleep(0.01)
+    return Effects({})
+
+
+WORKLOAD = Workload("gates", Gate, process)
