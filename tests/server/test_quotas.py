@@ -172,6 +172,20 @@ def test_a_batch_of_more_than_may_ever_wait_is_refused_for_good(shut: tuple[Serv
     assert "resend" not in refused.json["rejected"][0]
 
 
+def test_what_is_emitted_for_a_caller_takes_its_room(shut: tuple[Server, str, str, Path]) -> None:
+    server, ana, ben, gate = shut
+    first = post(server, ana, {"file": str(gate), "others": 98}, "/gates").json["status_url"]
+    wait_for(
+        lambda: server.rows("SELECT status FROM messages WHERE id = ?", first.rpartition("/")[2]) == [("processed",)]
+    )
+    entry = {"file": str(gate)}
+    for _ in range(2):  # what was processed makes room at the next count, a tenth of a second later
+        wait_for(lambda: post(server, ana, entry, "/gates").status == 202)
+    assert post(server, ana, entry, "/gates").status == 429
+    assert queued(server, "key:ana") == 100
+    assert post(server, ben, entry, "/gates").status == 202
+
+
 def test_what_waits_still_counts_after_a_crash_and_when_the_fronts_are_renewed(
     shut: tuple[Server, str, str, Path],
 ) -> None:

@@ -239,6 +239,17 @@ def test_who_has_a_debt_is_remembered_longer_than_who_has_none(
     assert desk.ask("debtor") != [None]
 
 
+def test_where_all_have_a_debt_the_one_is_forgotten_who_sent_longest_ago(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_CALLERS_KNOWN", 2)
+    desk = Desk(loop, rate=1)
+    for caller in ("ana", "ben", "ana", "cem"):
+        desk.ask(caller)
+    assert desk.ask("ana") != [None]
+    assert desk.ask("ben") == [None]
+
+
 def test_nobody_is_forgotten_whose_messages_are_with_the_writer(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
