@@ -57,7 +57,7 @@ class Limited:
             "callers": len(worst),
             "worst": [
                 {
-                    "caller": caller,
+                    "caller": caller[: limits.MAX_GROUP_CHARS],
                     "why": refused.why,
                     "messages": refused.messages,
                     "last_s": round(now - refused.last_at, 1),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from decoupled.core import limits
 from decoupled.core.identifiers import derived_id
-from decoupled.core.outcomes import REUSED, NotSent
+from decoupled.core.outcomes import REUSED, NotSent, Quota
 from decoupled.core.workload import Effects, Message, Workload, decoder
 from decoupled.pipeline import receiver
 from decoupled.pipeline.call import Call, EventResponse, call_of
@@ -642,6 +642,18 @@ def test_a_batch_of_which_nothing_was_sent_is_a_503() -> None:
     response, answer = handle(post([ORDER, {}]), LossyQueue(lambda _: THROTTLED))
     assert (response["statusCode"], response["headers"]["retry-after"]) == (503, "3")
     assert answer["accepted"] == []
+
+
+@pytest.mark.parametrize("entry", [ORDER, [ORDER, {}]], ids=["one", "batch"])
+def test_who_has_used_up_its_quota_is_told_so_and_how_much_it_is(entry: Any) -> None:
+    quota = Quota('"caller";q=5;w=1', '"caller";r=0;t=3')
+    refused = NotSent("no more than 5", retry_after_s=3, quota=quota)
+    response, answer = handle(post(entry), LossyQueue(lambda _: refused))
+    headers = response["headers"]
+    assert (response["statusCode"], headers["retry-after"]) == (429, "3")
+    assert (headers["ratelimit-policy"], headers["ratelimit"]) == (quota.ratelimit_policy, quota.ratelimit)
+    problem = answer["rejected"][0] if "rejected" in answer else answer
+    assert (problem["status"], problem["resend"]) == (429, "safe")
 
 
 def test_a_key_that_came_before_with_another_entry_is_a_422_that_names_it() -> None:
