@@ -37,6 +37,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     first_failed_at: int | None = None
     last_failed_at: int | None = None
     traceback: str | None = None  # of the last failure, where it is known
+    digest: str = ""  # of the entry, where its sender gave a key for it
     sqs_deletes_at: int | None = None
     recorded: bool = True
     body: str | None = None  # None where it was not asked for, or is not known
@@ -94,6 +95,7 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     first_failed_at: _Time | None = None
     last_failed_at: _Time | None = None
     traceback: Annotated[str, msgspec.Meta(max_length=limits.MAX_TRACEBACK_CHARS)] | None = None
+    digest: Annotated[str, msgspec.Meta(max_length=200)] = ""
     sqs_deletes_at: _Time | None = None
     recorded: bool = True
     body: _Text | None = None

@@ -97,12 +97,14 @@ class Stored(msgspec.Struct, frozen=True):
     """The message has a final record now: `processed`, or `rejected` with a reason (a condition of a write that did
     not hold counts as a rejection). `duplicate`: it had one before, and nothing was applied. `emits` are still to be
     sent, also after a duplicate: the first delivery may have died in between, and their ids are always the same.
-    `dead`, always a duplicate: it is ordered and was dead before, so that nothing was applied either."""
+    `dead`, always a duplicate: it is ordered and was dead before, so that nothing was applied either. `digest`, of a
+    duplicate, is that of the entry that has the record, where the queue may hold another one under its id."""
 
     status: Literal["processed", "rejected", "dead"]
     reason: str | None = None
     duplicate: bool = False
     emits: Sequence[Message] = ()
+    digest: str = ""
 
 
 PROCESSED = Stored("processed")

@@ -147,6 +147,8 @@ def _finish(delivery: Delivery, outcome: Stored | NotStored, queue: Queue) -> Fa
         return Failure("unavailable", "TableUnavailable", outcome.detail, outcome.retry_after_s)
     if outcome.reason is not None and not outcome.duplicate:
         log.info("rejected", extra=_fields(delivery) | {"reason": outcome.reason})
+    if outcome.digest and delivery.message.digest not in ("", outcome.digest):
+        log.warning("same key, another entry: what was processed before it counts", extra=_fields(delivery))
     if outcome.status == "dead":
         log.warning("too late: it is dead, and those behind it have gone on", extra=_fields(delivery))
     if outcome.emits:
@@ -225,6 +227,7 @@ def _bury(delivery: Delivery, failure: Failure, record: Record, table: Table, no
         error_type=failure.error_type,
         error=failure.error,
         traceback=failure.traceback,
+        digest=delivery.message.digest or record.digest,
         body=delivery.message.body,
     )
     if not table.bury(delivery, dead):

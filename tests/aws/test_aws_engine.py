@@ -19,7 +19,9 @@ from decoupled.engines.aws import client as aws
 from decoupled.engines.aws.messages import SqsQueue
 from decoupled.engines.aws.table import DynamoTable
 from decoupled.pipeline.processor import TIME_RESERVED_S
+from decoupled.pipeline.settlement import Policy, settle, settle_duplicate
 from tests.support.contract import (
+    FAILURE,
     NOW,
     bury,
     commit_one,
@@ -173,6 +175,44 @@ def test_the_body_is_the_entry_and_the_rest_stands_in_attributes(moto_engine: Aw
     }
 
 
+def test_what_came_under_a_key_travels_with_its_digest(moto_engine: AwsEngine) -> None:
+    sent = [message(digest="0f" * 12), message(digest="0f" * 12, due_at=moto_engine.queue._clock_ms() + 86_400_000)]
+    moto_engine.queue.send(sent)
+    moto_engine.fire()
+    received = {receive_one(moto_engine).message for _ in sent}
+    assert received == {msgspec.structs.replace(it, due_at=None) for it in sent}
+
+
+def settle_as_processed(engine: AwsEngine, delivery: Delivery) -> None:
+    settle([(delivery, Commit("{}"))], engine.queue, engine.table, Policy(max_attempts=5))
+
+
+def test_of_two_entries_under_one_key_the_first_that_is_processed_counts_and_the_other_is_told_of(
+    moto_engine: AwsEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = message('{"n": 1}', digest="1" * 24)
+    other = message('{"n": 2}', id=first.id, digest="2" * 24)
+    unknown = message('{"n": 2}', id=first.id)  # sent by an earlier version
+    for again in (first, first, unknown):
+        settle_as_processed(moto_engine, delivered(again))
+    assert caplog.messages == []
+    settle_as_processed(moto_engine, delivered(other))
+    settle_duplicate(delivered(other, 2), moto_engine.queue, moto_engine.table, Policy(max_attempts=5))
+    assert caplog.messages == ["same key, another entry: what was processed before it counts"] * 2
+    assert record_of(moto_engine, first).digest == "1" * 24
+
+
+def test_a_record_has_the_digest_of_the_entry_that_it_tells_of(moto_engine: AwsEngine) -> None:
+    first = message('{"n": 1}', digest="1" * 24)
+    other = message('{"n": 2}', id=first.id, digest="2" * 24)
+    moto_engine.table.record_failure(delivered(first), FAILURE, NOW)
+    settle([(delivered(other, 2), FAILURE)], moto_engine.queue, moto_engine.table, Policy(max_attempts=1))
+    dead = record_of(moto_engine, first)
+    assert (dead.status, dead.body, dead.digest) == ("dead", other.body, other.digest)
+    settle_as_processed(moto_engine, delivered(first, 3))
+    assert record_of(moto_engine, first).digest == first.digest
+
+
 DIGEST = re.compile("orders:[0-9a-f]{40}")
 
 
@@ -215,7 +255,7 @@ def test_what_another_version_or_a_stranger_sent_has_no_group(moto_engine: AwsEn
 
 
 def test_a_dead_letter_tells_its_story_in_its_attributes(moto_engine: AwsEngine) -> None:
-    sent = message()
+    sent = message(digest="0f" * 12)  # which its record has: SQS takes ten
     moto_engine.queue.send_dead_letter(sent, dead_record(sent, error="no such sku: \x00\ufffe Zoë"))
     (raw,) = raw_messages(moto_engine, moto_engine.dead_letter_queue_url)
     assert raw["Body"] == sent.body

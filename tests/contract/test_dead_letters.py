@@ -71,6 +71,26 @@ def test_a_dead_letter_keeps_its_group_through_export_import_and_redrive(
     assert receive_one(engine).message == sent
 
 
+def test_a_dead_letter_keeps_the_digest_of_its_entry_through_export_import_elsewhere_and_redrive(
+    engine: engines.Engine, letters: DeadLetters, tmp_path: Path
+) -> None:
+    sent = msgspec.structs.replace(message(), digest="0f" * 12)
+    engine.queue.send([sent])
+    delivery = receive_one(engine)
+    settle([(delivery, POISON)], engine.queue, engine.table, Policy(max_attempts=1))
+    engine.queue.delete([delivery])
+    (letter,) = letters.find(Wanted(), bodies=True)
+    (tmp_path / "elsewhere").mkdir()
+    for there in (engine, engines.embedded(tmp_path / "elsewhere")):
+        letters_of(there).purge([letter])
+        letters_of(there).restore([dead.decode(dead.encode(letter).encode())])
+        letters_of(there).redrive(list(letters_of(there).find(Wanted())))
+        process_one(there)
+        record = there.table.get(sent.id)
+        assert record is not None
+        assert (record.status, record.digest) == ("processed", "0f" * 12)
+
+
 def test_what_sqs_moved_keeps_its_group(moto_engine: engines.AwsEngine) -> None:
     sent = msgspec.structs.replace(message(), group="shop.example")
     let_sqs_move(moto_engine, sent)

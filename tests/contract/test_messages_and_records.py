@@ -10,7 +10,7 @@ import pytest
 
 from decoupled.core import limits
 from decoupled.core.outcomes import Commit, Failure, NotSent, Record, Reject, Stored
-from decoupled.core.workload import Message
+from decoupled.core.workload import Message, Put
 from decoupled.pipeline.settlement import Policy, settle
 from tests.support.contract import (
     FAILURE,
@@ -28,6 +28,30 @@ from tests.support.contract import (
     stored,
 )
 from tests.support.engines import Engine
+
+# --- whose key it was --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decision", [Commit("{}"), Commit("{}", [Put("a/b", {})]), Reject("no")], ids=str)
+def test_a_record_keeps_the_digest_of_its_entry(engine: Engine, decision: Commit | Reject) -> None:
+    sent = message(digest="0f" * 12)
+    commit_one(engine, sent, decision)
+    assert record_of(engine, sent).digest == "0f" * 12
+    commit_one(engine, without := message(), decision)
+    assert record_of(engine, without).digest == ""
+
+
+def test_a_record_keeps_the_digest_of_its_entry_from_the_first_attempt_to_its_death_and_after_it(
+    engine: Engine,
+) -> None:
+    sent = message(digest="0f" * 12)
+    assert engine.table.begin_attempt(delivered(sent)).digest == "0f" * 12
+    assert engine.table.record_failure(delivered(sent, 2), FAILURE, NOW).digest == "0f" * 12
+    settle([(delivered(sent, 3), FAILURE)], engine.queue, engine.table, Policy(max_attempts=1))
+    assert (record_of(engine, sent).status, record_of(engine, sent).digest) == ("dead", "0f" * 12)
+    commit_one(engine, sent, Commit("{}"))
+    assert (record_of(engine, sent).status, record_of(engine, sent).digest) == ("processed", "0f" * 12)
+
 
 # --- the queue ----------------------------------------------------------------
 

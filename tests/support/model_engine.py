@@ -202,7 +202,7 @@ class ModelTable:
         if before is not None and before.status not in OPEN:
             return self._duplicate(before)
         reason, items = (decision.reason, {}) if isinstance(decision, Reject) else self._after(decision.writes)
-        record = before or Record(message.id, message.workload, "queued", message.accepted_at, message.caller)
+        record = before or _queued(message)
         if reason is not None or isinstance(decision, Reject):
             self.records[message.id] = msgspec.structs.replace(
                 record, status="rejected", reason=reason, finished_at=now_ms, body=None
@@ -293,9 +293,7 @@ class ModelTable:
         return 1
 
     def _change(self, message: Message, by: int, **story: Any) -> Record:
-        record = self.records.get(message.id) or Record(
-            message.id, message.workload, "queued", message.accepted_at, message.caller
-        )
+        record = self.records.get(message.id) or _queued(message)
         if record.status in OPEN:
             record = msgspec.structs.replace(record, attempts=max(record.attempts + by, 0), **story)
             self.records[message.id] = record
@@ -319,6 +317,10 @@ class ModelTable:
     def page(self, prefix: str, after: str, limit: int) -> Page:
         found = sorted(key for key in self.items if key.startswith(prefix) and key > after)
         return Page([(key, self.items[key]) for key in found[:limit]], more=len(found) > limit)
+
+
+def _queued(message: Message) -> Record:
+    return Record(message.id, message.workload, "queued", message.accepted_at, message.caller, digest=message.digest)
 
 
 def _added(stored: dict[str, Any], write: Add) -> dict[str, Any]:

@@ -29,6 +29,7 @@ def recorded(item: Attributes, retention_ms: int) -> DeadLetter:
         first_failed_at=record.first_failed_at,
         last_failed_at=record.last_failed_at,
         traceback=record.traceback,
+        digest=record.digest,
         sqs_deletes_at=dead_at + retention_ms,
         body=record.body,
     )
@@ -45,6 +46,7 @@ def untold(copy: Copy, retention_ms: int, body: bool) -> DeadLetter:
         group=message.group,
         accepted_at=message.accepted_at,
         dead_at=copy.sent_at,
+        digest=message.digest,
         attempts=0,
         buried_by="processor" if copy.told else "queue",
         error_type=copy.attributes.get("error_type", "MaxReceiveCountExceeded"),
@@ -70,5 +72,6 @@ def record(letter: DeadLetter) -> Record:
         first_failed_at=letter.first_failed_at,
         last_failed_at=letter.last_failed_at,
         traceback=letter.traceback,
+        digest=letter.digest,
         body=letter.body,
     )

@@ -172,7 +172,9 @@ class AwsDeadLetters:
         if not began:
             return Outcome(None, "it changed at this moment")
         group = records.group_of(item)
-        message = Message(record.id, record.workload, body, record.caller, record.accepted_at, group)
+        message = Message(
+            record.id, record.workload, body, record.caller, record.accepted_at, group, digest=record.digest
+        )
         if (outcome := self._send(message, item["dead_at"]["S"])) is not None:
             return outcome
         # Whatever became of it meanwhile stands: a final record has no dead_at, and one that died again has another.

@@ -6,6 +6,7 @@ A record lives under its message id, and looks like this in the console:
     workload     orders                    result       {order_number: ORD-8F41.., total: 79.80, lines: [...], ...}
     accepted_at  2026-11-23T10:15:30.123Z  finished_at  2026-11-23T10:15:30.412Z
     caller       iam:1234:AROA...          expires_at   1811240130 (TTL, if records expire)
+    digest       0f3a... (of the entry, if its sender gave a key for it)
 
 A dead one has its story instead of a result, and `dead` and `dead_at`, which put it into the index of dead records."""
 
@@ -73,7 +74,7 @@ def dead(record: Record, group: str = "") -> Attributes:
     # The receiver accepts no body over MAX_ENTRY_BYTES. A stranger's may not fit an item; the dead-letter queue has it.
     if record.body is not None and len(record.body.encode(errors="replace")) <= limits.MAX_ENTRY_BYTES:
         attributes["body"] = encode(record.body)
-    for name in ("caller", "error_type", "error", "traceback"):
+    for name in ("caller", "digest", "error_type", "error", "traceback"):
         if text := getattr(record, name):
             attributes[name] = encode(text)
     if group:
@@ -109,6 +110,7 @@ def record(attributes: Attributes) -> Record:
         first_failed_at=time("first_failed_at"),
         last_failed_at=time("last_failed_at"),
         traceback=optional("traceback"),
+        digest=optional("digest") or "",
         body=optional("body"),
     )
 
@@ -120,6 +122,7 @@ def duplicate(attributes: Attributes) -> Stored:
         reason=attributes["reason"]["S"] if "reason" in attributes else None,
         duplicate=True,
         emits=emits(attributes),
+        digest=attributes["digest"]["S"] if "digest" in attributes else "",
     )
 
 
@@ -154,6 +157,8 @@ def opening(message: Message, change: Change) -> Attributes:
     }
     if message.caller:
         attributes["caller"] = encode(message.caller)
+    if message.digest:
+        attributes["digest"] = encode(message.digest)
     return attributes
 
 

@@ -28,6 +28,7 @@ def entry(message: Message) -> Entry:
         "workload": message.workload,
         "caller": message.caller,
         "accepted_at": str(message.accepted_at),
+        "digest": message.digest,
     }
     return {
         "MessageBody": message.body,
@@ -44,8 +45,9 @@ def in_order(sent: Entry, message: Message, occasion: str = "") -> Entry:
 
 
 def dead_letter_entry(message: Message, record: Record) -> Entry:
-    """The entry with its story: ten attributes, which is as many as SQS takes."""
+    """The entry with its story: ten attributes, which is as many as SQS takes. The digest stands in the record."""
     sent = entry(message)
+    sent["MessageAttributes"].pop("digest", None)
     story = {
         "error_type": record.error_type,
         "attempts": str(record.attempts),
@@ -183,4 +185,5 @@ def message_of(sqs_id: str, body: str, attributes: Mapping[str, str], system: Ma
         caller=attributes.get("caller", ""),
         accepted_at=accepted_at,
         group=_group(system.get("MessageGroupId", ""), workload),
+        digest=attributes.get("digest", ""),
     )

@@ -15,7 +15,7 @@ QUEUE_BURIED = "MaxReceiveCountExceeded"  # the error type of what the queue's o
 
 _COLUMNS = (
     "seq, id, workload, caller, accepted_at, finished_at, attempts, error_type, error, first_failed_at, last_failed_at,"
-    " traceback, message_group"
+    " traceback, message_group, digest"
 )
 
 
@@ -103,12 +103,12 @@ class SqliteDeadLetters:
         names = ", ".join(story)
         changed = self.database.execute(
             f"""
-            INSERT INTO messages (status, id, {names}) VALUES ('dead', ?, {", ".join("?" * len(story))})
+            INSERT INTO messages (status, id, digest, {names}) VALUES ('dead', ?, ?, {", ".join("?" * len(story))})
             ON CONFLICT (id) DO UPDATE SET status = 'dead', reason = NULL, receive_count = 0, mark = 0,
                 {", ".join(f"{name} = excluded.{name}" for name in story)}
             WHERE {may("restore")} AND reason = ?
             """,  # noqa: S608  the columns are constants
-            (letter.id, *story.values(), PURGED),
+            (letter.id, letter.digest, *story.values(), PURGED),
         ).rowcount
         return Outcome("imported") if changed else self._not_dead(letter.id)
 
@@ -155,6 +155,7 @@ def _letter(row: Sequence[Any]) -> DeadLetter:
         last,
         traceback,
         group,
+        digest,
         *body,
     ) = row
     return DeadLetter(
@@ -171,5 +172,6 @@ def _letter(row: Sequence[Any]) -> DeadLetter:
         first_failed_at=first,
         last_failed_at=last,
         traceback=traceback,
+        digest=digest,
         body=body[0] if body else None,
     )
