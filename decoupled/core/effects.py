@@ -96,7 +96,7 @@ def _check_names(key: str, names: Iterable[str]) -> None:
             raise EffectsError(f"{name!r:.40} names an attribute; names are text")
 
 
-_RESERVED = ("", limits.KEY_ATTRIBUTE, limits.COLLECTION_ATTRIBUTE)
+_RESERVED = ("", limits.KEY_ATTRIBUTE, limits.COLLECTION_ATTRIBUTE, limits.OWNER_ATTRIBUTE)
 
 
 def _check_attributes(key: str, attributes: Item) -> None:

@@ -38,6 +38,11 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     digest: str = ""  # of the entry, where its sender gave a key for it: told to the queue, likewise
     callback: str = ""  # a URL that the final record is sent to
 
+    @property
+    def owner(self) -> str:
+        """Whose the items are that it makes: its caller's, or nobody's ("") where nobody can tell callers apart."""
+        return "" if self.caller == ANONYMOUS else self.caller
+
     def emitted_id(self, index: int) -> str:
         """The id of the message that this one's `emits[index]` becomes: the same at every redelivery."""
         return derived_id(self.id, "emit", str(index))
@@ -172,7 +177,8 @@ class Workload:
     `natural_key` names what makes an entry the same entry when it is sent again (device and timestamp, say); entries
     without one are told apart by Idempotency-Key or not at all. `readable` are the collections of items that
     `GET /{name}/{collection}/{key}` shows, `listed` those of them that `GET /{name}/{collection}` lists, at a price on
-    AWS. Items have no owner: where callers say who they are, they see those of `public`, and operators see all.
+    AWS. Where callers say who they are, an item is shown to its owner only, whose message made it, and nothing is
+    listed; those of `public` are shown to all, and operators see everything.
     `emits_to` lists the workloads it emits to, which must be served too. One that is `internal` has no route: other
     workloads emit to it, and nobody else sends to it or reads of it. `example` is an entry as a client would send it,
     for the document that describes the API.

@@ -196,8 +196,9 @@ class Table(Protocol):
         """Returns the record of a message; `queued` without attempts where the engine knows that the queue holds it."""
         ...
 
-    def item(self, key: str) -> Mapping[str, Any] | None:
-        """Returns an item that workloads wrote, numbers as int or Decimal."""
+    def item(self, key: str, owner: str | None = None) -> Mapping[str, Any] | None:
+        """Returns an item that workloads wrote, numbers as int or Decimal; where an owner is named, only one of theirs.
+        It is its owner's whose message made it, or stored it whole since; see `Message.owner`."""
         ...
 
     def page(self, prefix: str, after: str, limit: int) -> Page:

@@ -51,14 +51,14 @@ def _record(workload: Workload, message_id: str, call: Call, table: Table) -> Re
 
 
 def _is_shown(collection: str, workload: Workload, call: Call) -> bool:
-    """Items have no owner: where there are several callers, the workload has to say that all of them may read these."""
+    """Whether whoever asks sees all of a collection: where there are several callers, the workload has to say so."""
     return collection in (workload.readable if call.sees_all else workload.public)
 
 
 def _item(workload: Workload, collection: str, key: str, call: Call, table: Table) -> Response:
     item, key = None, f"{workload.name}/{collection}/{key}"
-    if _is_shown(collection, workload, call) and len(key.encode(errors="replace")) <= limits.MAX_KEY_BYTES:
-        item = table.item(key)
+    if collection in workload.readable and len(key.encode(errors="replace")) <= limits.MAX_KEY_BYTES:
+        item = table.item(key, None if _is_shown(collection, workload, call) else call.caller)
     if item is None:
         raise Problem(404, "There is no such item.")
     return answer(200, item)

@@ -71,6 +71,7 @@ def test_an_item_is_listed_however_it_was_written_and_shows_only_what_its_worklo
     written = [f"{THINGS}{name}" for name in ("add", "lowest", "put", "update")]
     assert page.items == [(key, {"n": 1}) for key in written]
     assert [engine.table.item(key) for key in written] == [{"n": 1}] * 4
+    assert [engine.table.item(key, "iam:1:AROA") for key in written] == [{"n": 1}] * 4
     write(engine, Update(f"{THINGS}put", {"m": 2}, remove=["n"]), Delete(f"{THINGS}add"))
     assert engine.table.page(THINGS, "", 10).items[1:] == [(f"{THINGS}put", {"m": 2}), (f"{THINGS}update", {"n": 1})]
 

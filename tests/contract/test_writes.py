@@ -361,6 +361,141 @@ def test_writes_come_to_what_a_plain_model_says(engine: Engine, writes: list[Wri
         assert item(engine, "w/x") == model.item("w/x"), write
 
 
+# --- whose an item is -------------------------------------------------------------
+
+ANA, BEN = "key:ana", "jwt:https://issuer.example#Zoë"
+BY_ADDING: list[Write] = [
+    Add(ACCOUNT, {"n": 1}),
+    Add(ACCOUNT, {}, lowest={"low": 1}),
+    Add(ACCOUNT, {}, highest={"high": 1}),
+    Update(ACCOUNT, {"n": 1}),
+]
+
+
+def apply_as(engine: Engine, caller: str, *writes: Write) -> None:
+    outcome = commit_one(engine, message(caller=caller), Commit("{}", list(writes)))
+    assert outcome == Stored("processed")
+
+
+def owners(engine: Engine, key: str = ACCOUNT) -> list[str]:
+    """Those of the callers here who see the item. Who may see everything does."""
+    assert engine.table.item(key) is not None
+    found = [caller for caller in (ANA, BEN, "anonymous", "") if engine.table.item(key, caller) is not None]
+    assert all(engine.table.item(key, caller) == engine.table.item(key) for caller in found)
+    return found
+
+
+@pytest.mark.parametrize("write", [Put(ACCOUNT, {"n": 1}), *BY_ADDING], ids=lambda write: type(write).__name__)
+def test_an_item_is_whose_message_made_it(engine: Engine, write: Write) -> None:
+    apply_as(engine, ANA, write)
+    assert owners(engine) == [ANA]
+    apply_as(engine, BEN, Delete(ACCOUNT))
+    apply_as(engine, BEN, write)
+    assert owners(engine) == [BEN]
+
+
+@pytest.mark.parametrize("write", BY_ADDING, ids=lambda write: type(write).__name__)
+def test_who_adds_to_an_item_does_not_own_it(engine: Engine, write: Write) -> None:
+    for first in (Put(ACCOUNT, {}), Add(ACCOUNT, {"m": 1}), Update(ACCOUNT, {"m": 1})):
+        apply_as(engine, ANA, first)
+        apply_as(engine, BEN, write)
+        apply_as(engine, "anonymous", write)
+        assert owners(engine) == [ANA]
+        apply_as(engine, BEN, Delete(ACCOUNT))
+
+
+def test_who_stores_an_item_whole_owns_it_from_then_on(engine: Engine) -> None:
+    apply_as(engine, ANA, Add(ACCOUNT, {"n": 1}))
+    apply_as(engine, BEN, Put(ACCOUNT, {"n": 2}))
+    assert owners(engine) == [BEN]
+    apply_as(engine, ANA, Update(ACCOUNT, {"m": 1}, remove=["n"]))
+    assert owners(engine) == [BEN]
+
+
+@pytest.mark.parametrize("nobody", ["anonymous", ""])
+@pytest.mark.parametrize("first", [Put(ACCOUNT, {"n": 1}), *BY_ADDING], ids=lambda write: type(write).__name__)
+def test_what_nobody_in_particular_made_stays_nobodys_until_it_is_stored_whole(
+    engine: Engine, nobody: str, first: Write
+) -> None:
+    """As what a version before 0.3 made is."""
+    apply_as(engine, nobody, first)
+    for caller in (ANA, BEN, ANA):
+        for write in BY_ADDING:
+            apply_as(engine, caller, write)
+            assert owners(engine) == []
+    apply_as(engine, ANA, Put(ACCOUNT, {"n": 1}))
+    assert owners(engine) == [ANA]
+    apply_as(engine, nobody, Put(ACCOUNT, {"n": 1}))
+    assert owners(engine) == []
+
+
+def test_many_items_that_are_nobodys_are_written_in_one_step(engine: Engine) -> None:
+    keys = [f"many/items/{number}" for number in range(20)]
+    apply_as(engine, "anonymous", *[Put(key, {"n": 0}) for key in keys])
+    apply_as(engine, ANA, *[Add(key, {"n": 1}, lowest={"low": 1}) for key in keys], Add("many/items/new", {"n": 1}))
+    assert [owners(engine, key) for key in keys] == [[]] * 20
+    assert owners(engine, "many/items/new") == [ANA]
+    assert all(engine.table.item(key) == {"n": 1, "low": 1} for key in keys)
+
+
+def test_conditions_span_callers_and_the_first_that_does_not_hold_is_the_reason(engine: Engine) -> None:
+    apply_as(engine, ANA, Put("bank/alice", {"balance": 10}))
+    apply_as(engine, "anonymous", Put("bank/bob", {"balance": 10}), Put("bank/cid", {"balance": 10}))
+    for amount, source, reason in (
+        (4, "alice", None),
+        (9, "alice", "no funds"),
+        (4, "bob", None),
+        (9, "bob", "no funds"),
+    ):
+        sent = message(caller=BEN)
+        assert commit_one(engine, sent, Commit("{}", list(transfer(amount, source, "cid")))) == (
+            Stored("processed") if reason is None else Stored("rejected", reason)
+        )
+    refused = commit_one(engine, message(caller=BEN), Commit("{}", list(transfer(1, "bob", "dan"))))
+    assert refused == Stored("rejected", "no payee")
+    assert [engine.table.item(f"bank/{name}") for name in ("alice", "bob", "cid")] == [
+        {"balance": 6},
+        {"balance": 6},
+        {"balance": 18},
+    ]
+    assert (owners(engine, "bank/alice"), owners(engine, "bank/cid")) == ([ANA], [])
+
+
+def test_a_write_that_only_asks_makes_no_item_and_takes_none(engine: Engine) -> None:
+    apply_as(engine, ANA, Update(ACCOUNT, absent=["n"]), Add("a/b", {}))
+    assert (item(engine), item(engine, "a/b")) == (None, None)
+    apply_as(engine, ANA, Put(ACCOUNT, {"n": 1}))
+    apply_as(engine, BEN, Update(ACCOUNT, equal={"n": 1}), Add("a/b", {"n": 1}))
+    assert (owners(engine), owners(engine, "a/b")) == ([ANA], [BEN])
+
+
+def test_an_item_that_is_not_there_is_nobodys(engine: Engine) -> None:
+    assert engine.table.item(ACCOUNT, ANA) is None
+    apply_as(engine, ANA, Put(ACCOUNT, {}))
+    apply_as(engine, BEN, Delete(ACCOUNT))
+    assert engine.table.item(ACCOUNT, ANA) is None
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(writes=st.lists(st.tuples(ANY_WRITE, st.sampled_from([ANA, BEN, "anonymous"])), min_size=1, max_size=8))
+def test_items_have_the_owners_that_a_plain_model_says(engine: Engine, writes: list[tuple[Write, str]]) -> None:
+    if engine.name == "ministack":
+        pytest.skip("hundreds of calls over HTTP; moto has the same answers at once")
+    model = ModelTable()
+    apply_as(engine, "anonymous", Delete("w/x"))
+    for write, caller in writes:
+        sent = message(caller=caller)
+        (expected,) = model.commit([(sent, Commit("{}", [write]))], NOW)
+        (outcome,) = engine.table.commit([(sent, Commit("{}", [write]))], NOW)
+        assert isinstance(outcome, Stored)
+        assert isinstance(expected, Stored)
+        assert outcome.reason == expected.reason, write
+        for who in (None, ANA, BEN, "anonymous"):
+            assert engine.table.item("w/x", who) == model.item("w/x", who), (write, who)
+
+
 # --- several writes: all or nothing ---------------------------------------------
 
 

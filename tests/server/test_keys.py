@@ -122,12 +122,22 @@ def test_what_is_emitted_is_the_same_caller_s(server: Server, ana: str, ben: str
     assert callers == [("key:ana",)]
 
 
-def test_items_are_for_operators_unless_they_are_public(server: Server, ana: str, operator: str) -> None:
-    post(server, "/ledger", ENTRY, with_key(ana))
-    wait_for(lambda: status_of(server, operator, "/ledger/accounts/1") == 200)
-    theirs = server.ask("GET", "/ledger/accounts/1", headers=with_key(ana))
+def test_items_are_for_their_owners_and_for_operators_unless_they_are_public(
+    server: Server, ana: str, ben: str, operator: str
+) -> None:
+    account = f"/ledger/accounts/{server.port}"
+
+    def entries() -> Any:
+        return server.ask("GET", account, headers=with_key(operator)).json.get("entries")
+
+    post(server, "/ledger", {"account": server.port, "amount": 1}, with_key(ana))
+    wait_for(entries, lambda count: count == 1)
+    post(server, "/ledger", {"account": server.port, "amount": 1}, with_key(ben))
+    wait_for(entries, lambda count: count == 2)
+    assert server.ask("GET", account, headers=with_key(ana)).json == {"entries": 2, "total": 2}
+    others = server.ask("GET", account, headers=with_key(ben))
     nothing = server.ask("GET", "/ledger/accounts/77", headers=with_key(operator))
-    assert (theirs.status, theirs.body) == (404, nothing.body)
+    assert (others.status, others.body) == (404, nothing.body)
 
 
 def test_a_key_for_one_workload_opens_no_other(server: Server, data: Path) -> None:

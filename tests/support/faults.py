@@ -176,8 +176,8 @@ class FaultyTable:
     def get(self, message_id: str) -> Record | None:
         return self.table.get(message_id)
 
-    def item(self, key: str) -> Mapping[str, Any] | None:
-        return self.table.item(key)
+    def item(self, key: str, owner: str | None = None) -> Mapping[str, Any] | None:
+        return self.table.item(key, owner)
 
     def page(self, prefix: str, after: str, limit: int) -> Page:
         return self.table.page(prefix, after, limit)

@@ -189,6 +189,7 @@ class ModelTable:
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
         self.items: dict[str, dict[str, Any]] = {}
+        self.owners: dict[str, str] = {}  # of items; "" is nobody
         self.emits: dict[str, Sequence[Message]] = {}
         self.dead_letters: dict[str, Record] = {}
         self.marks: dict[str, tuple[int, str]] = {}  # which delivery of a message was counted last
@@ -211,8 +212,10 @@ class ModelTable:
         self.records[message.id] = msgspec.structs.replace(
             record, status="processed", result=decision.result, finished_at=now_ms, body=None
         )
+        stored_whole = {write.key for write in decision.writes if isinstance(write, Put)}
         for key, item in items.items():
-            self.items.pop(key, None)
+            if self.items.pop(key, None) is None or key in stored_whole:
+                self.owners[key] = message.owner
             if item is not None:
                 self.items[key] = item
         self.emits[message.id] = decision.emits
@@ -311,8 +314,9 @@ class ModelTable:
     def get(self, message_id: str) -> Record | None:
         return self.records.get(message_id)
 
-    def item(self, key: str) -> Mapping[str, Any] | None:
-        return self.items.get(key)
+    def item(self, key: str, owner: str | None = None) -> Mapping[str, Any] | None:
+        theirs = owner is None or (owner and self.owners.get(key) == owner)
+        return self.items.get(key) if theirs else None
 
     def page(self, prefix: str, after: str, limit: int) -> Page:
         found = sorted(key for key in self.items if key.startswith(prefix) and key > after)

@@ -135,9 +135,9 @@ def test_nothing_of_an_internal_workload_is_shown() -> None:
 class ItemTable(ModelTable):
     """Refuses keys that DynamoDB refuses."""
 
-    def item(self, key: str) -> Mapping[str, Any] | None:
+    def item(self, key: str, owner: str | None = None) -> Mapping[str, Any] | None:
         assert len(key.encode()) <= 1024
-        return super().item(key)
+        return super().item(key, owner)
 
 
 def item_event(workload: str, collection: str, key: str) -> dict[str, Any]:
@@ -260,6 +260,18 @@ def test_items_are_shown_to_all_callers_only_where_their_workload_says_so(path: 
         assert seen_by(where, table, caller="key:ana") is public
         assert seen_by(where, table, caller="key:ana", operator=True)
         assert seen_by(where, table), "nobody has to say who they are"
+
+
+def test_an_item_is_shown_to_its_owner_where_it_may_be_read() -> None:
+    table = ItemTable()
+    for key in ("tills/notes/mon", "tills/secrets/mon"):
+        table.items[key], table.owners[key] = {"a": 1}, "key:ana"
+    assert seen_by(["tills", "notes", "mon"], table, caller="key:ana")
+    assert not seen_by(["tills", "notes", "mon"], table, caller="key:ben")
+    assert seen_by(["tills", "notes", "mon"], table, caller="key:ben", operator=True)
+    assert seen_by(["tills", "notes", "mon"], table), "nobody has to say who they are"
+    assert not seen_by(["tills", "secrets", "mon"], table, caller="key:ana")
+    assert not seen_by(["tills", "notes"], table, caller="key:ana"), "what is not public is not listed"
 
 
 def test_what_is_not_public_is_answered_as_what_is_not_readable() -> None:

@@ -12,7 +12,7 @@ from decoupled.core.workload import Item, collection_of
 from decoupled.engines.aws.attributes import Attributes, decode_item
 
 INDEX = "listed"
-_OURS = (limits.KEY_ATTRIBUTE, limits.COLLECTION_ATTRIBUTE)
+_OURS = (limits.KEY_ATTRIBUTE, limits.COLLECTION_ATTRIBUTE, limits.OWNER_ATTRIBUTE)
 
 
 def names(key: str, listed: Collection[str]) -> Item:

@@ -21,7 +21,7 @@ from decoupled.core.identifiers import is_id
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotStored, Page, Record, Reject, Stored
 from decoupled.core.status import FINAL
 from decoupled.core.workload import Message, Write
-from decoupled.engines.aws import listing, records, writes
+from decoupled.engines.aws import listing, owners, records, writes
 from decoupled.engines.aws.attributes import Attributes, encode, encode_time
 from decoupled.engines.aws.client import AwsError, client, code, detail, unavailable
 from decoupled.engines.aws.open_records import OpenRecords
@@ -118,7 +118,7 @@ class DynamoTable:
         collision = "none"
         for _ in self._open.tries():
             built = [
-                (write, writes.action(write, self._table, stored.get(write.key), self._listed))
+                (write, writes.action(write, self._table, stored.get(write.key), self._listed, message.owner))
                 for write in commit.writes
             ]
             actions = [(write, action) for write, action in built if action is not None]
@@ -221,12 +221,14 @@ class DynamoTable:
             stored = self._read(message_id)
         return None if stored is None else records.record(stored)
 
-    def item(self, key: str) -> Mapping[str, Any] | None:
+    def item(self, key: str, owner: str | None = None) -> Mapping[str, Any] | None:
         if "/" not in key or len(key.encode(errors="replace")) > limits.MAX_KEY_BYTES:
             return None  # a record's id, or no key at all
         with unavailable():
             stored = self._read(key)
-        return None if stored is None else listing.item(stored)
+        if stored is None or (owner is not None and owners.owner(stored) != owner):
+            return None
+        return listing.item(stored)
 
     def page(self, prefix: str, after: str, limit: int) -> Page:
         """By the index of the collections that are listed, a moment behind the table."""
@@ -259,17 +261,18 @@ def _cancelled(
     record, *others = reasons
     if record["Code"] == "ConditionalCheckFailed":
         return records.duplicate(record["Item"])
+    changed = False
     for write, why in zip([None, *wanted], [record, *others], strict=True):
         match why["Code"]:
             case "None":
                 continue
             case "ConditionalCheckFailed" if write is not None:
-                if (reason := writes.refusal(write, why.get("Item"))) is not None:
+                if not changed and (reason := writes.refusal(write, why.get("Item"))) is not None:
                     return Reject(reason)
-                stored[write.key] = why.get("Item")  # it had changed since it was read
-                return None
+                stored[write.key] = why.get("Item")  # it is not what the write was built for
+                changed = True
             case "TransactionConflict":
                 return None
-            case name:
+            case name if not changed:
                 return NotStored(f"{name}: {why.get('Message')}", refused=name in _REFUSALS)
     return None

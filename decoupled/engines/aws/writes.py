@@ -1,8 +1,8 @@
 """A workload's writes as actions of TransactWriteItems, and why one was refused. Pure.
 
 DynamoDB answers "condition failed" and the item as it was, not which part of the condition. `refusal` asks the same
-questions of that item again; where none of them says no, the item had changed since it was read, and the write is built
-anew from what it is now."""
+questions of that item again; where none of them says no, the item is not what the write was built for, having changed
+since it was read, and the write is built anew from what it is now."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 from decimal import Context, Decimal, Inexact
 from typing import Any, assert_never
 
+from decoupled.core import limits
 from decoupled.core.outcomes import Commit, Reject
 from decoupled.core.workload import Add, Delete, Item, Message, Number, Put, Update, Write
-from decoupled.engines.aws import listing
+from decoupled.engines.aws import listing, owners
 from decoupled.engines.aws.attributes import Attribute, Attributes, decode, encode, encode_item
 
 _exact = Context(prec=400, traps=[Inexact])  # DynamoDB's exponents span 255 digits; nothing is rounded here
@@ -23,9 +24,12 @@ def reads(write: Write) -> bool:
     return isinstance(write, Add) and bool(write.lowest or write.highest)
 
 
-def action(write: Write, table: str, stored: Attributes | None, listed: Collection[str] = ()) -> dict[str, Any] | None:
-    """The action for a write, given what is stored where `reads` asked for it; None if there is nothing to do. An item
-    of a collection that is `listed` gets its name, which puts it into the index of these."""
+def action(
+    write: Write, table: str, stored: Attributes | None, listed: Collection[str] = (), owner: str = ""
+) -> dict[str, Any] | None:
+    """The action for a write, given what is stored where `reads` asked for it, or a try before this one has found it;
+    None if there is nothing to do. An item of a collection that is `listed` gets its name, which puts it into the index
+    of these. One that is made, or stored whole, is the owner's."""
     names_it = listing.names(write.key, listed)
     expressions = _Expressions()
     conditions = _conditions(write, expressions)
@@ -33,7 +37,8 @@ def action(write: Write, table: str, stored: Attributes | None, listed: Collecti
     update = ""
     match write:
         case Put():
-            body["Item"] = {"pk": {"S": write.key}, **encode_item(names_it), **encode_item(write.item)}
+            owned = {limits.OWNER_ATTRIBUTE: owner} if owner else {}
+            body["Item"] = {"pk": {"S": write.key}, **encode_item({**names_it, **owned, **write.item})}
         case Add():
             update, bounds = _add(write, stored or {}, names_it, expressions)
             conditions += bounds
@@ -43,6 +48,9 @@ def action(write: Write, table: str, stored: Attributes | None, listed: Collecti
             pass
         case never:
             assert_never(never)
+    if update and owner:
+        update, condition = _owned(update, stored, owner, expressions)
+        conditions.append(condition)
     if not isinstance(write, Put):
         body["Key"] = {"pk": {"S": write.key}}
     if update:
@@ -137,6 +145,19 @@ def _add(write: Add, stored: Attributes, names_it: Item, expressions: _Expressio
     parts = [f"SET {', '.join(kept)}"] if kept else []
     parts += [f"ADD {', '.join(added)}"] if added else []
     return " ".join(parts), conditions
+
+
+def _owned(update: str, stored: Attributes | None, owner: str, expressions: _Expressions) -> tuple[str, str]:
+    """An update that also says whose the item is, and the condition that comes of it: see `owners.py`."""
+    attribute, key = expressions.name(limits.OWNER_ATTRIBUTE), expressions.name("pk")
+    if owners.is_unmarked(stored):
+        sets = f"{attribute} = {expressions.value(owners.NOBODY)}"
+        condition = f"attribute_exists({key}) AND attribute_not_exists({attribute})"
+    else:
+        sets = f"{attribute} = if_not_exists({attribute}, {expressions.value(owner)})"
+        condition = f"(attribute_not_exists({key}) OR attribute_exists({attribute}))"
+    more = f", {update.removeprefix('SET ')}" if update.startswith("SET ") else f" {update}"
+    return f"SET {sets}{more}", condition
 
 
 def refusal(write: Write, stored: Attributes | None) -> str | None:

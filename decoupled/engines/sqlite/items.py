@@ -1,5 +1,6 @@
 """The items that workloads write, on SQLite: read, and as they will be after a message's writes. Conditions are checked
-before anything is written, which one writer at a time makes safe."""
+before anything is written, which one writer at a time makes safe. An item that nobody in particular owns has the owner
+""."""
 
 from __future__ import annotations
 
@@ -14,12 +15,15 @@ from decoupled.core.outcomes import Page
 from decoupled.core.workload import Add, Delete, Number, Put, Update, Write
 from decoupled.engines.sqlite.database import Database
 
+Changed = tuple[str, str | None, str]
+"""An item as it will be: its key, its text, or None if it will be gone, and its owner."""
 
-def read(database: Database, key: str) -> dict[str, Any] | None:
-    """The item, numbers as int or Decimal."""
+
+def read(database: Database, key: str) -> tuple[dict[str, Any] | None, str]:
+    """The item, numbers as int or Decimal, and its owner."""
     with database.refusals:
-        row = database.execute("SELECT item FROM items WHERE key = ?", (key,)).fetchone()
-    return None if row is None else _item.decode(row[0])
+        row = database.execute("SELECT item, owner FROM items WHERE key = ?", (key,)).fetchone()
+    return (None, "") if row is None else (_item.decode(row[0]), row[1])
 
 
 def page(database: Database, prefix: str, after: str, limit: int) -> Page:
@@ -51,12 +55,14 @@ class TooLarge(Exception):  # noqa: N818  a verdict on the write
     """An item that would be larger than one may be."""
 
 
-def after(database: Database, writes: Sequence[Write]) -> tuple[str | None, list[tuple[str, str | None]]]:
-    """The reason of the first write whose condition does not hold, or keys and items as they will be; None for those
-    that will be gone. Raises TooLarge."""
-    changed = []
+def after(database: Database, writes: Sequence[Write], owner: str) -> tuple[str | None, list[Changed]]:
+    """The reason of the first write whose condition does not hold, or the items as they will be. Those that are new, or
+    stored whole, are the owner's. Raises TooLarge."""
+    changed: list[Changed] = []
     for write in writes:
-        stored = read(database, write.key)
+        stored, whose = read(database, write.key)
+        if stored is None or isinstance(write, Put):
+            whose = owner
         if (reason := _refusal(write, stored)) is not None:
             return reason, []
         item: Mapping[str, Any] | None
@@ -75,7 +81,7 @@ def after(database: Database, writes: Sequence[Write]) -> tuple[str | None, list
             case never:
                 assert_never(never)
         if item or isinstance(write, (Put, Delete)) or stored is not None:  # to add nothing makes no item
-            changed.append((write.key, None if item is None else _checked(write, _encode(item))))
+            changed.append((write.key, None if item is None else _checked(write, _encode(item)), whose))
     return None, changed
 
 
@@ -86,10 +92,12 @@ def _checked(write: Write, text: str) -> str:
     return text
 
 
-def store(database: Database, changed: Sequence[tuple[str, str | None]]) -> None:
+def store(database: Database, changed: Sequence[Changed]) -> None:
     """Write them, inside a transaction."""
-    database.executemany("INSERT OR REPLACE INTO items (key, item) VALUES (?, ?)", [it for it in changed if it[1]])
-    if gone := [(key,) for key, item in changed if item is None]:
+    database.executemany(
+        "INSERT OR REPLACE INTO items (key, item, owner) VALUES (?, ?, ?)", [it for it in changed if it[1]]
+    )
+    if gone := [(key,) for key, item, _ in changed if item is None]:
         database.executemany("DELETE FROM items WHERE key = ?", gone)
 
 

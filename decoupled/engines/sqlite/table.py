@@ -111,12 +111,12 @@ class SqliteTable:
 
     def _commit_one(self, message: Message, decision: Commit | Reject, now_ms: int) -> Stored | NotStored:
         if isinstance(decision, Commit):
-            changed: list[tuple[str, str | None]] = []
+            changed: list[items.Changed] = []
             if decision.writes:
                 if (before := self._ended(message)) is not None:
                     return before
                 try:
-                    reason, changed = items.after(self.database, decision.writes)
+                    reason, changed = items.after(self.database, decision.writes, message.owner)
                 except items.TooLarge as error:
                     return NotStored(str(error), refused=True)
                 if reason is not None:
@@ -169,9 +169,10 @@ class SqliteTable:
             row = self.database.execute("SELECT status, reason FROM messages WHERE id = ?", (message_id,)).fetchone()
         return None if row is None or row[0] not in statuses else Stored(row[0], row[1], duplicate=True)
 
-    def item(self, key: str) -> Mapping[str, Any] | None:
+    def item(self, key: str, owner: str | None = None) -> Mapping[str, Any] | None:
         self._refuse_in_outage()
-        return items.read(self.database, key)
+        item, whose = items.read(self.database, key)
+        return item if owner is None or (whose and whose == owner) else None
 
     def page(self, prefix: str, after: str, limit: int) -> Page:
         self._refuse_in_outage()
