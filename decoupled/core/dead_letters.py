@@ -41,6 +41,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     sqs_deletes_at: int | None = None
     recorded: bool = True
     body: str | None = None  # None where it was not asked for, or is not known
+    callback: str = ""  # where its client wants to be told of the end; likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sqs_deletes_at: _Time | None = None
     recorded: bool = True
     body: _Text | None = None
+    callback: Annotated[str, msgspec.Meta(max_length=limits.MAX_CALLBACK_BYTES)] = ""
 
 
 _TIMES = [name for name in DeadLetter.__struct_fields__ if name.endswith("_at")]

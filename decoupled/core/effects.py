@@ -144,7 +144,7 @@ def _messages(emits: Sequence[Emit], message: Message, workloads: Workloads) -> 
             raise EffectsError(f"emits {len(body)} bytes to {emit.workload!r}; {limits.MAX_ENTRY_BYTES} is the limit")
         if emit.delay_s:
             later[index] = _delay_s(emit, len(body))
-        text = body.decode().translate(_ESCAPED)
+        text = body.decode().translate(ESCAPED)
         emitted_id, group = message.emitted_id(index), workload.group_of(entry, message.caller)
         messages.append(Message(emitted_id, emit.workload, text, message.caller, message.accepted_at, group))
     return messages, later
@@ -162,7 +162,7 @@ def _delay_s(emit: Emit, size: int) -> float:
 
 
 # SQS takes neither of these two raw; in JSON they can only stand inside a string, where an escape means the same.
-_ESCAPED = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
+ESCAPED = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
 
 
 def _encode(value: Any) -> bytes:

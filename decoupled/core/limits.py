@@ -45,6 +45,7 @@ MAX_FAULT_DEPTH = 8  # objects and arrays within each other that a bad field is 
 MAX_FAULT_CHARS = 200  # of a bad value or an unknown name that a 422 repeats
 MAX_IDEMPOTENCY_KEY_CHARS = 255
 MAX_ID_CHARS = 64
+MAX_CALLBACK_BYTES = 2_000  # of a Callback-Url
 MAX_GROUP_CHARS = 255  # of a group's name; a longer one is told by its digest
 
 # --- callers of one machine ---------------------------------------------------
@@ -80,6 +81,7 @@ MAX_LATER_ENTRY_BYTES = 120 * KIB  # of an entry that is due later than MAX_DELA
 MAX_SCHEDULE_BYTES = 256_000  # AWS: of an EventBridge schedule's input
 NOT_YET_S = 1.0  # the shortest that NotYet puts a message off
 MAX_GROUP_ID_CHARS = 128  # AWS: MessageGroupId of a fair queue
+MAX_SQS_ATTRIBUTES = 10  # AWS: of a message
 MAX_SQS_BYTES = MIB  # AWS: of a message, and of a batch call, attributes included
 
 # --- the clock of timestamps --------------------------------------------------

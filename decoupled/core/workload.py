@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from decoupled.core import limits
-from decoupled.core.identifiers import derived_id
+from decoupled.core.identifiers import derived_id, is_id
 
 ANONYMOUS = "anonymous"
 """The caller of those who did not say who they are."""
@@ -46,6 +46,19 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     def emitted_id(self, index: int) -> str:
         """The id of the message that this one's `emits[index]` becomes: the same at every redelivery."""
         return derived_id(self.id, "emit", str(index))
+
+    def callback_id(self, purged: bool = False) -> str:
+        """The id of the message that tells this one's `callback` what it came to, likewise. To be purged can be taken
+        back by a person, so that another message tells what follows."""
+        return _callback_ids(self.id)[purged]
+
+    def tells_of(self, message_id: str) -> bool:
+        """Whether this message is such a one, of the message with that id: what clients send never has that id."""
+        return is_id(message_id) and self.id in _callback_ids(message_id)
+
+
+def _callback_ids(message_id: str) -> tuple[str, str]:
+    return derived_id(message_id, "callback"), derived_id(message_id, "callback", "purged")
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -181,7 +194,8 @@ class Workload:
     listed; those of `public` are shown to all, and operators see everything.
     `emits_to` lists the workloads it emits to, which must be served too. One that is `internal` has no route: other
     workloads emit to it, and nobody else sends to it or reads of it. `example` is an entry as a client would send it,
-    for the document that describes the API.
+    for the document that describes the API. `check_callback` is for `notifications`, which delivers the callbacks of
+    all the others: it raises ValueError for a URL that it could never deliver to.
 
     A plain `process` decides one message at a time in its worker process. An `async` one decides up to `concurrency` at
     once there (limits.ASYNC_CONCURRENCY by default); with `threads`, a plain one as many as that, for client libraries
@@ -204,6 +218,7 @@ class Workload:
     internal: bool = False
     example: Any = field(default=None, repr=False, compare=False)
     public: tuple[str, ...] = ()
+    check_callback: Callable[[str], None] | None = None
     is_async: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -11,9 +11,8 @@ import asyncio
 import ipaddress
 import re
 from collections.abc import Collection, Mapping
-from urllib.parse import SplitResult, urlsplit
 
-from decoupled.core import limits
+from decoupled.core import limits, urls
 from decoupled.core.backoff import asked_to_wait_s
 from decoupled.core.workload import BadField, Rejected, Unavailable
 
@@ -21,14 +20,29 @@ from decoupled.core.workload import BadField, Rejected, Unavailable
 def check_url(pointer: str, url: str) -> None:
     """Raises BadField for what cannot be posted to, whatever the configuration."""
     try:
-        _parts(url)
+        urls.parts(url)
     except ValueError as error:
         raise BadField(pointer, str(error)) from error
 
 
 def host(url: str) -> str:
     """Whom it is for, of a URL that `check_url` took."""
-    return urlsplit(url).hostname or ""
+    return urls.host(url)
+
+
+def check_target(url: str, trusted_hosts: Collection[str]) -> None:
+    """Raises ValueError for what `post` would refuse, as far as that can be told without asking DNS."""
+    target = urls.parts(url)
+    if (name := target.hostname or "") in trusted_hosts:
+        return
+    if target.scheme != "https":
+        raise ValueError(f"{target.scheme} is not allowed, only https")
+    try:
+        public = is_public(name)
+    except ValueError:  # a name; what is no address, and yet some systems read as one, shows when it is looked up
+        public = f".{name}".removesuffix(".").rpartition(".")[2] != "localhost"
+    if not public:
+        raise ValueError(f"{name} is not a public address")
 
 
 async def post(url: str, headers: Mapping[str, str], body: bytes, trusted_hosts: Collection[str] = ()) -> int:
@@ -40,7 +54,7 @@ async def post(url: str, headers: Mapping[str, str], body: bytes, trusted_hosts:
     `check_url` refuses or a header that is no line of visible ASCII."""
     from decoupled.outbound import connections  # aiohttp, which a receiver need not wait for when it starts
 
-    parts = _parts(url)
+    parts = urls.parts(url)
     for field, value in headers.items():
         if not _VISIBLE.fullmatch(field) or not _VISIBLE.fullmatch(value.replace(" ", "")):
             raise ValueError(f"no header: {field[:40]!r}")
@@ -68,18 +82,6 @@ async def post(url: str, headers: Mapping[str, str], body: bytes, trusted_hosts:
 
 
 _VISIBLE = re.compile("[!-~]*")
-
-
-def _parts(url: str) -> SplitResult:
-    """What a URL consists of. Raises ValueError for what cannot be posted to."""
-    if not _VISIBLE.fullmatch(url):
-        raise ValueError("a URL is visible ASCII characters")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-        raise ValueError("a URL is http:// or https:// with a host")
-    if parts.username is not None or parts.fragment:
-        raise ValueError("a URL with neither user nor fragment is needed")
-    return parts
 
 
 # The blocks of IANA's registries of special-purpose addresses that are not globally reachable, as of 2025, and those

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from decoupled.core import limits
+from decoupled.core import callbacks, limits
 from decoupled.core.identifiers import derived_id, digest_of, new_id
 from decoupled.core.outcomes import NotSent
 from decoupled.core.problem import Problem, Response, answer
@@ -66,6 +66,9 @@ def begin(call: Call, workloads: Workloads, now_ms: int, random_hex: Callable[[]
     key = _idempotency_key(headers.get("idempotency-key"))
     delay_s = _delay_s(headers.get("delay"))
     due_at = now_ms + delay_s * 1000 if delay_s else None
+    callback = headers.get("callback-url")
+    if callback is not None:
+        callbacks.check(callback, call.event, workload, workloads)
     most = limits.MAX_ENTRY_BYTES if delay_s <= limits.MAX_DELAY_S else limits.MAX_LATER_ENTRY_BYTES
     identify = _identifier(workload, call, key, now_ms, random_hex)
     keyed = key is not None and workload.natural_key is None and not call.event  # then an id says nothing of the entry
@@ -75,7 +78,9 @@ def begin(call: Call, workloads: Workloads, now_ms: int, random_hex: Callable[[]
         text, entry = _entry(body, workload, most)
         group = workload.group_of(entry, caller)
         digest = digest_of(body) if keyed else ""
-        message = Message(identify(entry, 0), workload.name, text, caller, now_ms, group, due_at, digest)
+        message = Message(
+            identify(entry, 0), workload.name, text, caller, now_ms, group, due_at, digest, callback or ""
+        )
         return Admission([message], None, {}, resend)
 
     if call.event:
@@ -95,7 +100,9 @@ def begin(call: Call, workloads: Workloads, now_ms: int, random_hex: Callable[[]
             else:
                 message_id, group = identify(entry, index), workload.group_of(entry, caller)
                 digest = digest_of(raw) if keyed else ""
-                message = Message(message_id, workload.name, text, caller, now_ms, group, due_at, digest)
+                message = Message(
+                    message_id, workload.name, text, caller, now_ms, group, due_at, digest, callback or ""
+                )
                 admission.messages.append(message)
                 indexes.append(index)
 

@@ -6,16 +6,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, assert_never
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
-
-import msgspec
 
 from decoupled.core import limits
 from decoupled.core.identifiers import is_id
-from decoupled.core.outcomes import Record
 from decoupled.core.problem import Problem, Response, answer
-from decoupled.core.times import rfc3339
+from decoupled.core.shown import view
 from decoupled.core.workload import Unavailable, Workload, Workloads
 from decoupled.engines.protocols import Table
 from decoupled.pipeline.call import Call
@@ -93,28 +90,3 @@ def _listing(route: str, query: Mapping[str, str], table: Table) -> Response:
 
 
 _MOST = str(limits.MAX_LISTED_ITEMS)
-
-
-def view(record: Record) -> dict[str, Any]:
-    """A record as clients see it: no body, no caller, no error text, times as RFC 3339."""
-    shown: dict[str, Any] = {
-        "id": record.id,
-        "workload": record.workload,
-        "status": record.status,
-        "accepted_at": rfc3339(record.accepted_at),
-    }
-    match record.status:
-        case "queued" | "dead":
-            if record.attempts:
-                shown["attempts"] = record.attempts
-            if record.due_at is not None and record.status == "queued":
-                shown["due_at"] = rfc3339(record.due_at)
-        case "processed":
-            shown["result"] = msgspec.Raw(record.result or "null")  # as it is stored
-        case "rejected":
-            shown["reason"] = record.reason
-        case never:
-            assert_never(never)
-    if record.finished_at is not None and record.status != "queued":
-        shown[f"{record.status}_at"] = rfc3339(record.finished_at)
-    return shown

@@ -44,7 +44,7 @@ class Group:
         size = 0
         for place, (messages, _) in enumerate(self.sends):
             for message in messages:
-                size += len(message.body) + limits.REQUEST_BYTES
+                size += len(message.body) + len(message.callback) + limits.REQUEST_BYTES
             if size > limits.MAX_TRANSACTION_BYTES and place:
                 later, self.sends = self.sends[place:], self.sends[:place]
                 return later

@@ -255,7 +255,7 @@ def test_a_redrive_that_died_halfway_and_is_repeated_sends_once(
     bury(engine, fifo, sent)
 
     def forget(letters: Any) -> Callable[..., bool]:
-        change: Callable[..., bool] = letters._change
+        change: Callable[..., bool] = letters._records.change
 
         def dies(*arguments: Any) -> bool:
             if arguments[1].startswith("REMOVE"):
@@ -267,7 +267,7 @@ def test_a_redrive_that_died_halfway_and_is_repeated_sends_once(
     letters = letters_of(engine, fifo)
     chosen = list(letters.find(Wanted()))
     with monkeypatch.context() as patch:
-        patch.setattr(letters, "_change", forget(letters))
+        patch.setattr(letters._records, "change", forget(letters))
         with pytest.raises(Died):
             letters.redrive(chosen)
     assert [outcome.done for outcome in letters.redrive(chosen)] == ["redriven"]

@@ -329,10 +329,10 @@ def test_a_redrive_that_died_at_any_step_is_finished_by_the_next(
     sent = bury(moto_engine)
     tool: Any = letters_of(moto_engine)
     chosen = list(tool.find(Wanted()))
-    change = tool._change
+    change = tool._records.change
     step: tuple[Any, str, Callable[..., Any]] = {
         "send": (tool._queue, "send_again", die),
-        "forget": (tool, "_change", lambda *a: die() if a[1].startswith("REMOVE") else change(*a)),
+        "forget": (tool._records, "change", lambda *a: die() if a[1].startswith("REMOVE") else change(*a)),
         "delete": (tool._dead_letter_queue, "delete", die),
     }[dies_before]
     with monkeypatch.context() as patch:

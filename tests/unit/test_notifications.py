@@ -24,7 +24,10 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 from standardwebhooks import Webhook as Verifier
 
 from decoupled.core import limits
+from decoupled.core.callbacks import callback
 from decoupled.core.effects import encode
+from decoupled.core.outcomes import Commit, Record, Reject
+from decoupled.core.shown import view
 from decoupled.core.validation import faults
 from decoupled.core.workload import Effects, Message, Rejected, Unavailable
 from decoupled.outbound import connections
@@ -676,3 +679,67 @@ def test_what_looks_encoded_is_no_header_and_arrives_as_it_is(mail_server: MailR
     assert mail["Subject"] == subject
     assert mail["Bcc"] is mail["Reply-To"] is None
     assert mail.get_content() == "It comes tomorrow.\r\n"
+
+
+# --- callbacks ------------------------------------------------------------------
+
+
+def call_back(port: int, message_id: str | None = None, **changes: Any) -> Effects:
+    """Deliver what tells of a processed order, under its own id or another one."""
+    order = Message("5e5e", "orders", "{}", "anonymous", NOW_MS - 5, callback=f"http://127.0.0.1:{port}/hook")
+    told = callback(order, Commit('{"total":79.80,"n":1234567890123.4567890123456789}'), NOW_MS)
+    told = msgspec.structs.replace(told, **({"id": message_id} if message_id else {}))
+    entry = json.loads(told.body) | changes
+    notification = msgspec.json.decode(json.dumps(entry) if changes else told.body, type=Notification)
+    return run(process(notification, told))
+
+
+def test_a_callback_says_what_get_shows_signed_as_standard_webhooks_asks(receiver: HttpReceiver) -> None:
+    effects = call_back(receiver.port)
+    ((_, headers, body),) = receiver.requests
+    content = Verifier(SECRET).verify(body, headers)
+    assert content.keys() == {"type", "timestamp", "data"}
+    assert content["type"] == "orders.processed"
+    record = Record("5e5e", "orders", "processed", NOW_MS - 5, result='{"total":79.8}', finished_at=NOW_MS)
+    shown = json.loads(msgspec.json.encode(view(record)))
+    assert content["data"] | {"result": shown["result"]} == shown
+    assert b'"total":79.80,"n":1234567890123.4567890123456789' in body
+    assert content["timestamp"].startswith(shown["processed_at"][:23])
+    assert effects.result == {"delivered_to": "127.0.0.1", "http_status": 204}
+
+
+@pytest.mark.parametrize("changes", [{}, {"data": {"id": 5, "workload": "orders", "status": "processed"}}])
+def test_what_only_looks_like_a_callback_is_not_delivered(receiver: HttpReceiver, changes: dict[str, Any]) -> None:
+    with pytest.raises(Rejected, match="only a callback"):
+        call_back(receiver.port, message_id="0123abcd", **changes)
+    assert receiver.requests == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({}, "#/subject"),
+        ({"subject": "s"}, "#/text"),
+        ({"text": "t"}, "#/subject"),
+        ({"subject": None, "text": None}, "#/subject"),
+        ({"data": {"id": "a", "status": "processed"}}, "#/subject"),
+    ],
+)
+def test_whoever_forgets_subject_or_text_is_told_at_once(changes: dict[str, Any], pointer: str) -> None:
+    entry = {"to": [{"kind": "webhook", "url": "https://hooks.example/"}], "type": "a"} | changes
+    assert [fault["pointer"] for fault in faults(entry, Notification)] == [pointer]
+
+
+def test_an_e_mail_is_no_callback() -> None:
+    data = {"id": "a", "workload": "orders", "status": "processed"}
+    entry = {"to": [mail_to("ana@example.com")], "type": "orders.processed", "data": data}
+    assert [fault["pointer"] for fault in faults(entry, Notification)] == ["#/subject"]
+
+
+def test_a_callback_is_given_up_three_days_after_the_end_and_not_after_the_beginning(receiver: HttpReceiver) -> None:
+    receiver.reply = lambda: (503, {})
+    order = Message("a", "orders", "{}", "anonymous", 1, callback=f"http://127.0.0.1:{receiver.port}/")
+    for finished_at, given_up in ((NOW_MS, Unavailable), (NOW_MS - (GIVE_UP_AFTER_S + 60) * 1000, Rejected)):
+        told = callback(order, Reject("no"), finished_at)
+        with pytest.raises(given_up):
+            run(process(msgspec.json.decode(told.body, type=Notification), told))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decoupled.core.dead_letters import DeadLetter
 from decoupled.core.outcomes import Record
+from decoupled.core.workload import Message
 from decoupled.engines.aws import records
 from decoupled.engines.aws.attributes import Attributes, decode_time
 from decoupled.engines.aws.dead_letter_queue import Copy
@@ -32,6 +33,29 @@ def recorded(item: Attributes, retention_ms: int) -> DeadLetter:
         digest=record.digest,
         sqs_deletes_at=dead_at + retention_ms,
         body=record.body,
+        callback=records.callback_of(item),
+    )
+
+
+def message(item: Attributes, body: str) -> Message:
+    """The message again that a dead record is of."""
+    record = records.record(item)
+    return Message(
+        record.id,
+        record.workload,
+        body,
+        record.caller,
+        record.accepted_at,
+        records.group_of(item),
+        digest=record.digest,
+        callback=records.callback_of(item),
+    )
+
+
+def copied(letter: DeadLetter) -> Message:
+    """The message, without its body, that a dead letter is of which has no record."""
+    return Message(
+        letter.id, letter.workload, "", letter.caller, letter.accepted_at, letter.group, callback=letter.callback
     )
 
 
@@ -54,6 +78,7 @@ def untold(copy: Copy, retention_ms: int, body: bool) -> DeadLetter:
         sqs_deletes_at=copy.sent_at + retention_ms,
         recorded=False,
         body=message.body if body else None,
+        callback=message.callback,
     )
 
 

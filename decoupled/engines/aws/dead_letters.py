@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from decoupled.core import limits
+from decoupled.core import callbacks, limits
 from decoupled.core.dead_letters import PURGED, DeadLetter, Outcome, Wanted
+from decoupled.core.outcomes import Reject
 from decoupled.core.workload import Message
 from decoupled.engines.aws import dead_letter_records as letters
 from decoupled.engines.aws import records
 from decoupled.engines.aws.attributes import Attribute, Attributes, encode, encode_time
-from decoupled.engines.aws.client import AwsError, code, unavailable
 from decoupled.engines.aws.dead_letter_queue import Copy, DeadLetterQueue
+from decoupled.engines.aws.dead_letter_table import DeadRecords
 from decoupled.engines.aws.messages import QueuePair, SqsQueue, queues
 from decoupled.engines.aws.stack import outputs, tool_client
 
@@ -35,6 +36,7 @@ _STORY = (
     "traceback",
     "body",
     "group",
+    "callback",
     "dead",
     "dead_at",
 )
@@ -51,8 +53,7 @@ class AwsDeadLetters:
         dead_letter_queue: DeadLetterQueue,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        self._dynamodb = dynamodb
-        self._table = table_name
+        self._records = DeadRecords(dynamodb, table_name)
         self._queue = queue
         self._dead_letter_queue = dead_letter_queue
         self._clock_ms = clock_ms
@@ -90,31 +91,15 @@ class AwsDeadLetters:
 
     def _recorded(self, wanted: Wanted) -> Iterator[DeadLetter]:
         until = min(wanted.dead_before or self._clock_ms(), self._clock_ms())
-        request: dict[str, Any] = {
-            "TableName": self._table,
-            "IndexName": records.DEAD_INDEX,
-            "KeyConditionExpression": "dead = :dead AND dead_at BETWEEN :first AND :last",
-            "ExpressionAttributeValues": {
-                ":dead": records.DEAD_KEY,
-                ":first": encode_time(wanted.dead_after or 0),
-                ":last": encode_time(until),
-            },
-        }
-        while True:
-            with unavailable():
-                page = self._dynamodb.query(**request)
-            for item in page["Items"]:
-                yield letters.recorded(item, self._retention_ms)
-            if "LastEvaluatedKey" not in page:
-                return
-            request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+        for item in self._records.listed(wanted.dead_after or 0, until):
+            yield letters.recorded(item, self._retention_ms)
 
     def _unrecorded(self) -> list[Copy]:
         """What is on the queue and has no dead record, one copy a message; notes what is stale."""
         self._look()
         found = []
         for message_id, copies in self._dead_letter_queue.copies.items():
-            item = self._read(message_id)
+            item = self._records.read(message_id)
             if item is not None and "dead" in item:
                 continue
             if item is not None and (item["status"] != records.after("accept") or copies[0].told):
@@ -129,17 +114,11 @@ class AwsDeadLetters:
             self._dead_letter_queue.look()
 
     def get(self, message_id: str) -> DeadLetter | None:
-        item = self._read(message_id)
+        item = self._records.read(message_id)
         if item is not None and "dead" in item:
             return letters.recorded(item, self._retention_ms)
         copies = (copy for copy in self._unrecorded() if copy.message.id == message_id)
         return next((letters.untold(copy, self._retention_ms, True) for copy in copies), None)
-
-    def _read(self, message_id: str) -> Attributes | None:
-        with unavailable():
-            answer = self._dynamodb.get_item(TableName=self._table, Key={"pk": {"S": message_id}}, ConsistentRead=True)
-        item: Attributes | None = answer.get("Item")
-        return item
 
     # --- act
 
@@ -152,7 +131,7 @@ class AwsDeadLetters:
         return self._redrive_recorded(letter) if letter.recorded else self._redrive_copy(letter)
 
     def _redrive_recorded(self, letter: DeadLetter) -> Outcome:
-        item = self._read(letter.id)
+        item = self._records.read(letter.id)
         if item is None or "dead" not in item:
             return _not_dead(item)
         record = records.record(item)
@@ -162,23 +141,20 @@ class AwsDeadLetters:
             return Outcome(None, "its body was too large for its record, and SQS has deleted it")
         seen = {":seen": item["dead_at"]}
         # Not that it is dead: one that was redriven half is queued, and still in the index.
-        began = self._change(
+        began = self._records.change(
             letter.id,
             "SET #status = :queued, attempts = :none REMOVE mark",
-            "dead_at = :seen",
-            {**seen, **_NO_ATTEMPTS, ":queued": records.after("redrive")},
+            "dead_at = :seen AND #status <> :purged",
+            {**seen, **_NO_ATTEMPTS, ":queued": records.after("redrive"), ":purged": records.after("purge")},
             "status",
         )
         if not began:
             return Outcome(None, "it changed at this moment")
-        group = records.group_of(item)
-        message = Message(
-            record.id, record.workload, body, record.caller, record.accepted_at, group, digest=record.digest
-        )
+        message = letters.message(item, body)
         if (outcome := self._send(message, item["dead_at"]["S"])) is not None:
             return outcome
         # Whatever became of it meanwhile stands: a final record has no dead_at, and one that died again has another.
-        self._change(letter.id, f"REMOVE {_names(_STORY)}", "dead_at = :seen", seen, *_STORY)
+        self._records.change(letter.id, f"REMOVE {_names(_STORY)}", "dead_at = :seen", seen, *_STORY)
         self._dead_letter_queue.delete(letter.id)
         return Outcome("redriven")
 
@@ -188,7 +164,7 @@ class AwsDeadLetters:
             return Outcome(None, "SQS's dead-letter queue does not have it any more")
         queued = {":queued": records.after("accept")}
         none = "SET attempts = :none REMOVE mark"  # its receive count begins anew
-        self._change(letter.id, none, "#status = :queued", {**queued, **_NO_ATTEMPTS}, "status")
+        self._records.change(letter.id, none, "#status = :queued", {**queued, **_NO_ATTEMPTS}, "status")
         if (outcome := self._send(copies[0].message, str(copies[0].sent_at))) is not None:
             return outcome
         self._dead_letter_queue.delete(letter.id)
@@ -202,22 +178,8 @@ class AwsDeadLetters:
         return list(self._threads.map(self._restore_one, chosen))
 
     def _restore_one(self, letter: DeadLetter) -> Outcome:
-        item = records.dead(letters.record(letter), letter.group)
-        purged, values = records.may("restore")
-        try:
-            self._dynamodb.put_item(
-                TableName=self._table,
-                Item=item,
-                ConditionExpression=f"attribute_not_exists(pk) OR ({purged} AND reason = :purged)",
-                ExpressionAttributeNames={"#status": "status"},
-                ExpressionAttributeValues={**values, ":purged": {"S": PURGED}},
-            )
-        except AwsError as error:
-            if code(error) != "ConditionalCheckFailedException":
-                with unavailable():
-                    raise
-            return _not_dead(self._read(letter.id))
-        return Outcome("imported")
+        item = records.dead(letters.record(letter), letter.group, letter.callback)
+        return Outcome("imported") if self._records.restore(item) else _not_dead(self._records.read(letter.id))
 
     def purge(self, chosen: Sequence[DeadLetter]) -> list[Outcome]:
         self._look()
@@ -225,17 +187,29 @@ class AwsDeadLetters:
         return list(self._threads.map(self._purge_one, chosen))
 
     def _purge_one(self, letter: DeadLetter) -> Outcome:
+        if not self._purge_record(letter):
+            item = self._records.read(letter.id)
+            if item is None or not ("dead" in item and "callback" in item):
+                return _not_dead(item)
+            if (outcome := self._purge_and_tell(item)) is not None:
+                return outcome
+        elif letter.callback and (outcome := self._tell(letters.copied(letter))) is not None:
+            return outcome
+        self._dead_letter_queue.delete(letter.id)
+        return Outcome("purged")
+
+    def _purge_record(self, letter: DeadLetter) -> bool:
+        """In one step, where the record tells of no callback."""
         removed = [name for name in _STORY if name != "finished_at"]
-        purged = self._change(
+        return self._records.change(
             letter.id,
-            "SET #status = :rejected, reason = :purged, finished_at = :now,"
-            " workload = if_not_exists(workload, :workload), accepted_at = if_not_exists(accepted_at, :accepted_at)"
-            f" REMOVE {_names(removed)}",
-            "attribute_exists(dead)" if letter.recorded else "attribute_not_exists(pk) OR #status = :queued",
+            f"SET {_PURGED}, workload = if_not_exists(workload, :workload),"
+            f" accepted_at = if_not_exists(accepted_at, :accepted_at) REMOVE {_names(removed)}",
+            "attribute_exists(dead) AND attribute_not_exists(#callback)"
+            if letter.recorded
+            else "attribute_not_exists(pk) OR #status = :queued",
             {
-                ":rejected": records.after("purge"),
-                ":purged": {"S": PURGED},
-                ":now": encode_time(self._clock_ms()),
+                **self._purged(),
                 ":workload": encode(letter.workload),
                 ":accepted_at": encode_time(letter.accepted_at),
                 **({} if letter.recorded else {":queued": records.after("accept")}),
@@ -243,31 +217,31 @@ class AwsDeadLetters:
             "status",
             *removed,
         )
-        if not purged:
-            return _not_dead(self._read(letter.id))
-        self._dead_letter_queue.delete(letter.id)
-        return Outcome("purged")
 
-    def _change(
-        self, message_id: str, update: str, condition: str, values: Mapping[str, Attribute], *names: str
-    ) -> bool:
-        """Update a record; False if the condition does not hold."""
-        used = {f"#{name}": name for name in names if f"#{name}" in f"{update} {condition}"}
-        try:
-            self._dynamodb.update_item(
-                TableName=self._table,
-                Key={"pk": {"S": message_id}},
-                UpdateExpression=update,
-                ConditionExpression=condition,
-                ExpressionAttributeValues=dict(values),
-                **({"ExpressionAttributeNames": used} if used else {}),
-            )
-        except AwsError as error:
-            if code(error) != "ConditionalCheckFailedException":
-                with unavailable():
-                    raise
-            return False
-        return True
+    def _purge_and_tell(self, item: Attributes) -> Outcome | None:
+        """As `_redrive_recorded`: the record leaves the index when its callback is sent. Dying in between leaves it
+        there, and it is purged again."""
+        message_id, seen = item["pk"]["S"], {":seen": item["dead_at"]}
+        if not self._records.change(
+            message_id, f"SET {_PURGED}", "dead_at = :seen", {**seen, **self._purged()}, "status"
+        ):
+            return Outcome(None, "it changed at this moment")
+        if (outcome := self._tell(letters.message(item, ""))) is not None:
+            return outcome
+        removed = [name for name in _STORY if name != "finished_at"]
+        self._records.change(message_id, f"REMOVE {_names(removed)}", "dead_at = :seen", seen, *removed)
+        return None
+
+    def _tell(self, purged: Message) -> Outcome | None:
+        (unsent,) = self._queue.send([callbacks.callback(purged, Reject(PURGED), self._clock_ms(), purged=True)])
+        return None if unsent is None else Outcome(None, f"its callback was not sent: {unsent.detail}")
+
+    def _purged(self) -> dict[str, Attribute]:
+        return {
+            ":rejected": records.after("purge"),
+            ":purged": {"S": PURGED},
+            ":now": encode_time(self._clock_ms()),
+        }
 
     # --- end
 
@@ -289,6 +263,7 @@ class AwsDeadLetters:
         self._dead_letter_queue.release()
 
 
+_PURGED = "#status = :rejected, reason = :purged, finished_at = :now"
 _NO_ATTEMPTS: Mapping[str, Attribute] = {":none": {"N": "0"}}
 
 

@@ -46,23 +46,26 @@ def after(change: Change) -> Attribute:
     return {"S": TRANSITIONS[change].target}
 
 
-def final(message: Message, decision: Commit | Reject, now_ms: int, expires_at_s: int | None) -> Attributes:
-    """The record of a message that is processed or rejected."""
+def final(
+    message: Message, decision: Commit | Reject, emits: Sequence[Message], now_ms: int, expires_at_s: int | None
+) -> Attributes:
+    """The record of a message that is processed or rejected, with what is still to be sent."""
     attributes = opening(message, "process" if isinstance(decision, Commit) else "reject")
     attributes["finished_at"] = encode_time(now_ms)
     if isinstance(decision, Reject):
         attributes["reason"] = encode(decision.reason)
     else:
         attributes["result"] = encode(_result.decode(decision.result))
-        if decision.emits:
-            attributes["emits"] = {"L": [{"M": _emitted(emit)} for emit in decision.emits]}
+    if emits:
+        attributes["emits"] = to_emit(emits)
     if expires_at_s is not None:
         attributes["expires_at"] = {"N": str(expires_at_s)}
     return attributes
 
 
-def dead(record: Record, group: str = "") -> Attributes:
-    """A dead record, with its story, its body, and the group that it goes back to when it is redriven."""
+def dead(record: Record, group: str = "", callback: str = "") -> Attributes:
+    """A dead record, with its story, its body, and what the message has again when it is redriven: its group, and the
+    URL of its callback."""
     attributes: Attributes = {
         "pk": {"S": record.id},
         "workload": {"S": record.workload},
@@ -77,8 +80,9 @@ def dead(record: Record, group: str = "") -> Attributes:
     for name in ("caller", "digest", "error_type", "error", "traceback"):
         if text := getattr(record, name):
             attributes[name] = encode(text)
-    if group:
-        attributes["group"] = encode(group)
+    for name, text in (("group", group), ("callback", callback)):
+        if text:
+            attributes[name] = encode(text)
     for name in ("finished_at", "first_failed_at", "last_failed_at"):
         if (ms := getattr(record, name)) is not None:
             attributes[name] = encode_time(ms)
@@ -126,6 +130,11 @@ def duplicate(attributes: Attributes) -> Stored:
     )
 
 
+def callback_of(attributes: Attributes) -> str:
+    """The URL of the callback that a dead record tells of."""
+    return attributes["callback"]["S"] if "callback" in attributes else ""
+
+
 def group_of(attributes: Attributes) -> str:
     """The group that a record, or what it emits, tells of; those of 0.2 have none."""
     return attributes["group"]["S"] if "group" in attributes else ""
@@ -160,6 +169,11 @@ def opening(message: Message, change: Change) -> Attributes:
     if message.digest:
         attributes["digest"] = encode(message.digest)
     return attributes
+
+
+def to_emit(messages: Sequence[Message]) -> Attribute:
+    """The messages that are to be sent, as a record keeps them."""
+    return {"L": [{"M": _emitted(message)} for message in messages]}
 
 
 def _emitted(message: Message) -> Attributes:

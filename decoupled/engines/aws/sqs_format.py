@@ -29,6 +29,7 @@ def entry(message: Message) -> Entry:
         "caller": message.caller,
         "accepted_at": str(message.accepted_at),
         "digest": message.digest,
+        "callback": message.callback,
     }
     return {
         "MessageBody": message.body,
@@ -45,17 +46,21 @@ def in_order(sent: Entry, message: Message, occasion: str = "") -> Entry:
 
 
 def dead_letter_entry(message: Message, record: Record) -> Entry:
-    """The entry with its story: ten attributes, which is as many as SQS takes. The digest stands in the record."""
+    """The entry with its story: as much of that as SQS has attributes for, the most important first. The record has
+    all of it."""
     sent = entry(message)
     sent["MessageAttributes"].pop("digest", None)
+    died_at = record.finished_at or record.accepted_at
     story = {
+        "dead_at": rfc3339(died_at),
         "error_type": record.error_type,
+        "error": record.error,
         "attempts": str(record.attempts),
-        "first_failed_at": rfc3339(record.first_failed_at or record.finished_at or record.accepted_at),
-        "last_failed_at": rfc3339(record.last_failed_at or record.finished_at or record.accepted_at),
-        "dead_at": rfc3339(record.finished_at or record.accepted_at),
+        "first_failed_at": rfc3339(record.first_failed_at or died_at),
+        "last_failed_at": rfc3339(record.last_failed_at or died_at),
     }
-    full = sent["MessageAttributes"] | _attributes(story) | _attributes({"error": record.error})
+    everything = [*sent["MessageAttributes"].items(), *_attributes(story).items()]
+    full = dict(everything[: limits.MAX_SQS_ATTRIBUTES])
     # A stranger's message may fill SQS's 1 MiB to the last byte. Then the story is told by the record alone.
     nothing: dict[str, Any] = {}
     for attributes in (full, sent["MessageAttributes"], nothing):
@@ -186,4 +191,5 @@ def message_of(sqs_id: str, body: str, attributes: Mapping[str, str], system: Ma
         accepted_at=accepted_at,
         group=_group(system.get("MessageGroupId", ""), workload),
         digest=attributes.get("digest", ""),
+        callback=attributes.get("callback", ""),
     )

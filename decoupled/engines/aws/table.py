@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from decoupled.core import limits
+from decoupled.core import callbacks, limits
 from decoupled.core.identifiers import is_id
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotStored, Page, Record, Reject, Stored
 from decoupled.core.status import FINAL
@@ -99,18 +99,20 @@ class DynamoTable:
             return NotStored(detail(error), refused=code(error) == "ValidationException")
 
     def _put(self, message: Message, decision: Commit | Reject, now_ms: int) -> Stored | NotStored:
-        record = self._record(message, decision, now_ms)
+        emits = callbacks.with_callback(message, decision, now_ms)
+        record = self._record(message, decision, emits, now_ms)
         _, existing = self._open.unless_final(self._dynamodb.put_item, only_if=self._not_too_late(message), Item=record)
-        return _stored(decision) if existing is None else records.duplicate(existing)
+        return _stored(decision, emits) if existing is None else records.duplicate(existing)
 
     def _not_too_late(self, message: Message) -> str:
         return "attribute_not_exists(#pk) OR #status = :may_queued" if message.workload in self._ordered else ""
 
     def _transact(self, message: Message, commit: Commit, now_ms: int) -> Stored | NotStored | Reject:
         """Store a record with its writes, all or nothing. Answers Reject if a condition of a write did not hold."""
+        emits = callbacks.with_callback(message, commit, now_ms)
         put = {
             "Put": {
-                "Item": self._record(message, commit, now_ms),
+                "Item": self._record(message, commit, emits, now_ms),
                 **self._open.condition(only_if=self._not_too_late(message)),
             }
         }
@@ -124,7 +126,7 @@ class DynamoTable:
             actions = [(write, action) for write, action in built if action is not None]
             try:
                 self._dynamodb.transact_write_items(TransactItems=[put, *(action for _, action in actions)])
-                return _stored(commit)
+                return _stored(commit, emits)
             except AwsError as error:
                 if code(error) != "TransactionCanceledException":
                     raise
@@ -207,10 +209,12 @@ class DynamoTable:
     def bury(self, delivery: Delivery, dead: Record) -> bool:
         """The record by one PutItem, then the copy on SQS's dead-letter queue. A crash in between
         delivers the message again, and both are done again."""
+        message = delivery.message
         with unavailable():
-            _, final = self._open.unless_final(self._dynamodb.put_item, Item=records.dead(dead, delivery.message.group))
+            item = records.dead(dead, message.group, message.callback)
+            _, final = self._open.unless_final(self._dynamodb.put_item, Item=item)
         if final is None:
-            self._send_dead_letter(delivery.message, dead)
+            self._send_dead_letter(message, dead)
         return final is None
 
     def get(self, message_id: str) -> Record | None:
@@ -242,15 +246,15 @@ class DynamoTable:
         stored: Attributes | None = answer.get("Item")
         return stored
 
-    def _record(self, message: Message, decision: Commit | Reject, now_ms: int) -> Attributes:
+    def _record(self, message: Message, decision: Commit | Reject, emits: Sequence[Message], now_ms: int) -> Attributes:
         expires_at_s = now_ms // 1000 + self._record_ttl_s if self._record_ttl_s else None
-        return records.final(message, decision, now_ms, expires_at_s)
+        return records.final(message, decision, emits, now_ms, expires_at_s)
 
 
-def _stored(decision: Commit | Reject) -> Stored:
+def _stored(decision: Commit | Reject, emits: Sequence[Message]) -> Stored:
     if isinstance(decision, Reject):
-        return Stored("rejected", decision.reason)
-    return Stored("processed", emits=decision.emits)
+        return Stored("rejected", decision.reason, emits=emits)
+    return Stored("processed", emits=emits)
 
 
 def _cancelled(

@@ -6,16 +6,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from decoupled.core import limits
+from decoupled.core import callbacks, limits
 from decoupled.core.dead_letters import PURGED, DeadLetter, Outcome, Wanted
+from decoupled.core.outcomes import Reject
 from decoupled.core.times import now_ms
+from decoupled.core.workload import Message
 from decoupled.engines.sqlite.database import Database, may
+from decoupled.engines.sqlite.inserts import insert
 
 QUEUE_BURIED = "MaxReceiveCountExceeded"  # the error type of what the queue's own safety net caught
 
 _COLUMNS = (
     "seq, id, workload, caller, accepted_at, finished_at, attempts, error_type, error, first_failed_at, last_failed_at,"
-    " traceback, message_group, digest"
+    " traceback, message_group, digest, callback"
 )
 
 
@@ -90,6 +93,7 @@ class SqliteDeadLetters:
             "workload": letter.workload,
             "caller": letter.caller,
             "message_group": letter.group,
+            "callback": letter.callback,
             "accepted_at": letter.accepted_at,
             "finished_at": letter.dead_at,
             "attempts": letter.attempts,
@@ -118,14 +122,21 @@ class SqliteDeadLetters:
             return [self._purge_one(letter, now) for letter in letters]
 
     def _purge_one(self, letter: DeadLetter, now: int) -> Outcome:
-        changed = self.database.execute(
+        rows = self.database.execute(
             f"""
             UPDATE messages SET status = 'rejected', reason = ?, finished_at = ?, body = NULL
-            WHERE id = ? AND {may("purge")}
+            WHERE id = ? AND {may("purge")} RETURNING id, workload, caller, accepted_at, callback
             """,  # noqa: S608  the condition is a constant
             (PURGED, now, letter.id),
-        ).rowcount
-        return Outcome("purged") if changed else self._not_dead(letter.id)
+        ).fetchall()
+        if not rows:
+            return self._not_dead(letter.id)
+        ((message_id, workload, caller, accepted_at, callback),) = rows
+        if callback:
+            purged = Message(message_id, workload, "", caller, accepted_at, callback=callback)
+            told = callbacks.callback(purged, Reject(PURGED), now, purged=True)
+            insert(self.database, [told], self.queue_clock_ms(), now)
+        return Outcome("purged")
 
     def _not_dead(self, message_id: str) -> Outcome:
         row = self.database.execute("SELECT status FROM messages WHERE id = ?", (message_id,)).fetchone()
@@ -156,6 +167,7 @@ def _letter(row: Sequence[Any]) -> DeadLetter:
         traceback,
         group,
         digest,
+        callback,
         *body,
     ) = row
     return DeadLetter(
@@ -163,6 +175,7 @@ def _letter(row: Sequence[Any]) -> DeadLetter:
         workload=workload,
         caller=caller,
         group=group,
+        callback=callback,
         accepted_at=accepted_at,
         dead_at=dead_at,
         attempts=attempts,

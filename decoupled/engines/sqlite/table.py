@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from decoupled.core import callbacks
 from decoupled.core.outcomes import PROCESSED, Commit, Delivery, Failure, NotStored, Page, Record, Reject, Stored
 from decoupled.core.status import ENDED, FINAL, Status
 from decoupled.core.times import now_ms
@@ -93,7 +94,9 @@ class SqliteTable:
         ordered = self.database.ordered
         results: list[tuple[str, str]] = []
         for message, decision in decided:
-            if type(decision) is not Commit or decision.writes or decision.emits or message.workload in ordered:
+            if type(decision) is not Commit or decision.writes or decision.emits or message.callback:
+                return False
+            if message.workload in ordered:
                 return False
             results.append((message.id, decision.result))
         try:
@@ -110,36 +113,37 @@ class SqliteTable:
             raise _NotAlike
 
     def _commit_one(self, message: Message, decision: Commit | Reject, now_ms: int) -> Stored | NotStored:
-        if isinstance(decision, Commit):
-            changed: list[items.Changed] = []
-            if decision.writes:
-                if (before := self._ended(message)) is not None:
-                    return before
-                try:
-                    reason, changed = items.after(self.database, decision.writes, message.owner)
-                except items.TooLarge as error:
-                    return NotStored(str(error), refused=True)
-                if reason is not None:
-                    return self._finish(message, "rejected", None, reason, now_ms)
-            stored = self._finish(message, "processed", decision.result, None, now_ms)
-            if stored.duplicate or not (changed or decision.emits):
-                return stored
-            if changed:
-                items.store(self.database, changed)
-            if decision.emits:  # sent if and only if the record is stored: one transaction
-                insert(self.database, decision.emits, self.clock_ms(), now_ms)
+        changed: list[items.Changed] = []
+        if isinstance(decision, Commit) and decision.writes:
+            if (before := self._ended(message)) is not None:
+                return before
+            try:
+                reason, changed = items.after(self.database, decision.writes, message.owner)
+            except items.TooLarge as error:
+                return NotStored(str(error), refused=True)
+            if reason is not None:
+                decision = Reject(reason)
+        stored = self._finish(message, decision, now_ms)
+        if stored.duplicate:
             return stored
-        return self._finish(message, "rejected", None, decision.reason, now_ms)
+        if changed:
+            items.store(self.database, changed)
+        if emits := callbacks.with_callback(message, decision, now_ms):
+            # They are sent if and only if the record is stored: one transaction.
+            insert(self.database, emits, self.clock_ms(), now_ms)
+        return stored
 
-    def _finish(self, message: Message, status: Status, result: str | None, reason: str | None, now_ms: int) -> Stored:
-        values = (status, result, reason, now_ms, message.id)
+    def _finish(self, message: Message, decision: Commit | Reject, now_ms: int) -> Stored:
+        stored = PROCESSED if isinstance(decision, Commit) else Stored("rejected", decision.reason)
+        result = decision.result if isinstance(decision, Commit) else None
+        values = (stored.status, result, stored.reason, now_ms, message.id)
         finish = _FINISH_IN_ORDER if message.workload in self.database.ordered else _FINISH
         if self.database.execute(finish, values).rowcount == 0:
             if (before := self._ended(message)) is not None:
                 return before
             self._ensure_row(message)
             self.database.execute(finish, values)
-        return PROCESSED if reason is None else Stored("rejected", reason)
+        return stored
 
     def _ensure_row(self, message: Message) -> None:
         """A row for a message that did not come from this queue. Never visible: it is in flight elsewhere."""

@@ -68,5 +68,5 @@ from_writer = _from_writer.decode
 
 
 def size_of(messages: Sequence[Message], each: int) -> int:
-    """What messages count for, in bytes: their bodies, and so much more for each."""
-    return sum([len(message.body) + each for message in messages])
+    """What messages count for, in bytes: their bodies and callbacks, and so much more for each."""
+    return sum([len(message.body) + len(message.callback) + each for message in messages])

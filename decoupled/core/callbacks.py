@@ -1,0 +1,87 @@
+"""A client that names a Callback-Url is told what its message came to: when that is final, a message for the workload
+`notifications` enters the queue in the same atomic step, and is delivered like any other. What stands in it is made
+here, the same for both engines. Pure.
+
+    {"to": [{"kind": "webhook", "url": "https://shop.example/hooks"}], "type": "orders.processed", "data": the record}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from decoupled.core import limits
+from decoupled.core.effects import ESCAPED
+from decoupled.core.identifiers import derived_id
+from decoupled.core.outcomes import Commit, Record, Reject
+from decoupled.core.problem import Problem
+from decoupled.core.shown import view
+from decoupled.core.urls import host
+from decoupled.core.workload import Message, Workload, Workloads
+
+WORKLOAD = "notifications"
+"""The one that delivers them."""
+
+
+def check(header: str, event: str, workload: Workload, workloads: Workloads) -> None:
+    """The Callback-Url that comes with messages of a workload. Raises Problem 400: what can be told without asking
+    anybody, the client hears before anything is accepted. `event`: it is a webhook that its sender has signed."""
+    if event:
+        raise Problem(400, "Callback-Url: no signature of a webhook covers its headers.")
+    deliverer = workloads.get(WORKLOAD)
+    if deliverer is None or deliverer.check_callback is None:
+        raise Problem(400, f"Callback-Url: there is no workload {WORKLOAD!r} here that could deliver it.")
+    if workload.name == WORKLOAD:
+        raise Problem(400, f"Callback-Url: {WORKLOAD} delivers callbacks, and has none itself.")
+    if len(header) > limits.MAX_CALLBACK_BYTES:
+        detail = f"Callback-Url has {len(header)} bytes; {limits.MAX_CALLBACK_BYTES} is the limit."
+        raise Problem(400, detail)
+    if _SEVERAL.search(header):
+        raise Problem(400, "Callback-Url: there is more than one.")
+    try:
+        deliverer.check_callback(header)
+    except ValueError as error:
+        raise Problem(400, f"Callback-Url: {error}.") from error
+
+
+_SEVERAL = re.compile(r",[ \t]*https?:", re.IGNORECASE)  # headers, joined
+
+
+def with_callback(message: Message, final: Commit | Reject, now_ms: int) -> Sequence[Message]:
+    """All that goes on the queue with a final record: what it emits, and the callback if there is one."""
+    emits: Sequence[Message] = final.emits if isinstance(final, Commit) else ()
+    return [*emits, callback(message, final, now_ms)] if message.callback else emits
+
+
+def callback(message: Message, final: Commit | Reject, now_ms: int, purged: bool = False) -> Message:
+    """The message that tells what this one came to. What it is about happened now, so that it is given up so many days
+    from now, however long the other one was dead."""
+    body = _body(message, final, now_ms)
+    name = host(message.callback)
+    group = name if len(name) <= limits.MAX_GROUP_CHARS else derived_id("group", name)
+    return Message(message.callback_id(purged), WORKLOAD, body, message.caller, now_ms, group)
+
+
+def _body(message: Message, final: Commit | Reject, now_ms: int) -> str:
+    """With the record as GET shows it, if there is room: on DynamoDB it stands beside the result and the other emits in
+    one item, where lists of small numbers are half as large again as their JSON."""
+    record = Record(message.id, message.workload, "rejected", message.accepted_at, finished_at=now_ms)
+    if isinstance(final, Commit):
+        record = msgspec.structs.replace(record, status="processed", result=final.result)
+        others = 2 * len(final.result.encode()) + sum(len(emit.body.encode()) for emit in final.emits)
+    else:
+        reason = final.reason.encode(errors="replace").decode()
+        record, others = msgspec.structs.replace(record, reason=reason), 0
+    shown = view(record)
+    entry = {
+        "to": [{"kind": "webhook", "url": message.callback}],
+        "type": f"{message.workload}.{record.status}",
+        "data": shown,
+    }
+    body = msgspec.json.encode(entry)
+    if len(body) > limits.MAX_ENTRY_BYTES or len(body) + others > limits.MAX_ITEM_BYTES:
+        named = {name: shown[name] for name in ("id", "workload", "status")}
+        body = msgspec.json.encode(entry | {"data": named | {"status_url": f"/{message.workload}/{message.id}"}})
+    return body.decode().translate(ESCAPED)
