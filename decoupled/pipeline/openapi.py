@@ -14,7 +14,7 @@ from decoupled import __version__
 from decoupled.core import limits
 from decoupled.core.identifiers import PATTERN
 from decoupled.core.workload import Workload, Workloads
-from decoupled.pipeline import shapes
+from decoupled.pipeline import openapi_callbacks, shapes
 from decoupled.pipeline.json_schema import for_others
 from decoupled.pipeline.security import requirements, schemes
 
@@ -53,7 +53,7 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
     for operations in paths.values() if senders else ():
         if "post" in operations:
             operations["post"]["security"] = requirements([*callers, *senders])
-    return {
+    made = {
         "openapi": "3.1.0",
         "info": {"title": "decoupled", "version": __version__, "description": _ABOUT},
         "servers": [{"url": url or "/"}],
@@ -68,6 +68,8 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
             "securitySchemes": callers | senders,
         },
     }
+    openapi_callbacks.describe(made, workloads, [known[shapes.Processed], known[shapes.Rejected]])
+    return made
 
 
 def _describable(workload: Workload) -> Any:
@@ -79,7 +81,10 @@ def _describable(workload: Workload) -> Any:
     return workload.schema
 
 
-_SHAPES = (shapes.Accepted, shapes.Batch, shapes.Problem, shapes.Record, shapes.Listing)
+_SHAPES = (
+    *(shapes.Accepted, shapes.Batch, shapes.Problem, shapes.Record, shapes.Listing),
+    *(shapes.Processed, shapes.Rejected),
+)
 
 _ABOUT = f"""Requests that are never lost. A `202` means that the entry is durable; what became of it, `GET` of its
 `status_url` says. Every other answer means that nothing was accepted, says why, and says in `resend` whether sending

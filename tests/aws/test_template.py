@@ -237,9 +237,10 @@ def environment_read_by(function: str) -> tuple[set[str], set[str]]:
     if "schedules import" in code:
         code += (ROOT / "decoupled/engines/aws/schedules.py").read_text()
     optional = set(re.findall(r'environ\.get\("(\w+)"', code))
-    if function == "processor":  # it alone processes, and what a workload lacks is the message's trouble
-        for workload in (ROOT / "decoupled/workloads").glob("*.py"):
-            optional |= set(re.findall(r'(?:environ\.get|setting)\("(\w+)"', workload.read_text()))
+    # The processor alone processes, and what a workload lacks is the message's trouble; the receiver checks callbacks.
+    read = {"processor": r"(?:environ\.get|setting)", "receiver": r"environ\.get"}.get(function)
+    for workload in (ROOT / "decoupled/workloads").glob("*.py") if read else ():
+        optional |= set(re.findall(rf'{read}\("(\w+)"', workload.read_text()))
     return set(re.findall(r'environ\["(\w+)"\]', code)), optional
 
 

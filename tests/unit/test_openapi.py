@@ -6,10 +6,14 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
+import msgspec
 import pytest
 from msgspec import Meta, Struct, defstruct
 
 from decoupled import Effects, Message, Workload
+from decoupled.core.callbacks import callback
+from decoupled.core.outcomes import Commit, Reject
+from decoupled.pipeline import shapes
 from decoupled.pipeline.loading import WorkloadError, load
 from decoupled.pipeline.openapi import document
 
@@ -213,3 +217,33 @@ def test_a_server_that_lets_senders_of_webhooks_in_says_where_and_how_they_sign(
                 assert operation.get("security", made["security"]) == ([] if path == "/health" else made["security"])
     alone = document(SERVED, auth=("signatures",))
     assert [name for requirement in alone["security"] for name in requirement] == list(schemes)[2:]
+
+
+def test_a_callback_is_described_where_it_is_delivered_and_nowhere_else() -> None:
+    made = document(SERVED)
+    for name in NAMES:
+        post = made["paths"][f"/{name}"]["post"]
+        assert ("callbacks" in post) == (name != "notifications")
+        asked = [part["$ref"] for part in post["parameters"]]
+        assert ("#/components/parameters/CallbackUrl" in asked) == (name != "notifications")
+    ((url, operations),) = made["components"]["callbacks"]["final"].items()
+    assert url == "{$request.header.Callback-Url}"
+    body = operations["post"]["requestBody"]["content"]["application/json"]["schema"]
+    record, rejected, _ = body["properties"]["data"]["anyOf"]
+    assert (record["$ref"], rejected["$ref"]) == ("#/components/schemas/Processed", "#/components/schemas/Rejected")
+    without = json.dumps(document(load(["orders"])))
+    assert "allback" not in without
+
+
+def test_what_is_told_is_what_the_document_says() -> None:
+    operations = document(SERVED)["components"]["callbacks"]["final"]["{$request.header.Callback-Url}"]
+    content = operations["post"]["requestBody"]["content"]["application/json"]["schema"]
+    *_, pointer = content["properties"]["data"]["anyOf"]
+    message = Message("a", "orders", "{}", "anonymous", 1, callback="https://shop.example/")
+    for final, kind in ((Commit('{"n":1}'), shapes.Processed), (Reject("no"), shapes.Rejected)):
+        data = json.loads(callback(message, final, 2).body)["data"]
+        assert isinstance(msgspec.convert(data, shapes.Record, strict=True), kind)
+        assert data.keys() == msgspec.to_builtins(msgspec.convert(data, kind)).keys()
+    data = json.loads(callback(message, Commit(json.dumps({"n": "x" * 300_000})), 2).body)["data"]
+    assert data.keys() == pointer["properties"].keys() == set(pointer["required"])
+    assert data["status"] in pointer["properties"]["status"]["enum"]
