@@ -21,9 +21,11 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from standardwebhooks import Webhook as Verifier
 
 from tests.support import ministack, template
-from tests.support.server import DECOUPLED
+from tests.support.receivers import http_receiver
+from tests.support.server import DECOUPLED, wait_for
 
 ROOT = template.PATH.parent.parent
 ORDER = json.dumps(
@@ -215,6 +217,21 @@ def test_an_update_keeps_the_queue_and_the_table(stack: Stack, jwt_stack: Stack)
     kept = ("QueueUrl", "DeadLetterQueueUrl", "TableName", "Endpoint")
     assert [jwt_stack.outputs[name] for name in kept] == [stack.outputs[name] for name in kept]
     assert jwt_stack.outputs["Authorization"] == "JWT"
+
+
+def test_a_client_of_the_deployed_stack_is_told(jwt_stack: Stack, issuer: Issuer) -> None:
+    """By the processor that Lambda runs, which has the secret; the receiver knows the hosts that it may name."""
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    webhooks = (f"WebhookSecret={secret}", "WebhookTrustedHosts=127.0.0.1", "Workloads=orders,notifications")
+    jwt = ("Authorization=JWT", f"JwtIssuer={issuer.url}", "JwtAudience=shop")
+    stack = deploy(jwt_stack.environment, *jwt, *webhooks)
+    with http_receiver() as receiver:
+        to = ("--header", f"callback-url: http://127.0.0.1:{receiver.port}/hooks")
+        assert stack.post("--header", f"authorization: Bearer {issuer.token()}", *to) == 202
+        ((_, headers, body),) = wait_for(lambda: receiver.requests[:1], seconds=60)
+    content = Verifier(secret).verify(body, headers)
+    assert content["type"] == "orders.processed"
+    assert content["data"]["result"]["total"] == "79.80"
 
 
 def test_destroying_says_what_it_keeps_and_keeps_it(jwt_stack: Stack) -> None:

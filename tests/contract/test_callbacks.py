@@ -172,29 +172,6 @@ def test_a_processor_that_died_before_it_sent_the_callback_is_made_up_for(engine
     assert waiting.tells_of(sent.id)
 
 
-# --- large ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("small_numbers", [False, True])
-@pytest.mark.parametrize("result_bytes", [100_000, 140_000, 200_000, 260_000])
-def test_a_result_that_leaves_no_room_is_pointed_to(engine: Engine, result_bytes: int, small_numbers: bool) -> None:
-    values = [1] * (result_bytes // 2) if small_numbers else "é" * (result_bytes // 2)
-    sent = asks("https://shop.example/" + "h" * 1_900)
-    settle_one(engine, sent, Commit(msgspec.json.encode({"values": values}).decode()))
-    waiting, notification = told(engine)
-    assert len(waiting.body.encode()) <= limits.MAX_ENTRY_BYTES
-    if result_bytes == 100_000:
-        assert data_of(notification) == shown(engine, sent)
-    else:
-        url = f"/orders/{sent.id}"
-        expected = {"id": sent.id, "workload": "orders", "status": "processed", "status_url": url}
-        assert data_of(notification) == expected
-    assert notification.is_callback
-
-
-# --- dead letters ---------------------------------------------------------------
-
-
 @pytest.fixture(params=["embedded", "moto"])
 def buries(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     """Both kinds, empty."""
@@ -207,6 +184,29 @@ def buries(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
 @pytest.fixture
 def letters(buries: Engine) -> DeadLetters:
     return letters_of(buries)
+
+
+# --- large ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("small_numbers", [False, True])
+@pytest.mark.parametrize("result_bytes", [100_000, 140_000, 200_000, 260_000])
+def test_a_result_that_leaves_no_room_is_pointed_to(buries: Engine, result_bytes: int, small_numbers: bool) -> None:
+    values = [1] * (result_bytes // 2) if small_numbers else "é" * (result_bytes // 2)
+    sent = asks("https://shop.example/" + "h" * 1_900)
+    settle_one(buries, sent, Commit(msgspec.json.encode({"values": values}).decode()))
+    waiting, notification = told(buries)
+    assert len(waiting.body.encode()) <= limits.MAX_ENTRY_BYTES
+    if result_bytes == 100_000:
+        assert data_of(notification) == shown(buries, sent)
+    else:
+        url = f"/orders/{sent.id}"
+        expected = {"id": sent.id, "workload": "orders", "status": "processed", "status_url": url}
+        assert data_of(notification) == expected
+    assert notification.is_callback
+
+
+# --- dead letters ---------------------------------------------------------------
 
 
 def buried(engine: Engine, sent: Message) -> Message:
