@@ -76,11 +76,16 @@ def _body(event: Event) -> bytes:
         raise Problem(400, f"The body is not base64: {error}.") from error
 
 
+def jwt_caller(claims: Mapping[str, str]) -> str:
+    """Whose token has these claims."""
+    return f"jwt:{claims.get('iss', '')}#{claims.get('sub', '')}"
+
+
 def _caller(event: Event) -> str:
     """A JWT's issuer and subject, or an IAM principal (its sessions are one caller); else anonymous."""
     authorizer = (event.get("requestContext") or {}).get("authorizer") or {}
     if jwt := authorizer.get("jwt"):
-        return f"jwt:{jwt['claims'].get('iss', '')}#{jwt['claims'].get('sub', '')}"
+        return jwt_caller(jwt["claims"])
     if iam := authorizer.get("iam"):
         return f"iam:{iam.get('accountId', '')}:{str(iam.get('userId', '')).partition(':')[0]}"
     return ANONYMOUS

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from decoupled.core import limits
 
@@ -30,9 +32,14 @@ class Options:
     port: int = _option(8080, "Port to listen on.", 1, 65_535)
     auth: tuple[str, ...] = _option(
         ("none",),
-        "Who may call: none asks nobody; or, comma-separated, who has an API key (keys: decoupled keys), and who signs"
-        " webhooks (signatures: decoupled senders).",
-        choices=("none", "keys", "signatures"),
+        "Who may call: none asks nobody; or, comma-separated, who has an API key (keys: decoupled keys) or an issuer's"
+        " token (jwt), and who signs webhooks (signatures: decoupled senders).",
+        choices=("none", "keys", "jwt", "signatures"),
+    )
+    jwt_issuer: str | None = _option(None, "Who signs the tokens: an OpenID Connect issuer's https URL.", none="none")
+    jwt_audience: tuple[str, ...] = _option((), "Comma-separated: whom tokens are for, one of these.", none="none")
+    operators: tuple[str, ...] = _option(
+        (), "Comma-separated callers that see what is others', too: key:NAME, jwt:ISSUER#SUBJECT.", none="none"
     )
     insecure: bool = _option(False, "Listen where others can reach it, and ask nobody who they are.")
     tls_cert: Path | None = _option(  # noqa: RUF009  as data
@@ -91,10 +98,23 @@ class Options:
         scheme = "http" if self.tls_cert is None else "https"
         return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
+    @property
+    def _asks_for_tokens(self) -> bool:
+        return "jwt" in self.auth and self.jwt_issuer is not None and bool(self.jwt_audience) and all(self.jwt_audience)
+
     def __post_init__(self) -> None:
         for option in OPTIONS:
             if wrong := option.refusal(getattr(self, option.field)):
                 raise ValueError(f"{option.field} is {wrong}")
+        for caller in self.operators:
+            if not caller.startswith(("key:", "jwt:")):
+                raise ValueError(f"operators has {caller!r}; a caller is key:NAME or jwt:ISSUER#SUBJECT")
+        if (self.jwt_issuer is not None or self.jwt_audience or "jwt" in self.auth) and not self._asks_for_tokens:
+            raise ValueError("tokens need all of auth jwt, jwt_issuer and jwt_audience")
+        if self.jwt_issuer is not None and ("?" in self.jwt_issuer or not is_protected(self.jwt_issuer)):
+            raise ValueError(
+                f"jwt_issuer is {self.jwt_issuer!r}; it can be an https URL, or an http one of the loopback"
+            )
         if "none" in self.auth and len(self.auth) > 1:
             raise ValueError(f"auth is {', '.join(self.auth)}: either nobody is asked, or callers prove who they are")
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -120,6 +140,25 @@ def check_origin(origin: str) -> None:
 
 
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>\d{1,5}))?")
+
+
+def is_protected(url: str) -> bool:
+    """Whether nobody on the way to it can change what it answers: https; or http, on this machine."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if not host or "@" in parts.netloc or parts.fragment or not url.isprintable() or " " in url:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # another name
+        return False
 
 
 def _cores() -> int:
@@ -172,6 +211,7 @@ _TYPES = {
     "bool": bool,
     "int | None": int,
     "float | None": float,
+    "str | None": str,
     "Path": Path,
     "Path | None": Path,
     "tuple[str, ...]": tuple,

@@ -10,11 +10,13 @@ import msgspec
 from decoupled.core.workload import Workloads
 from decoupled.server.options import Options
 
+_BEARER = {"keys": "dk_...", "jwt": "eyJ..."}
+
 
 def welcome(options: Options, workloads: Workloads, released: int, unserved: Mapping[str, int]) -> str:
     """Where it serves what, what it found, and how to send an entry."""
     url = options.url
-    key = " -H 'authorization: Bearer dk_...'" * ("keys" in options.auth)
+    key = next((f" -H 'authorization: Bearer {_BEARER[kind]}'" for kind in options.auth if kind in _BEARER), "")
     lines = [
         f"decoupled serves {', '.join(workloads)} on {url}; data in {options.data.resolve()}",
         *([f"{released} messages were in flight when the last server died; they are visible again"] * bool(released)),

@@ -222,12 +222,12 @@ def test_looks_go_on_by_themselves(book: Book, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_no_more_is_known_by_heart_than_may_be(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_KNOWN_KEYS", 2)
+    monkeypatch.setattr(limits, "MAX_KNOWN", 2)
     keys = [book.change(api_keys.add, f"caller-{number}") for number in range(4)]
     callers = book.callers()
     for _ in range(2):
         assert [proved(callers, bearer(key)).name for key in keys] == [f"key:caller-{number}" for number in range(4)]
-        assert len(book.proof._known) == 2
+        assert len(book.proof._known._callers) == 2
 
 
 # --- several kinds of proof ---------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from decoupled.server.configuration import choose
-from decoupled.server.options import OPTIONS, Option, Options
+from decoupled.server.options import OPTIONS, Option, Options, is_protected
 
 
 def toml(directory: Path, text: str) -> Path:
@@ -30,19 +30,79 @@ def test_each_source_goes_before_the_next(tmp_path: Path) -> None:
     assert choose({"port": 1005}, file, "prod", variables).port == 1005
 
 
+TOKENS = {"auth": "keys, jwt", "jwt_issuer": "https://issuer.example", "jwt_audience": "shop, till"}
+TLS = {"tls_cert": "/there", "tls_key": "/there"}
+GIVEN = {  # what cannot be any text
+    **TOKENS,
+    "operators": "key:ana, jwt:https://issuer.example#ben",
+    "cors_origins": "https://shop.example, http://127.0.0.1:3000",
+}
+
+
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_every_option_can_be_a_variable(option: Option, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    kind, choices = option.type, option.choices
     texts = {int: "3", float: "33.5", bool: "true", str: "::1", Path: "/there", tuple: "a.b, ./c.py"}
-    values = {int: 3, float: 33.5, bool: True, str: "::1", Path: Path("/there"), tuple: ("a.b", "./c.py")}
-    text, value = (choices[-1], choices[-1]) if choices else (texts[kind], values[kind])
-    value = (value,) if choices and kind is tuple else value
-    if option.field == "cors_origins":
-        text, value = "https://a.example, http://[::1]:3000", ("https://a.example", "http://[::1]:3000")
-    both = {"DECOUPLED_TLS_CERT": "/there", "DECOUPLED_TLS_KEY": "/there"} if option.field.startswith("tls_") else {}
-    options = choose({}, variables={**both, option.variable: text})
-    assert getattr(options, option.field) == value
+    values = {"3": 3, "33.5": 33.5, "true": True, "/there": Path("/there")}
+    text = GIVEN.get(option.field) or (option.choices[-1] if option.choices else texts[option.type])
+    needed = next((them for them in (TOKENS, TLS) if option.field in them), {})
+    variables = {f"DECOUPLED_{name.upper()}": given for name, given in needed.items()}
+    options = choose({}, variables={**variables, option.variable: text})
+    expected = tuple(text.split(", ")) if option.type is tuple else values.get(text, text)
+    assert getattr(options, option.field) == expected
+
+
+ISSUER = "jwt_issuer = 'https://issuer.example'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("auth = 'jwt'", "tokens need all of auth jwt, jwt_issuer and jwt_audience"),
+        (f"auth = 'jwt'\n{ISSUER}", "tokens need all of"),
+        (f"auth = 'jwt'\n{ISSUER}jwt_audience = ''", "tokens need all of"),
+        (f"auth = 'keys'\n{ISSUER}jwt_audience = 'shop'", "tokens need all of"),
+        (f"{ISSUER}jwt_audience = 'shop'", "tokens need all of"),
+        ("operators = ['ana']", "operators has 'ana'; a caller is key:NAME or jwt:ISSUER#SUBJECT"),
+    ],
+)
+def test_what_tokens_and_operators_need_is_told(text: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        choose({}, toml(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("url", "protected"),
+    [
+        ("https://issuer.example", True),
+        ("https://issuer.example:8443/realms/shop/", True),
+        ("http://127.0.0.1:8080/realms/shop", True),
+        ("http://[::1]:8080", True),
+        ("http://localhost", True),
+        ("http://issuer.example", False),
+        ("http://127.0.0.1.example", False),
+        ("http://localhost@issuer.example", False),
+        ("https://ana@issuer.example", False),
+        ("https://issuer.example/#x", False),
+        ("https://issuer.example:port", False),
+        ("https://", False),
+        ("https:issuer.example", False),
+        ("https://[::1", False),
+        ("https://issuer.example/ x", False),
+        ("https://issuer.example/\r\nx: y", False),
+        ("ftp://issuer.example", False),
+        ("issuer.example", False),
+        ("", False),
+    ],
+)
+def test_an_issuer_is_asked_where_nobody_on_the_way_can_answer_for_it(url: str, protected: bool) -> None:
+    assert is_protected(url) is protected
+    variables = {"DECOUPLED_AUTH": "jwt", "DECOUPLED_JWT_ISSUER": url, "DECOUPLED_JWT_AUDIENCE": "shop"}
+    if protected:
+        assert choose({}, variables=variables).jwt_issuer == url
+    else:
+        with pytest.raises(ValueError, match="jwt_issuer is"):
+            choose({}, variables=variables)
 
 
 def test_paths_of_the_file_are_relative_to_it(tmp_path: Path) -> None:
@@ -59,9 +119,9 @@ def test_paths_of_the_file_are_relative_to_it(tmp_path: Path) -> None:
         ("concurrency = 65", "decoupled.toml: concurrency is 65; it can be 1 to 64"),
         ("concurrencey = 2", "decoupled.toml: there is no option 'concurrencey'; is it 'concurrency'?"),
         ("workloads = 3", "decoupled.toml: workloads is 3; a list of names is needed"),
-        ("auth = 'some'", "auth is 'some'; it can be none, keys"),
-        ("auth = ['keys', 'some']", "auth is 'keys, some'; it can be none, keys"),
-        ("auth = []", "auth is ''; it can be none, keys"),
+        ("auth = 'some'", "auth is 'some'; it can be none, keys, jwt"),
+        ("auth = ['keys', 'some']", "auth is 'keys, some'; it can be none, keys, jwt"),
+        ("auth = []", "auth is ''; it can be none, keys, jwt"),
         ("auth = 'none, keys'", "auth is none, keys: either nobody is asked, or callers prove who they are"),
         ("insecure = 'yes'", "insecure is 'yes'; true or false is needed"),
         ("log_level = 'LOUD'", "log_level is 'LOUD'; it can be DEBUG, INFO, WARNING, ERROR"),

@@ -4,12 +4,11 @@ nothing opens while they cannot be read. Without I/O of its own."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from decoupled.core import limits
 from decoupled.core.api_keys import Keyring, Keys
 from decoupled.server.health import Trouble
-from decoupled.server.http.callers import Caller, refused
+from decoupled.server.http.callers import Caller, Known, refused
 from decoupled.server.http.kept import Kept
 
 _SCHEME = "bearer "
@@ -24,11 +23,15 @@ class ApiKeys:
     asks = "your API key: as Authorization: Bearer, or as x-api-key"
     challenge = "Bearer"
 
-    def __init__(self, read: Callable[[], Keys | None], clock_ms: Callable[[], int]) -> None:
-        """`read` as Kept has it. Once the keys have changed, nobody is known by heart any more."""
+    def __init__(
+        self, read: Callable[[], Keys | None], clock_ms: Callable[[], int], operators: Collection[str] = ()
+    ) -> None:
+        """`read` as Kept has it. Once the keys have changed, nobody is known by heart any more. `operators`: names of
+        callers that are some, beside those whose key says so."""
         self._clock_ms = clock_ms
+        self._operators = operators
         self._ring = Keyring([])
-        self._known: dict[str, Caller] = {}  # by what their requests say: to prove a key takes longer
+        self._known = Known()  # to prove a key takes longer
         self._kept = Kept("API keys", read, self._take)
 
     # --- a request ------------------------------------------------------------
@@ -57,16 +60,15 @@ class ApiKeys:
         if key is None:
             raise refused("This is no API key of this server")
         workloads = None if key.workloads is None else frozenset(key.workloads)
-        caller = Caller(key.caller, key.operator, workloads, key.until_ms)
-        if len(self._known) >= limits.MAX_KNOWN_KEYS:
-            del self._known[next(iter(self._known))]  # the first that came: who still calls is known again at once
-        self._known[given] = caller
+        caller = Caller(key.caller, key.operator or key.caller in self._operators, workloads, key.until_ms)
+        self._known.keep(given, caller)
         return caller
 
     # --- the keys -------------------------------------------------------------
 
     def _take(self, keys: Keys) -> None:
-        self._ring, self._known = Keyring(keys), {}
+        self._ring = Keyring(keys)
+        self._known.clear()
 
     def look(self) -> None:
         """See whether they have changed."""

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from decoupled.core import limits
 from decoupled.core.problem import Problem
 from decoupled.server.health import Trouble
 
@@ -84,6 +85,30 @@ class Callers:
             return None
         none_left = len(troubles) == len(self._proofs) and all(trouble.refuses for trouble in troubles)
         return Trouble("; ".join(dict.fromkeys(trouble.detail for trouble in troubles)), refuses=none_left)
+
+
+class Known:
+    """Callers by what their requests say, so that it need not be proved again. Their number is bounded; whoever still
+    calls when another one took the place, is known again at once."""
+
+    def __init__(self) -> None:
+        self._callers: dict[str, Caller] = {}  # the first that came first
+        self._chars = 0
+        self.get = self._callers.get
+
+    def keep(self, given: str, caller: Caller) -> None:
+        """That of something that was not there."""
+        self._callers[given] = caller
+        self._chars += len(given)
+        while len(self._callers) > limits.MAX_KNOWN or self._chars > limits.MAX_KNOWN_CHARS:
+            first = next(iter(self._callers))
+            del self._callers[first]
+            self._chars -= len(first)
+
+    def clear(self) -> None:
+        """Nobody is known."""
+        self._callers.clear()
+        self._chars = 0
 
 
 def refused(why: str, challenge: str = "Bearer") -> Problem:

@@ -19,11 +19,14 @@ class Asked(msgspec.Struct, frozen=True):
     """Plain, so that a front can be told of it."""
 
     auth: tuple[str, ...]  # kinds of proof
+    operators: tuple[str, ...]  # names of callers
+    jwt_issuer: str | None
+    jwt_audience: tuple[str, ...]
 
     @staticmethod
     def by(options: Options) -> Asked:
         """What these options say of it."""
-        return Asked(options.auth)
+        return Asked(options.auth, options.operators, options.jwt_issuer, options.jwt_audience)
 
 
 def callers(
@@ -33,9 +36,14 @@ def callers(
     clock_ms: Callable[[], int],
 ) -> Callers | None:
     """None where nobody is asked who it is. `read_keys` and `read_senders` as `Kept` has them."""
+    operators = frozenset(asked.operators)
     proofs: list[Proof] = []
     if "keys" in asked.auth:
-        proofs.append(ApiKeys(read_keys, clock_ms))
+        proofs.append(ApiKeys(read_keys, clock_ms, operators))
+    if "jwt" in asked.auth and asked.jwt_issuer is not None:
+        from decoupled.server.http.tokens import Tokens  # with PyJWT, OpenSSL and aiohttp: half a second of a start
+
+        proofs.append(Tokens(asked.jwt_issuer, asked.jwt_audience, operators, clock_ms))
     if "signatures" in asked.auth:
         proofs.append(Signatures(read_senders, clock_ms))
     return Callers(proofs) if proofs else None
