@@ -24,6 +24,5 @@ def openapi(workloads: str | None, stack: str | None, url: str | None) -> None:
             made = document(loaded, url or endpoint, authorization)
         else:
             options = from_process()
-            asked = [kind for kind in options.auth if kind != "none"]
-            made = document(loaded, url or options.url, auth=asked)
+            made = document(loaded, url or options.url, auth=options.proofs)
         click.echo(msgspec.json.format(msgspec.json.encode(made)).decode())

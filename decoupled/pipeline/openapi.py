@@ -194,7 +194,7 @@ def _responses(known: Shapes) -> Iterator[tuple[str, Part]]:
 _QUOTA = ("RateLimit", "RateLimit-Policy")
 _WHY = {
     "400": ("Not JSON, or a header or parameter that is none.",),
-    "401": ("Not signed in.",),
+    "401": ("Not signed in.", "WWW-Authenticate"),
     "403": ("Not allowed.",),
     "404": ("There is nothing here, or not yet.",),
     "413": ("Too large.",),
@@ -231,6 +231,7 @@ _HEADERS: Part = {
         " `q` of its messages may wait.",
         "schema": {"type": "string", "examples": ['"caller";q=100;w=1, "waiting";q=5000']},
     },
+    "WWW-Authenticate": {"description": "How to sign in, or what is wrong with a token.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds after which to ask again.", "schema": {"type": "integer", "minimum": 0}},
 }
 

@@ -7,12 +7,14 @@ from typing import Any
 
 Part = dict[str, Any]
 
+_JWT: Part = {"jwt": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
 _SCHEMES: dict[str | None, Part] = {  # by kind of proof, and by the template's Authorization
     "keys": {
         "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
         "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
     },
-    "JWT": {"jwt": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+    "jwt": _JWT,
+    "JWT": _JWT,
     "AWS_IAM": {
         "sigv4": {
             "type": "apiKey",

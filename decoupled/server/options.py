@@ -99,6 +99,11 @@ class Options:
         return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
     @property
+    def proofs(self) -> tuple[str, ...]:
+        """The kinds of it that callers are asked for; none where anybody may call."""
+        return () if self.auth == ("none",) else self.auth
+
+    @property
     def _asks_for_tokens(self) -> bool:
         return "jwt" in self.auth and self.jwt_issuer is not None and bool(self.jwt_audience) and all(self.jwt_audience)
 

@@ -15,7 +15,7 @@ from decoupled.pipeline.loading import load
 from decoupled.pipeline.openapi import document
 from tests.support import api_tools, stack
 from tests.support.engines import AwsEngine
-from tests.support.server import ROOT, serving
+from tests.support.server import DECOUPLED, ROOT, serving
 
 NAMES = ("orders", "readings")
 SUPPORT = ROOT / "tests/support"
@@ -35,21 +35,32 @@ def a_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.url
 
 
+@pytest.fixture(scope="module")
+def a_server_with_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    data = tmp_path_factory.mktemp("clients") / "keys"
+    typed = [str(DECOUPLED), "keys", "add", "shop", "--data", str(data)]
+    key = subprocess.run(typed, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    with serving(data, "--auth", "keys", "--workloads", ",".join(NAMES)) as server:
+        yield server.url, key
+
+
 @pytest.fixture
 def a_stack(moto_engine: AwsEngine) -> Iterator[str]:
     with stack.serving(moto_engine, load(NAMES)) as url:
         yield url
 
 
-@pytest.fixture(params=["a_server", "a_stack"])
-def api(request: pytest.FixtureRequest) -> tuple[str, Any]:
-    """Where it is, and its document."""
+@pytest.fixture(params=["a_server", "a_server_with_keys", "a_stack"])
+def api(request: pytest.FixtureRequest) -> tuple[list[str], Any]:
+    """Where it is, with a key if it asks for one; and its document."""
+    where = request.getfixturevalue(request.param)
     aws = "NONE" if request.param == "a_stack" else None
-    return request.getfixturevalue(request.param), document(load(NAMES), aws=aws)
+    auth = ("keys",) if request.param == "a_server_with_keys" else ()
+    return [where] if isinstance(where, str) else list(where), document(load(NAMES), aws=aws, auth=auth)
 
 
-def test_a_python_client_is_made_and_used(api: tuple[str, Any], tmp_path: Path) -> None:
-    url, made = api
+def test_a_python_client_is_made_and_used(api: tuple[list[str], Any], tmp_path: Path) -> None:
+    where, made = api
     source = api_tools.saved(made, tmp_path)
     api_tools.run(
         *("openapi-python-client", "generate", "--meta", "none", "--fail-on-warning"),
@@ -57,13 +68,13 @@ def test_a_python_client_is_made_and_used(api: tuple[str, Any], tmp_path: Path) 
         directory=tmp_path,
     )
     shutil.copy(SUPPORT / "python_client.py", tmp_path / "client.py")
-    assert json.loads(api_tools.run(tmp_path / "client.py", url, directory=tmp_path)) == SEEN
+    assert json.loads(api_tools.run(tmp_path / "client.py", *where, directory=tmp_path)) == SEEN
 
 
-def test_a_typescript_client_is_made_and_used(api: tuple[str, Any], tmp_path: Path) -> None:
+def test_a_typescript_client_is_made_and_used(api: tuple[list[str], Any], tmp_path: Path) -> None:
     if not MODULES.is_dir():
         pytest.skip("`make typescript` found no npm, and so there is no TypeScript here")
-    url, made = api
+    where, made = api
     api_tools.saved(made, tmp_path)
     for name in ("client.ts", "tsconfig.json", "package.json"):
         shutil.copy(SUPPORT / "typescript" / name, tmp_path)
@@ -76,4 +87,4 @@ def test_a_typescript_client_is_made_and_used(api: tuple[str, Any], tmp_path: Pa
 
     run("node", MODULES / "openapi-typescript/bin/cli.js", "openapi.json", "--output", "api.d.ts")
     run("node", MODULES / "typescript/bin/tsc")
-    assert json.loads(run("node", "out/client.js", url)) == SEEN
+    assert json.loads(run("node", "out/client.js", *where)) == SEEN

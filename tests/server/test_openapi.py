@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support import api_tools
+from tests.support import issuer as issuers
 from tests.support.server import DECOUPLED, TRIAL, Server, serving, wait_for
 
 SEATS = TRIAL / "workloads/seats.py"
@@ -61,6 +62,31 @@ def test_the_command_says_that_keys_are_asked_for_where_they_are() -> None:
 
 def test_the_server_does_what_the_document_says(document: Any, server: Server, tmp_path: Path) -> None:
     shown = api_tools.conforms(document, server.url, tmp_path, 15, "--include-path-regex", "readings|seats|health")
+    assert "Tested: 9\n" in shown
+
+
+def test_a_server_with_keys_does_what_its_document_says(tmp_path: Path) -> None:
+    typed = [str(DECOUPLED), "keys", "add", "shop", "--data", str(tmp_path / "data")]
+    key = subprocess.run(typed, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    with serving(tmp_path / "data", "--auth", "keys", "--workloads", ALL) as server:
+        _conforms_with(key, server, tmp_path)
+
+
+def test_a_server_with_tokens_does_what_its_document_says(tmp_path: Path) -> None:
+    with issuers.answering(one="RSA") as issuer:
+        asked = ("--auth", "jwt", "--jwt-issuer", issuer.url, "--jwt-audience", "shop")
+        with serving(tmp_path / "data", *asked, "--workloads", ALL) as server:
+            _conforms_with(issuer.token(), server, tmp_path)
+
+
+def _conforms_with(proof: str, server: Server, directory: Path) -> None:
+    """Schemathesis also leaves out the proof, and sends wrong ones."""
+    document = server.get("/openapi.json").json
+    api_tools.validate(document, directory)
+    header = ("--header", f"Authorization: Bearer {proof}")
+    shown = api_tools.conforms(
+        document, server.url, directory, 8, *header, "--include-path-regex", "readings|seats|health"
+    )
     assert "Tested: 9\n" in shown
 
 

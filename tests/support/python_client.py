@@ -9,13 +9,13 @@ import time
 from typing import Any
 
 
-def main(url: str) -> None:
-    from made import Client  # type: ignore[import-not-found]
+def main(url: str, key: str | None = None) -> None:
+    from made import AuthenticatedClient, Client  # type: ignore[import-not-found]
     from made.api.orders import get_orders, send_orders  # type: ignore[import-not-found]
     from made.api.readings import get_readings_hourly  # type: ignore[import-not-found]
     from made.models import Batch, Order, Problem, Processed, Queued  # type: ignore[import-not-found]
 
-    client = Client(base_url=url)
+    client = Client(base_url=url) if key is None else AuthenticatedClient(base_url=url, token=key)
     sent: dict[str, Any] = {
         "customer": {"email": "ana@example.com", "name": "Ana Ruiz"},
         "currency": "EUR",
@@ -50,4 +50,4 @@ def main(url: str) -> None:
     sys.stdout.write(json.dumps(told))
 
 
-main(sys.argv[1])
+main(*sys.argv[1:])

@@ -5,7 +5,9 @@ import type { components, paths } from "./api.js";
 
 declare const process: { argv: string[] };
 
-const client = createClient<paths>({ baseUrl: process.argv[2] });
+const [url, key] = process.argv.slice(2);
+const headers = key === undefined ? {} : { authorization: `Bearer ${key}` };
+const client = createClient<paths>({ baseUrl: url, headers });
 
 type Order = components["schemas"]["Order"];
 const order: Order = {
