@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]  # of the zip, which has the user's modules too
 def handler(event: Event, _context: object) -> EventResponse:
     """Lambda's entry point, behind `GET /{workload}/{id}` and `GET /{workload}/{collection}/{key}`."""
     table, workloads = connect()
-    return answered(event, lambda call: read(call, table, workloads))
+    return answered(event, lambda call: read(call, table, workloads), operators())
 
 
 @functools.cache
@@ -27,6 +27,12 @@ def connect() -> tuple[Table, Workloads]:
     from decoupled.engines.aws.table import DynamoTable
 
     return DynamoTable.from_environment(os.environ), load(os.environ["WORKLOADS"].split(","), ROOT)
+
+
+@functools.cache
+def operators() -> frozenset[str]:
+    """Callers that read everybody's records and items."""
+    return frozenset(os.environ.get("OPERATORS", "").split(",")) - {""}
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:

@@ -4,7 +4,7 @@ of API Gateway's event (payload format 2.0), and the answer is given back in tha
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypedDict
 
 import msgspec
@@ -42,24 +42,27 @@ class Call(msgspec.Struct, frozen=True):
         return self.operator or self.caller == ANONYMOUS
 
 
-def answered(event: Event, answer: Callable[[Call], Response]) -> EventResponse:
+def answered(event: Event, answer: Callable[[Call], Response], operators: Collection[str] = ()) -> EventResponse:
     """What `answer` says to the event's call. A Problem that it raises is an answer, too."""
     try:
-        response = answer(call_of(event))
+        response = answer(call_of(event, operators))
     except Problem as problem:
         response = problem.response()
     return {"statusCode": response.status, "headers": response.headers, "body": response.body.decode()}
 
 
-def call_of(event: Event) -> Call:
-    """The event as a call. Raises Problem 400 for a body that is not the base64 that it says it is."""
+def call_of(event: Event, operators: Collection[str] = ()) -> Call:
+    """The event as a call; `operators` are callers. Raises Problem 400 for a body that is not the base64 it says it
+    is."""
     named: Mapping[str, str] = event.get("pathParameters") or {}
+    caller = _caller(event)
     return Call(
         [named[name] for name in _IN_ORDER if name in named],
         event.get("rawQueryString") or "",
         event.get("headers") or {},
         _body(event),
-        _caller(event),
+        caller,
+        caller in operators,
     )
 
 

@@ -252,3 +252,26 @@ def test_two_callers_of_the_functions_with_one_key_have_two_orders_and_each_its_
     asked = [[events.get("orders", message.id, authorizer=who) for message in sent] for who in callers]
     seen = [[functions.status.handler(event, None)["statusCode"] for event in events_] for events_ in asked]
     assert seen == [[200, 404], [404, 200]]
+
+
+@pytest.mark.parametrize(
+    ("operators", "authorizer", "status"),
+    [
+        ("jwt:https://issuer.example#ops", events.jwt("ops"), 200),
+        ("iam:123456789012:AIDABEN,jwt:https://issuer.example#ops", events.iam("AIDABEN"), 200),
+        ("jwt:https://issuer.example#ops", events.jwt("op"), 404),
+        ("jwt:https://issuer.example#ops", events.iam("AIDABEN"), 404),
+        ("", events.jwt("ops"), 404),
+    ],
+)
+def test_the_functions_show_everything_to_operators(
+    operators: str, authorizer: dict[str, Any], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Record("m-1", "orders", "queued", 0, caller="iam:123456789012:AIDAANA")
+    table, workloads = ModelTable(), load(["orders"])
+    table.records["m-1"] = record
+    monkeypatch.setattr(functions.status, "connect", lambda: (table, workloads))
+    monkeypatch.setattr(functions.status, "operators", functions.status.operators.__wrapped__)  # asked anew
+    monkeypatch.setenv("OPERATORS", operators)
+    event = events.get("orders", "m-1", authorizer=authorizer)
+    assert functions.status.handler(event, None)["statusCode"] == status
