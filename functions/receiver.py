@@ -1,33 +1,46 @@
-"""API Gateway → **receiver** → SQS. Answers `POST /{workload}` once what it accepts is queued; touches nothing else."""
+"""API Gateway → **receiver** → SQS. Answers `POST /{workload}` once what it accepts is queued; touches nothing else.
+Only for a client that prefers to wait, it then reads the record."""
 
 from __future__ import annotations
 
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
 from decoupled.core.workload import Workloads
-from decoupled.engines.protocols import Producer
+from decoupled.engines.protocols import Producer, Table
 from decoupled.pipeline.call import Event, EventResponse, answered
+from decoupled.pipeline.issued import Issued
 from decoupled.pipeline.loading import load
-from decoupled.pipeline.receiver import receive
+from decoupled.pipeline.waiting import Waiting, receive
 
 ROOT = Path(__file__).parents[1]  # of the zip, which has the user's modules too
 
 
-def handler(event: Event, _context: object) -> EventResponse:
+def handler(event: Event, context: Any) -> EventResponse:
     """Lambda's entry point, behind the route `POST /{workload}`."""
-    queue, workloads = connect()
-    return answered(event, lambda call: receive(call, queue, workloads))
+    queue, workloads, issued = connect()
+    waiting = Waiting(lambda: context.get_remaining_time_in_millis() / 1000)
+    return answered(event, lambda call: receive(call, queue, workloads, issued, table, waiting))
 
 
 @functools.cache
-def connect() -> tuple[Producer, Workloads]:
+def connect() -> tuple[Producer, Workloads, Issued]:
     """What the function's environment names."""
     from decoupled.engines.aws.messages import queues_of
 
     workloads = load(os.environ["WORKLOADS"].split(","), ROOT)
-    return queues_of(os.environ, workloads), workloads
+    return queues_of(os.environ, workloads), workloads, Issued.from_environment(os.environ)
+
+
+@functools.cache
+def table() -> Table:
+    """For the first client that prefers to wait. It is read again and again, so that no call is tried twice."""
+    from decoupled.engines.aws.client import client
+    from decoupled.engines.aws.table import DynamoTable
+
+    return DynamoTable(client("dynamodb", attempts=1), os.environ["TABLE_NAME"])
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:

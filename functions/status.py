@@ -5,28 +5,32 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
 from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import Table
 from decoupled.pipeline.call import Event, EventResponse, answered
+from decoupled.pipeline.issued import Issued
 from decoupled.pipeline.loading import load
-from decoupled.pipeline.status import read
+from decoupled.pipeline.waiting import Waiting, read
 
 ROOT = Path(__file__).parents[1]  # of the zip, which has the user's modules too
 
 
-def handler(event: Event, _context: object) -> EventResponse:
+def handler(event: Event, context: Any) -> EventResponse:
     """Lambda's entry point, behind `GET /{workload}/{id}` and `GET /{workload}/{collection}/{key}`."""
-    table, workloads = connect()
-    return answered(event, lambda call: read(call, table, workloads), operators())
+    table, workloads, issued = connect()
+    waiting = Waiting(lambda: context.get_remaining_time_in_millis() / 1000)
+    return answered(event, lambda call: read(call, table, workloads, issued, waiting), operators())
 
 
 @functools.cache
-def connect() -> tuple[Table, Workloads]:
+def connect() -> tuple[Table, Workloads, Issued]:
     """What the function's environment names."""
     from decoupled.engines.aws.table import DynamoTable
 
-    return DynamoTable.from_environment(os.environ), load(os.environ["WORKLOADS"].split(","), ROOT)
+    table, workloads = DynamoTable.from_environment(os.environ), load(os.environ["WORKLOADS"].split(","), ROOT)
+    return table, workloads, Issued.from_environment(os.environ)
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from decoupled.cli.target import DURATION, dead_letters_of, plain, target
 from decoupled.core import dead_letters as letters
 from decoupled.core import limits
 from decoupled.core.dead_letters import DeadLetter, Outcome, Wanted
+from decoupled.core.signed_ids import record_id
 from decoupled.core.times import rfc3339
 from decoupled.engines.protocols import DeadLetters
 
@@ -115,9 +116,9 @@ def _until(letter: DeadLetter) -> str:
 @target
 @click.argument("message_id")
 def show(data: Path, stack: str | None, message_id: str) -> None:
-    """One dead letter whole, as JSON, with its body."""
+    """One dead letter whole, as JSON, with its body: by its id, as it is here or as its client has it."""
     with _opened(data, stack) as store:
-        letter = store.get(message_id)
+        letter = store.get(record_id(message_id))
     if letter is None:
         raise click.ClickException(f"{message_id} is not dead here")
     click.echo(letters.encode(letter))
@@ -190,7 +191,7 @@ def _choose(
     if not message_ids:
         wanted = _wanted(filters)
         return [], lambda: store.find(wanted)
-    found = {message_id: store.get(message_id) for message_id in dict.fromkeys(message_ids)}
+    found = {message_id: store.get(message_id) for message_id in dict.fromkeys(map(record_id, message_ids))}
     return (
         [message_id for message_id, letter in found.items() if letter is None],
         lambda: [letter for letter in found.values() if letter is not None],

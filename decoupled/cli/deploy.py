@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ import click
 from decoupled.cli.build import pack, served
 from decoupled.cli.kit import kit
 from decoupled.cli.target import refusals
+from decoupled.core.signed_ids import keys_of, new_key
+from decoupled.core.times import now_ms
 from decoupled.core.workload import Workloads
 
 TEMPLATE = "templates/decoupled-architecture.yaml"
@@ -40,7 +43,8 @@ def _aws() -> Iterator[Any]:
 @click.command()
 @click.argument("stack")
 @click.argument("parameters", nargs=-1, metavar="[Parameter=Value ...]")
-def deploy(stack: str, parameters: Sequence[str]) -> None:
+@click.option("--rotate-id-key", is_flag=True, help="Sign ids with a new key; the one before still verifies.")
+def deploy(stack: str, parameters: Sequence[str], rotate_id_key: bool) -> None:
     """Build, upload and deploy the system as a STACK, and print its outputs. Parameters of the template that are not
     given keep what they are; Workloads is decoupled.toml's. CODE_BUCKET names the bucket for the code.
 
@@ -48,8 +52,10 @@ def deploy(stack: str, parameters: Sequence[str]) -> None:
     with _aws() as aws:
         template = kit(TEMPLATE).read_bytes()
         names, given = _parameters(template.decode(), parameters)
-        workloads, project, loaded = served(given.get("Workloads") or _as_deployed(aws.current(stack)))
+        current = aws.current(stack)
+        workloads, project, loaded = served(given.get("Workloads") or _as_deployed(current))
         given |= _ordered(loaded, given)
+        given |= _id_keys(aws, stack, current, given, rotate_id_key)
         for note in _not_kept(loaded):
             click.echo(note, err=True)
         account, region = aws.account_and_region()
@@ -83,6 +89,22 @@ def _as_deployed(stack: Any) -> str | None:
         return None
     found = [p["ParameterValue"] for p in stack.get("Parameters", []) if p["ParameterKey"] == "Workloads"]
     return found[0] if found else None
+
+
+def _id_keys(aws: Any, stack: str, current: Any, given: Mapping[str, str], rotate: bool) -> dict[str, str]:
+    """The parameter with the keys that ids are signed with: made at first, and kept. CloudFormation shows nobody what
+    it is, so that for a rotation the key before is read where the receiver has it."""
+    if "IdKeys" in given:
+        if rotate:
+            raise ValueError("--rotate-id-key makes a key: leave IdKeys out")
+        keys_of(given["IdKeys"])
+        return {}
+    has_some = current is not None and any(p["ParameterKey"] == "IdKeys" for p in current.get("Parameters", []))
+    if has_some and not rotate:
+        return {}
+    before = aws.setting(stack, "Receiver", "ID_KEYS") if has_some else ""
+    made = [new_key(now_ms(), secrets.token_bytes(32)), *filter(None, before.split(",")[:1])]
+    return {"IdKeys": ",".join(made)}
 
 
 def _ordered(workloads: Workloads, given: Mapping[str, str]) -> dict[str, str]:

@@ -36,6 +36,14 @@ def new_id(now_ms: int, index: int, random_hex: str) -> str:
     return f"{now_ms:012x}{index:03x}{random_hex}"
 
 
+def issued_at(message_id: str) -> int | None:
+    """When an id was made, in milliseconds since the epoch; None where the id does not tell, as a derived one."""
+    return int(message_id[:12], 16) if _NEW.fullmatch(message_id) else None
+
+
+_NEW = re.compile("[0-9a-f]{33}")
+
+
 def digest_of(entry: bytes | bytearray) -> str:
     """The digest that tells an entry, as its client sent it, from others: 24 hex digits, 96 bits of SHA-256.
 

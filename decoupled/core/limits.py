@@ -104,6 +104,12 @@ CLOCK_GRADUAL_PART = 1_000  # by a millisecond in so many
 CLOCK_BELIEVED_MS = 60_000  # that it must have been off by more, to be followed at once
 
 # --- calls of AWS -------------------------------------------------------------
+MAX_ID_KEYS = 8  # that ids are verified with; a function's environment has 4 KB
+MAX_UNRECORDED_S = MAX_LATER_S + 14 * 86_400  # that what was accepted may have no record; 14 days of it on SQS
+WAIT_FIRST_PAUSE_S = 0.05  # before a record is read again for a client that waits,
+WAIT_PAUSE_GROWTH = 1.5  # each time so much longer
+WAIT_PAUSE_CAP_S = 1.0  # up to this
+WAIT_RESERVED_S = 3.0  # of a function's time, for the last reading and the answer
 AWS_CONCURRENCY = 10  # calls at once of one function: the commits of a batch, or the batch calls of a large send
 CONFLICT_TRIES = 5  # of a transaction that collides with another, before its message goes back to the queue
 CONFLICT_PAUSE_S = 0.02  # before the second try, doubled before each further one, with jitter: 0.3 s at most in all

@@ -16,8 +16,9 @@ def view(record: Record) -> dict[str, Any]:
         "id": record.id,
         "workload": record.workload,
         "status": record.status,
-        "accepted_at": rfc3339(record.accepted_at),
     }
+    if record.accepted_at:  # which not every id tells that has no record yet
+        shown["accepted_at"] = rfc3339(record.accepted_at)
     match record.status:
         case "queued" | "dead":
             if record.attempts:

@@ -25,10 +25,14 @@ from decoupled.engines.protocols import Producer
 from decoupled.pipeline.call import Call
 
 
-def receive(call: Call, producer: Producer, workloads: Workloads) -> Response:
+def receive(call: Call, producer: Producer, workloads: Workloads, shown: Shown | None = None) -> Response:
     """Answer `POST /{workload}`: 202 once every accepted entry is durable, else why not. Raises Problem as `admit`."""
     admission = admit(call, workloads, now_ms())
-    return respond(admission, producer.send(admission.messages))
+    return respond(admission, producer.send(admission.messages), shown)
+
+
+Shown = Callable[[Message], str]
+"""A message's id as its client gets it, where that is not its id as it is."""
 
 
 class Admission(msgspec.Struct):
@@ -110,22 +114,24 @@ def begin(call: Call, workloads: Workloads, now_ms: int, random_hex: Callable[[]
     return admission
 
 
-def respond(admission: Admission, outcomes: Sequence[NotSent | None]) -> Response:
+def respond(admission: Admission, outcomes: Sequence[NotSent | None], shown: Shown | None = None) -> Response:
     """Answer truthfully, entry by entry: what is durable, and why the rest is not."""
     if admission.indexes is None:
         (message,), (outcome,) = admission.messages, outcomes
         if outcome is not None:
             return _unsent(outcome, admission.resend).response()
-        url = f"/{message.workload}/{message.id}"
-        body = f'{{"id":"{message.id}","status_url":"{url}"}}'
+        message_id = message.id if shown is None else shown(message)
+        url = f"/{message.workload}/{message_id}"
+        body = f'{{"id":"{message_id}","status_url":"{url}"}}'
         return Response(202, {"content-type": "application/json", "location": url}, body.encode())
 
     accepted = []
     refused = dict(admission.refused)
     for index, message, outcome in zip(admission.indexes, admission.messages, outcomes, strict=True):
         if outcome is None:
-            url = f"/{message.workload}/{message.id}"
-            accepted.append({"index": index, "id": message.id, "status_url": url})
+            message_id = message.id if shown is None else shown(message)
+            url = f"/{message.workload}/{message_id}"
+            accepted.append({"index": index, "id": message_id, "status_url": url})
         else:
             refused[index] = _unsent(outcome, admission.resend)
     rejected = [{"index": index, **problem.body()} for index, problem in sorted(refused.items())]

@@ -85,6 +85,11 @@ class Seen(Struct, frozen=True, kw_only=True):
 
     id: Id
     workload: str
+
+
+class Recorded(Seen, frozen=True, kw_only=True):
+    """What every record says that a table keeps."""
+
     accepted_at: datetime
 
 
@@ -94,25 +99,29 @@ Attempts = Annotated[int, Meta(ge=1, description="Failures so far that were its 
 class Queued(Seen, frozen=True, kw_only=True, tag_field="status", tag="queued"):
     """Waits to be processed, or is being processed now."""
 
+    accepted_at: (
+        Annotated[datetime, Meta(description="On AWS not always known, until it was tried for the first time.")]
+        | UnsetType
+    ) = UNSET
     attempts: Attempts = UNSET
     due_at: Annotated[datetime, Meta(description="It is not processed before this time.")] | UnsetType = UNSET
 
 
-class Processed(Seen, frozen=True, kw_only=True, tag_field="status", tag="processed"):
+class Processed(Recorded, frozen=True, kw_only=True, tag_field="status", tag="processed"):
     """All of its effects are stored, once."""
 
     result: Plain
     processed_at: datetime
 
 
-class Rejected(Seen, frozen=True, kw_only=True, tag_field="status", tag="rejected"):
+class Rejected(Recorded, frozen=True, kw_only=True, tag_field="status", tag="rejected"):
     """A rule said no; nothing of it was applied."""
 
     reason: str
     rejected_at: datetime
 
 
-class Dead(Seen, frozen=True, kw_only=True, tag_field="status", tag="dead"):
+class Dead(Recorded, frozen=True, kw_only=True, tag_field="status", tag="dead"):
     """It failed too often, and is kept until a person decides."""
 
     attempts: Attempts = UNSET

@@ -11,40 +11,68 @@ from urllib.parse import parse_qsl, urlencode
 
 from decoupled.core import limits
 from decoupled.core.identifiers import is_id
+from decoupled.core.outcomes import Record
 from decoupled.core.problem import Problem, Response, answer
 from decoupled.core.shown import view
 from decoupled.core.workload import Unavailable, Workload, Workloads
 from decoupled.engines.protocols import Table
 from decoupled.pipeline.call import Call
+from decoupled.pipeline.issued import Issued
 
 
-def read(call: Call, table: Table, workloads: Workloads) -> Response:
-    """Answer with the record, the item or the items: 200. Raises Problem: 400, 404, or 503 when the table is sick."""
+def read(call: Call, table: Table, workloads: Workloads, issued: Issued | None = None) -> Response:
+    """Answer with the record, the item or the items: 200. `issued`: the ids that were given out, where the table does
+    not know what the queue holds. Raises Problem: 400, 404, 422, or 503 when the table is sick."""
     name, *rest = call.path or ("",)
-    workload = workloads.get(name)
-    if workload is None or workload.internal:
-        raise Problem(404, f"There is no workload {name[:64]!r} here.")
+    workload = _workload(name, workloads)
     try:
         match rest:
             case [collection] if collection in workload.listed and _is_shown(collection, workload, call):
                 return _listing(f"/{name}/{collection}", _parameters(call.query), table)
             case [message_id]:  # a few dozen characters of our own making: no name of a collection
-                return _record(workload, message_id, call, table)
+                return shown(_record(workload, message_id, call, table, issued))
             case [collection, key]:
                 return _item(workload, collection, key, call, table)
     except Unavailable as error:
-        detail = f"The table does not answer: {error}"
-        raise Problem(503, detail, resend="safe", retry_after_s=1) from error
+        raise _sick(error) from error
     raise Problem(404, "There is nothing here.")
 
 
-def _record(workload: Workload, message_id: str, call: Call, table: Table) -> Response:
-    record = table.get(message_id) if is_id(message_id) else None
+def look(call: Call, table: Table, workloads: Workloads, issued: Issued | None = None) -> Record:
+    """The record that the call's workload and id name, for who watches it. Raises Problem: 404, 422, or 503."""
+    name, message_id, *_ = call.path
+    try:
+        return _record(_workload(name, workloads), message_id, call, table, issued)
+    except Unavailable as error:
+        raise _sick(error) from error
+
+
+def shown(record: Record) -> Response:
+    """The answer that shows it."""
+    soon = record.status == "queued" and record.due_at is None
+    return answer(200, view(record), {"retry-after": "1"} if soon else {})
+
+
+def _workload(name: str, workloads: Workloads) -> Workload:
+    workload = workloads.get(name)
+    if workload is None or workload.internal:
+        raise Problem(404, f"There is no workload {name[:64]!r} here.")
+    return workload
+
+
+def _sick(error: Unavailable) -> Problem:
+    return Problem(503, f"The table does not answer: {error}", resend="safe", retry_after_s=1)
+
+
+def _record(workload: Workload, message_id: str, call: Call, table: Table, issued: Issued | None) -> Record:
+    if issued is not None:
+        record = issued.find(message_id, workload.name, call, table)
+    else:
+        record = table.get(message_id) if is_id(message_id) else None
     ours = record is not None and (record.caller == call.caller or call.sees_all)
     if record is None or not ours or record.workload != workload.name:
         raise Problem(404, "There is no such record: the id is wrong, or the message is still in the queue.")
-    soon = record.status == "queued" and record.due_at is None
-    return answer(200, view(record), {"retry-after": "1"} if soon else {})
+    return record
 
 
 def _is_shown(collection: str, workload: Workload, call: Call) -> bool:

@@ -236,6 +236,8 @@ def environment_read_by(function: str) -> tuple[set[str], set[str]]:
         code += (ROOT / "decoupled/engines/aws" / f"{module}.py").read_text()
     if "schedules import" in code:
         code += (ROOT / "decoupled/engines/aws/schedules.py").read_text()
+    if "issued import" in code:
+        code += (ROOT / "decoupled/pipeline/issued.py").read_text()
     optional = set(re.findall(r'environ\.get\("(\w+)"', code))
     # The processor alone processes, and what a workload lacks is the message's trouble; the receiver checks callbacks.
     read = {"processor": r"(?:environ\.get|setting)", "receiver": r"environ\.get"}.get(function)

@@ -85,9 +85,11 @@ def needed(engine: engines.AwsEngine, fifo: engines.OrderedQueues | None = None)
     return needs
 
 
-def test_the_receiver_may_send_and_nothing_else(moto_engine: engines.AwsEngine) -> None:
+def test_the_receiver_may_send_and_read_a_record_and_nothing_else(moto_engine: engines.AwsEngine) -> None:
     moto_engine.queue.send([*[message() for _ in range(25)], message(due_at=now_ms() + 86_400_000)])
-    assert granted("ReceiverRole") == needed(moto_engine) == {"Queue": {"sqs:SendMessage"}, **LATER}
+    moto_engine.table.get("some-id")  # for a client that waits
+    may = {"Queue": {"sqs:SendMessage"}, "Table": {"dynamodb:GetItem"}, **LATER}
+    assert granted("ReceiverRole") == needed(moto_engine) == may
 
 
 def test_a_role_is_passed_to_the_scheduler_only_and_taken_by_the_stack_s_own_schedules() -> None:
@@ -105,6 +107,7 @@ def test_with_ordered_workloads_the_receiver_may_send_to_both_queues(moto_engine
     fifo = engines.fifo_beside(moto_engine)
     later = message(workload="steps", due_at=now_ms() + 86_400_000)
     QueuePair(moto_engine.queue, fifo.queue, {"steps"}).send([message(), message(workload="steps"), later])
+    moto_engine.table.get("some-id")
     assert granted("ReceiverRole", ordered=True) == needed(moto_engine, fifo)
 
 

@@ -19,9 +19,11 @@ import functions.receiver
 import functions.status
 from decoupled.core.outcomes import Record
 from decoupled.core.problem import Problem
+from decoupled.core.signed_ids import keys_of
 from decoupled.core.workload import ANONYMOUS
 from decoupled.pipeline import call
 from decoupled.pipeline.call import Call
+from decoupled.pipeline.issued import Issued
 from decoupled.pipeline.loading import load
 from decoupled.server.http import gateway
 from decoupled.server.http.parser import Request
@@ -224,8 +226,8 @@ def test_a_body_that_is_not_the_base64_it_says_it_is_is_a_problem_and_no_failure
 
 def test_the_functions_answer_events_and_bad_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
     queue, table, workloads = ModelQueue(ManualClock()), ModelTable(), load(["orders"])
-    monkeypatch.setattr(functions.receiver, "connect", lambda: (queue, workloads))
-    monkeypatch.setattr(functions.status, "connect", lambda: (table, workloads))
+    monkeypatch.setattr(functions.receiver, "connect", lambda: (queue, workloads, Issued(keys_of(""))))
+    monkeypatch.setattr(functions.status, "connect", lambda: (table, workloads, Issued(keys_of(""))))
     accepted = functions.receiver.handler(events.post(events.ORDER), None)
     (sent,) = [row.message for row in queue.rows]
     assert (accepted["statusCode"], accepted["headers"]["location"]) == (202, f"/orders/{sent.id}")
@@ -240,8 +242,8 @@ def test_two_callers_of_the_functions_with_one_key_have_two_orders_and_each_its_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     queue, table, workloads = ModelQueue(ManualClock()), ModelTable(), load(["orders"])
-    monkeypatch.setattr(functions.receiver, "connect", lambda: (queue, workloads))
-    monkeypatch.setattr(functions.status, "connect", lambda: (table, workloads))
+    monkeypatch.setattr(functions.receiver, "connect", lambda: (queue, workloads, Issued(keys_of(""))))
+    monkeypatch.setattr(functions.status, "connect", lambda: (table, workloads, Issued(keys_of(""))))
     callers = [events.iam("AIDAANA"), events.jwt("ben")]
     for who in callers:
         answer = functions.receiver.handler(events.post(events.ORDER, key="1001", authorizer=who), None)

@@ -80,6 +80,14 @@ def deploy(
     return {output["OutputKey"]: output["OutputValue"] for output in (current(stack) or {}).get("Outputs", [])}
 
 
+def setting(stack: str, function: str, name: str) -> str:
+    """A variable of the environment of a stack's function; "" without."""
+    resource = tool_client("cloudformation").describe_stack_resource(StackName=stack, LogicalResourceId=function)
+    function_name = resource["StackResourceDetail"]["PhysicalResourceId"]
+    answer = tool_client("lambda").get_function_configuration(FunctionName=function_name)
+    return str(answer.get("Environment", {}).get("Variables", {}).get(name, ""))
+
+
 def _ready(change: Mapping[str, str]) -> bool:
     """Waits for the change set. False if it changes nothing."""
     cloudformation = tool_client("cloudformation")
