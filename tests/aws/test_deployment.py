@@ -213,6 +213,19 @@ def test_only_a_good_token_is_accepted(jwt_stack: Stack, issuer: Issuer) -> None
     assert with_token(stranger.token()) == 401
 
 
+def test_an_id_is_good_for_its_caller_only_and_from_the_202_on(jwt_stack: Stack, issuer: Issuer) -> None:
+    def asked(subject: str, path: str, *options: str) -> tuple[int, Any]:
+        signed = ("--header", f"authorization: Bearer {issuer.token(sub=subject)}")
+        curl = ["curl", "--silent", "--max-time", "30", "--write-out", "\n%{http_code}", *signed, *options]
+        body, _, status = run([*curl, f"{jwt_stack.outputs['Endpoint']}{path}"], jwt_stack.environment).rpartition("\n")
+        return int(status), json.loads(body)
+
+    status, accepted = asked("ana", "/orders", "--json", ORDER)
+    assert status == 202
+    assert asked("ana", accepted["status_url"])[0] == 200
+    assert asked("ben", accepted["status_url"])[0] == 404
+
+
 def test_an_update_keeps_the_queue_and_the_table(stack: Stack, jwt_stack: Stack) -> None:
     kept = ("QueueUrl", "DeadLetterQueueUrl", "TableName", "Endpoint")
     assert [jwt_stack.outputs[name] for name in kept] == [stack.outputs[name] for name in kept]

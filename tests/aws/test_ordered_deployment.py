@@ -83,10 +83,7 @@ def test_an_ordered_workload_is_deployed_with_a_fifo_queue_and_processed_in_orde
         return [asked(entry["status_url"]) for entry in accepted]
 
     def final() -> list[Any] | None:
-        try:
-            found = records()
-        except OSError:  # 404 until it was tried
-            return None
+        found = records()
         return None if any(record["status"] == "queued" for record in found) else found
 
     found = wait_for(final, until=lambda found: found is not None, seconds=60) or []
