@@ -215,7 +215,7 @@ wait_until_stored() {
   done
 }
 
-await_stored() { # STATUS_URL TOTAL: polls while the order is queued, or not known yet as on AWS
+await_stored() { # STATUS_URL TOTAL: polls while the order is queued, or not known yet as in a stack without IdKeys
   local deadline=$((SECONDS + wait_s))
   while :; do
     get "$1"
