@@ -246,6 +246,14 @@ def environment_read_by(function: str) -> tuple[set[str], set[str]]:
     return set(re.findall(r'environ\["(\w+)"\]', code)), optional
 
 
+def test_ids_are_signed_with_no_key_that_the_status_function_does_not_know_yet() -> None:
+    """CloudFormation changes functions side by side, but for one that depends on another."""
+    assert template.load()["Resources"]["Receiver"]["DependsOn"] == "Status"
+    keys = [template.properties(it)["Environment"]["Variables"]["ID_KEYS"] for it in ("Receiver", "Status")]
+    assert keys == [{"Ref": "IdKeys"}] * 2
+    assert template.load()["Parameters"]["IdKeys"]["NoEcho"] is True
+
+
 def test_build_and_template_name_the_same_python() -> None:
     assert {template.properties(function)["Runtime"] for function in FUNCTIONS} == {f"python{build.PYTHON_VERSION}"}
     assert all(template.properties(function)["Architectures"] == ["arm64"] for function in FUNCTIONS)

@@ -89,14 +89,18 @@ Function = Callable[[Any, Any], EventResponse]
 class Context:
     """Lambda's, as far as functions look."""
 
+    def __init__(self, remaining_ms: int = 29_000) -> None:
+        self._remaining_ms = remaining_ms
+
     def get_remaining_time_in_millis(self) -> int:
-        """As at the start of one that has 29 s."""
-        return 29_000
+        """The same however long it takes."""
+        return self._remaining_ms
 
 
 @contextmanager
 def serving(receiver: Function, status: Function) -> Iterator[str]:
-    """The template's routes over HTTP: POST goes to one function, GET to the other. Where it listens."""
+    """The template's routes over HTTP: POST goes to one function, GET to the other, which have no time to wait for what a
+    message comes to. Where it listens."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -112,7 +116,7 @@ def serving(receiver: Function, status: Function) -> Iterator[str]:
             parts = self.path.partition("?")[0].split("/")[1:]
             routed = all(parts) and len(parts) in _LENGTHS.get(self.command, ())
             function = receiver if self.command == "POST" else status
-            self._answer(function(to_event(request), Context()) if routed else _NOT_FOUND)
+            self._answer(function(to_event(request), Context(3_000)) if routed else _NOT_FOUND)
 
         def __getattr__(self, name: str) -> Any:
             """Every other method is handled by the same."""

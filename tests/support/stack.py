@@ -30,7 +30,9 @@ def serving(engine: AwsEngine, workloads: Workloads) -> Iterator[str]:
         response = functions.receiver.handler(event, context)
         if deliveries := queue.receive(10, 60):
             batch = [events.sqs_record(each.message, each.receive_count, each.receipt) for each in deliveries]
-            assert functions.processor.handler(events.sqs_event(batch), context) == {"batchItemFailures": []}
+            assert functions.processor.handler(events.sqs_event(batch), api_gateway.Context()) == {
+                "batchItemFailures": []
+            }
             queue.delete(deliveries)
         return response
 

@@ -67,6 +67,7 @@ def test_an_id_is_its_caller_s_and_its_workload_s() -> None:
     shown = KEYS.shown(message())
     assert KEYS.open(shown, "orders", "iam:1:ben") is None
     assert KEYS.open(shown, "payments", "iam:1:ana") is None
+    assert KEYS.open(shown, "payments", None) is None
     whoever_sees_all = KEYS.open(shown, "orders", None)
     assert whoever_sees_all is not None
     assert whoever_sees_all.issued

@@ -157,6 +157,11 @@ def test_another_entry_under_the_same_key_is_told_to_who_waits() -> None:
         assert stack.now_s < 2
 
 
+def test_a_record_of_another_caller_is_no_answer() -> None:
+    answer = Stack(caller="iam:1:ben").post("wait=5", authorizer=events.iam("ana"))
+    assert answer["statusCode"] == 202
+
+
 # --- GET ------------------------------------------------------------------------
 
 
