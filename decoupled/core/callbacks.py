@@ -44,8 +44,11 @@ def check(header: str, event: str, workload: Workload, workloads: Workloads) -> 
         deliverer.check_callback(header)
     except ValueError as error:
         raise Problem(400, f"Callback-Url: {error}.") from error
+    if other := _NO_URL.search(header):  # EventBridge would fill in <aws.scheduler.…> of what is due later
+        raise Problem(400, f"Callback-Url: no URL has the character {other[0]!r}; write it as %{ord(other[0]):02X}.")
 
 
+_NO_URL = re.compile(r"[^A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]")  # RFC 3986
 _SEVERAL = re.compile(r",[ \t]*https?:", re.IGNORECASE)  # headers, joined
 
 

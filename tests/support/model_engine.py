@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from decoupled.core import limits
+from decoupled.core.callbacks import with_callback
 from decoupled.core.outcomes import (
     REUSED,
     Commit,
@@ -208,7 +209,8 @@ class ModelTable:
             self.records[message.id] = msgspec.structs.replace(
                 record, status="rejected", reason=reason, finished_at=now_ms, body=None
             )
-            return Stored("rejected", reason)
+            self.emits[message.id] = told = with_callback(message, Reject(reason or ""), now_ms)
+            return Stored("rejected", reason, emits=told)
         self.records[message.id] = msgspec.structs.replace(
             record, status="processed", result=decision.result, finished_at=now_ms, body=None
         )
@@ -218,8 +220,8 @@ class ModelTable:
                 self.owners[key] = message.owner
             if item is not None:
                 self.items[key] = item
-        self.emits[message.id] = decision.emits
-        return Stored("processed", emits=decision.emits)
+        self.emits[message.id] = emits = with_callback(message, decision, now_ms)
+        return Stored("processed", emits=emits)
 
     def _after(self, writes: Sequence[Write]) -> tuple[str | None, dict[str, dict[str, Any] | None]]:
         """Why the writes cannot be, or the items as they will be; None for what is gone."""

@@ -103,6 +103,8 @@ def test_whoever_names_none_has_none() -> None:
         ("https://169.254.169.254/latest/meta-data", "not a public address"),
         ("https://localhost/", "not a public address"),
         ("https://api.LOCALHOST./", "not a public address"),
+        ("https://shop.example/<aws.scheduler.schedule-arn>", "no URL has the character '<'"),
+        ('https://shop.example/?of="a"', "write it as %22"),
         ("https://a.example/,https://b.example/", "more than one"),
         ("https://a.example/, HTTP://b.example/", "more than one"),
         ("https://shop.example/" + "x" * limits.MAX_CALLBACK_BYTES, "2000 is the limit"),
