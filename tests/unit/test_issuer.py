@@ -169,9 +169,9 @@ def test_whoever_makes_up_keys_does_not_have_the_issuer_asked_more_often() -> No
         for number in range(10_000):
             token = stranger.token("other", "ES256", {"kid": f"k{number}"}, START_S)
             assert world.asks(token) == 503
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.005)  # more between two fetches than are known by name
         gaps = [after - before for before, after in zip(world.fetched_at, world.fetched_at[1:], strict=False)]
-        assert len(gaps) <= 10
+        assert 4 <= len(gaps) <= 5
         assert min(gaps) > limits.KEYS_AGAIN_S - 0.001
         issuer = world.tokens._issuer
         assert len(issuer._sought) <= limits.MAX_KEYS_SOUGHT
