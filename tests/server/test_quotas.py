@@ -21,8 +21,8 @@ from tests.support.events import ORDER
 from tests.support.server import DECOUPLED, Answer, Server, serving, wait_for
 
 FRONTS = pytest.mark.parametrize("fronts", ["2", "0"])
-RATE = 20
-FLOOD = 400  # requests: at ten times the rate, two seconds of them
+RATE = 5
+FLOOD = 400  # requests: far faster than that, however slow the machine is
 SENDERS = 8
 
 
@@ -73,7 +73,7 @@ def test_who_floods_has_its_rate_and_the_other_ones_requests_are_all_accepted(tm
 
 @FRONTS
 def test_a_refusal_says_when_to_come_back_in_fields_that_others_can_read(tmp_path: Path, fronts: str) -> None:
-    with serving(tmp_path / "data", "--fronts", fronts, "--caller-rate", "0.1", "--caller-waiting", "50") as server:
+    with serving(tmp_path / "data", "--fronts", fronts, "--caller-rate", "0.01", "--caller-waiting", "50") as server:
         assert post(server, None).status == 202
         refused = post(server, None)
         assert (refused.status, refused.headers["content-type"]) == (429, "application/problem+json")
@@ -81,20 +81,20 @@ def test_a_refusal_says_when_to_come_back_in_fields_that_others_can_read(tmp_pat
             "type": "about:blank",
             "title": "Too Many Requests",
             "status": 429,
-            "detail": "Not accepted: no more than 0.1 messages a second are taken of this caller",
+            "detail": "Not accepted: no more than 0.01 messages a second are taken of this caller",
             "resend": "safe",
         }
         wait_s = int(refused.headers["retry-after"])
-        assert 1 <= wait_s <= 10
+        assert 1 <= wait_s <= 100
         assert fields(refused) == (
-            [("caller", {"q": 1, "w": 10}), ("waiting", {"q": 50})],
+            [("caller", {"q": 1, "w": 100}), ("waiting", {"q": 50})],
             [("caller", {"r": 0, "t": wait_s})],
         )
         batch = post(server, None, [ORDER, {"no": "order"}, ORDER])
         assert (batch.status, batch.json["accepted"]) == (429, [])
         assert [entry["status"] for entry in batch.json["rejected"]] == [429, 422, 429]
         assert fields(batch)[0] == fields(refused)[0]
-        assert 1 <= int(batch.headers["retry-after"]) <= 10
+        assert 1 <= int(batch.headers["retry-after"]) <= 100
 
 
 def fields(answer: Answer) -> tuple[Any, Any]:
@@ -234,7 +234,7 @@ def test_health_status_and_the_log_say_who_is_refused_and_no_secret(tmp_path: Pa
 
 
 def test_a_server_that_refuses_callers_does_what_the_document_says(tmp_path: Path) -> None:
-    limits = ("--caller-rate", "2", "--caller-waiting", "20")
+    limits = ("--caller-rate", "1", "--caller-waiting", "20")
     with serving(tmp_path / "data", "--fronts", "2", "--workloads", "readings", *limits) as server:
         document = server.get("/openapi.json").json
         assert document["paths"]["/readings"]["post"]["responses"]["429"]
