@@ -176,6 +176,7 @@ def test_headers_that_nobody_has_signed_count_for_nothing(server: Server, operat
     answer = post(server, body, signed("stripe", name, body) | more)
     record = processed(server, operator, answer)
     assert answer.json.keys() == {"id", "status_url"}
+    assert server.rows("SELECT callback FROM messages WHERE id = ?", record["id"]) == [("",)]
     plain = post(server, body, signed("stripe", name, body))
     assert plain.json["id"] == record["id"]
     assert post(server, body, signed("stripe", name, body) | {"idempotency-key": '"'}).json["id"] == record["id"]
