@@ -432,10 +432,10 @@ def test_what_nobody_in_particular_made_stays_nobodys_until_it_is_stored_whole(
 def test_many_items_that_are_nobodys_are_written_in_one_step(engine: Engine) -> None:
     keys = [f"many/items/{number}" for number in range(20)]
     apply_as(engine, "anonymous", *[Put(key, {"n": 0}) for key in keys])
-    apply_as(engine, ANA, *[Add(key, {"n": 1}, lowest={"low": 1}) for key in keys], Add("many/items/new", {"n": 1}))
+    apply_as(engine, ANA, *[Add(key, {"n": 1}) for key in keys], Add("many/items/new", {"n": 1}))
     assert [owners(engine, key) for key in keys] == [[]] * 20
     assert owners(engine, "many/items/new") == [ANA]
-    assert all(engine.table.item(key) == {"n": 1, "low": 1} for key in keys)
+    assert all(engine.table.item(key) == {"n": 1} for key in keys)
 
 
 def test_conditions_span_callers_and_the_first_that_does_not_hold_is_the_reason(engine: Engine) -> None:

@@ -267,3 +267,19 @@ def test_a_caller_whose_messages_go_past_the_claims_has_no_more_than_its_share()
         assert dict(rows.fetchall()) == {"key:ana": share, "key:ben": 1}
 
     run(flood())
+
+
+def test_of_two_fresh_messages_with_one_id_the_one_that_no_worker_takes_is_left_to_the_queue() -> None:
+    async def twice() -> None:
+        server = EmbeddedInVirtualTime({"calls": Workload("calls", Call, answer)})
+        server.start()
+        await asyncio.sleep(1.1)  # the workers are there, and nothing waits
+        first = calls("", 1)[0]
+        other = msgspec.structs.replace(first, digest="another entry's")
+        server._room = lambda: 1  # type: ignore[method-assign]
+        at_once, later = server.take([first, other, *calls("", 1)])
+        assert at_once == [first]
+        assert later[0] is other
+        assert len(later) == 2
+
+    run(twice())

@@ -265,18 +265,16 @@ def _cancelled(
     record, *others = reasons
     if record["Code"] == "ConditionalCheckFailed":
         return records.duplicate(record["Item"])
-    changed = False
     for write, why in zip([None, *wanted], [record, *others], strict=True):
         match why["Code"]:
             case "None":
                 continue
             case "ConditionalCheckFailed" if write is not None:
-                if not changed and (reason := writes.refusal(write, why.get("Item"))) is not None:
+                if (reason := writes.refusal(write, why.get("Item"))) is not None:
                     return Reject(reason)
-                stored[write.key] = why.get("Item")  # it is not what the write was built for
-                changed = True
+                stored[write.key] = why.get("Item")  # it is not what the write was built for; others may not be, either
             case "TransactionConflict":
                 return None
-            case name if not changed:
+            case name:
                 return NotStored(f"{name}: {why.get('Message')}", refused=name in _REFUSALS)
     return None
