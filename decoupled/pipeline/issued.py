@@ -48,7 +48,9 @@ class Issued:
         if record is None:
             accepted_at = opened.accepted_at or 0
             return Record(shown, workload, "queued", accepted_at, call.caller, due_at=opened.due_at)
-        if opened.digest and (record.caller == call.caller or call.sees_all):
+        # As long as it is open, its digest is that of whichever entry has failed: the other one may still be applied.
+        ended = record.status != "queued"
+        if opened.digest and ended and (record.caller == call.caller or call.sees_all):
             refuse_another(record, opened.digest)
         return msgspec.structs.replace(record, id=shown)
 

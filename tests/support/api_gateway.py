@@ -99,8 +99,8 @@ class Context:
 
 @contextmanager
 def serving(receiver: Function, status: Function) -> Iterator[str]:
-    """The template's routes over HTTP: POST goes to one function, GET to the other, which have no time to wait for what a
-    message comes to. Where it listens."""
+    """The template's routes over HTTP: POST goes to one function, GET to the other, which have no time to wait for what
+    a message comes to. Where it listens."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
