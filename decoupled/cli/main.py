@@ -61,6 +61,8 @@ def _flags(command: F) -> F:
         shown = option.none or (",".join(option.default) if option.type is tuple else option.default)
         one = option.choices and option.type is not tuple
         kind: Any = click.Choice(option.choices) if one else _TYPES.get(option.type, option.type)
+        if option.type is Path and option.default is not None:  # a directory: files are nobody's by default
+            kind = click.Path(path_type=Path, file_okay=False)
         command = click.option(
             option.flag, option.field, type=kind, default=None, help=f"{option.help}  [default: {shown}]"
         )(command)
