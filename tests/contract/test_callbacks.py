@@ -13,7 +13,7 @@ import pytest
 from decoupled.core import callbacks, limits
 from decoupled.core import dead_letters as dead
 from decoupled.core.dead_letters import PURGED, Wanted
-from decoupled.core.outcomes import Commit, Reject, Stored
+from decoupled.core.outcomes import Commit, Delivery, Reject, Stored
 from decoupled.core.shown import view
 from decoupled.core.workload import Message, Put, decoder
 from decoupled.engines.protocols import DeadLetters
@@ -48,6 +48,10 @@ def settle_one(engine: Engine, sent: Message, decision: Any) -> None:
     assert delivery.message == sent
     assert settle([(delivery, decision)], engine.queue, engine.table, Policy(5, now_ms=lambda: NOW)) == []
     engine.queue.delete([delivery])
+
+
+def wait_for_all(engine: Engine, number: int) -> list[Delivery]:
+    return [receive_one(engine) for _ in range(number)]
 
 
 def told(engine: Engine) -> tuple[Message, Notification]:
@@ -112,9 +116,11 @@ def test_what_writes_items_and_emits_is_told_beside_that(engine: Engine) -> None
 
 def test_messages_of_one_batch_are_told_of_one_by_one(engine: Engine) -> None:
     sent = [asks(), message(), asks("https://other.example/")]
+    engine.queue.send(sent)
+    deliveries = wait_for_all(engine, len(sent))
     assert len(engine.table.commit([(one, Commit("{}")) for one in sent], NOW)) == 3
-    deliveries = [(one, engine.table.stored(one.id)) for one in sent]
-    for _, outcome in deliveries:  # on AWS, whoever settles sends them
+    engine.queue.delete(deliveries)
+    for outcome in [engine.table.stored(one.id) for one in sent]:  # on AWS, whoever settles sends them
         engine.queue.send([] if outcome is None else outcome.emits)
     assert received_ids(engine) == sorted([sent[0].callback_id(), sent[2].callback_id()])
 
@@ -161,12 +167,13 @@ def test_a_second_delivery_tells_the_same_and_no_more(engine: Engine) -> None:
     assert "processed" in waiting.pop().body
 
 
-def test_a_processor_that_died_before_it_sent_the_callback_is_made_up_for(engine: Engine) -> None:
+@pytest.mark.parametrize("decision", [Commit("{}"), Reject("no")], ids=["processed", "rejected"])
+def test_a_processor_that_died_before_it_sent_the_callback_is_made_up_for(engine: Engine, decision: Any) -> None:
     sent = asks()
     engine.queue.send([sent])
     delivery = receive_one(engine)
-    commit_one(engine, sent, Commit("{}"))  # and dies here
-    assert settle([(delivery, Commit("{}"))], engine.queue, engine.table, Policy(5)) == []
+    commit_one(engine, sent, decision)  # and dies here
+    assert settle([(delivery, decision)], engine.queue, engine.table, Policy(5)) == []
     engine.queue.delete([delivery])
     waiting, _ = told(engine)
     assert waiting.tells_of(sent.id)
