@@ -171,13 +171,24 @@ def test_a_key_that_is_none_is_refused_before_anything_is_built(stack: Stack) ->
     assert "leave IdKeys out" in stack.deploy("--rotate-id-key", "IdKeys=secret")
 
 
-def test_when_it_is_processed_its_id_shows_the_record(stack: Stack) -> None:
+def test_of_two_entries_under_one_key_the_first_processed_has_the_record_and_the_other_is_told(stack: Stack) -> None:
     stack.process(False)
-    first = stack.post(1, idempotency_key="once").json()["id"]
+    ids = {weight: stack.post(weight, idempotency_key="once").json()["id"] for weight in (1, 2)}
+    assert len({record_id(shown) for shown in ids.values()}) == 1
+    assert [stack.ask(shown)[1]["status"] for shown in ids.values()] == ["queued", "queued"]
     stack.process(True)
-    record = wait_for(lambda: stack.ask(first)[1], until=lambda it: it["status"] != "queued", seconds=60)
-    assert (record["id"], record["status"], record["result"]) == (first, "processed", {"weight": 1})
-    assert stack.ask(record_id(first))[1]["status"] == "processed"
+    found = wait_for(
+        lambda: {weight: stack.ask(shown) for weight, shown in ids.items()},
+        until=lambda found: all(body["status"] != "queued" for _, body in found.values()),
+        seconds=60,
+    )
+    ((first, record),) = [(weight, body) for weight, (status, body) in found.items() if status == 200]
+    other = 3 - first
+    assert (record["id"], record["status"], record["result"]) == (ids[first], "processed", {"weight": first})
+    assert stack.ask(record_id(ids[first]))[1]["status"] == "processed"
+    assert found[other][0] == 422
+    assert stack.post(other, idempotency_key="once", prefer="wait=9").status_code == 422
+    assert stack.post(first, idempotency_key="once", prefer="wait=9").json() == record
 
 
 def test_who_waits_gets_the_record(stack: Stack) -> None:
