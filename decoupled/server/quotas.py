@@ -179,7 +179,8 @@ class Quotas:
         self._count_again_at = now + (now - before) * limits.CALLER_COUNT_PART
 
     def emitting(self, messages: Iterable[Message]) -> None:
-        """These are about to be on the queue, too, because of what was processed: they count, and are not refused."""
+        """These are about to be on the queue, too, because of what was processed: they count, and are not refused. What
+        goes to a Callback-Url need not be told of: it takes the place of its message."""
         accounts = self._accounts
         if accounts is not None and self._most is not None:
             for message in messages:
