@@ -32,7 +32,7 @@ ACTIONS = {"SendMessageBatch": "SendMessage", "ChangeMessageVisibilityBatch": "C
 
 
 def typed() -> Iterator[str]:
-    for block in re.findall(r"^```\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL):
+    for block in re.findall(r"^```\w*\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL):
         yield from (line for line in block.splitlines() if line.startswith("decoupled "))
 
 
