@@ -272,7 +272,7 @@ def test_the_functions_show_everything_to_operators(
     record = Record("m-1", "orders", "queued", 0, caller="iam:123456789012:AIDAANA")
     table, workloads = ModelTable(), load(["orders"])
     table.records["m-1"] = record
-    monkeypatch.setattr(functions.status, "connect", lambda: (table, workloads))
+    monkeypatch.setattr(functions.status, "connect", lambda: (table, workloads, Issued(keys_of(""))))
     monkeypatch.setattr(functions.status, "operators", functions.status.operators.__wrapped__)  # asked anew
     monkeypatch.setenv("OPERATORS", operators)
     event = events.get("orders", "m-1", authorizer=authorizer)
