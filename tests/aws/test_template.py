@@ -241,8 +241,9 @@ def environment_read_by(function: str) -> tuple[set[str], set[str]]:
     optional = set(re.findall(r'environ\.get\("(\w+)"', code))
     # The processor alone processes, and what a workload lacks is the message's trouble; the receiver checks callbacks.
     read = {"processor": r"(?:environ\.get|setting)", "receiver": r"environ\.get"}.get(function)
-    for workload in (ROOT / "decoupled/workloads").glob("*.py") if read else ():
-        optional |= set(re.findall(rf'{read}\("(\w+)"', workload.read_text()))
+    for room in ("workloads", "outbound") if read else ():
+        for module in (ROOT / "decoupled" / room).glob("*.py"):
+            optional |= set(re.findall(rf'{read}\("(\w+)"', module.read_text()))
     return set(re.findall(r'environ\["(\w+)"\]', code)), optional
 
 
