@@ -8,7 +8,7 @@ here, the same for both engines. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -52,25 +52,39 @@ _NO_URL = re.compile(r"[^A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]")  # RFC 3986
 _SEVERAL = re.compile(r",[ \t]*https?:", re.IGNORECASE)  # headers, joined
 
 
-def with_callback(message: Message, final: Commit | Reject, now_ms: int) -> Sequence[Message]:
-    """All that goes on the queue with a final record: what it emits, and the callback if there is one."""
+def plain(message: Message) -> str:
+    """The id as its client has it: as it is, where ids are not signed."""
+    return message.id
+
+
+def with_callback(
+    message: Message, final: Commit | Reject, now_ms: int, shown: Callable[[Message], str] = plain
+) -> Sequence[Message]:
+    """All that goes on the queue with a final record: what it emits, and the callback if there is one, in which the id
+    is `shown` as its client has it."""
     emits: Sequence[Message] = final.emits if isinstance(final, Commit) else ()
-    return [*emits, callback(message, final, now_ms)] if message.callback else emits
+    return [*emits, callback(message, final, now_ms, shown=shown)] if message.callback else emits
 
 
-def callback(message: Message, final: Commit | Reject, now_ms: int, purged: bool = False) -> Message:
+def callback(
+    message: Message,
+    final: Commit | Reject,
+    now_ms: int,
+    purged: bool = False,
+    shown: Callable[[Message], str] = plain,
+) -> Message:
     """The message that tells what this one came to. What it is about happened now, so that it is given up so many days
     from now, however long the other one was dead."""
-    body = _body(message, final, now_ms)
+    body = _body(message, shown(message), final, now_ms)
     name = host(message.callback)
     group = name if len(name) <= limits.MAX_GROUP_CHARS else derived_id("group", name)
     return Message(message.callback_id(purged), WORKLOAD, body, message.caller, now_ms, group)
 
 
-def _body(message: Message, final: Commit | Reject, now_ms: int) -> str:
+def _body(message: Message, message_id: str, final: Commit | Reject, now_ms: int) -> str:
     """With the record as GET shows it, if there is room: on DynamoDB it stands beside the result and the other emits in
     one item, where lists of small numbers are half as large again as their JSON."""
-    record = Record(message.id, message.workload, "rejected", message.accepted_at, finished_at=now_ms)
+    record = Record(message_id, message.workload, "rejected", message.accepted_at, finished_at=now_ms)
     if isinstance(final, Commit):
         record = msgspec.structs.replace(record, status="processed", result=final.result)
         others = 2 * len(final.result.encode()) + sum(len(emit.body.encode()) for emit in final.emits)
@@ -86,5 +100,5 @@ def _body(message: Message, final: Commit | Reject, now_ms: int) -> str:
     body = msgspec.json.encode(entry)
     if len(body) > limits.MAX_ENTRY_BYTES or len(body) + others > limits.MAX_ITEM_BYTES:
         named = {name: shown[name] for name in ("id", "workload", "status")}
-        body = msgspec.json.encode(entry | {"data": named | {"status_url": f"/{message.workload}/{message.id}"}})
+        body = msgspec.json.encode(entry | {"data": named | {"status_url": f"/{message.workload}/{message_id}"}})
     return body.decode().translate(ESCAPED)

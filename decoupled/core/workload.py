@@ -53,8 +53,9 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
         return _callback_ids(self.id)[purged]
 
     def tells_of(self, message_id: str) -> bool:
-        """Whether this message is such a one, of the message with that id: what clients send never has that id."""
-        return is_id(message_id) and self.id in _callback_ids(message_id)
+        """Whether this message is such a one, of the message with that id, or with that and a tail, as clients of AWS
+        have it: what clients send never has such an id itself."""
+        return is_id(message_id) and self.id in _callback_ids(message_id.partition(".")[0])
 
 
 def _callback_ids(message_id: str) -> tuple[str, str]:

@@ -49,7 +49,7 @@ def ask(url: str, method: str, path: str, entry: Any = None, **headers: str) -> 
 def test_a_client_of_the_functions_is_told(
     moto_engine: AwsEngine, receiver: HttpReceiver, route: str, entry: Any, status: str
 ) -> None:
-    where = {"callback-url": f"http://127.0.0.1:{receiver.port}/hooks"}
+    where = {"callback-url": f"http://127.0.0.1:{receiver.port}/hooks", "idempotency-key": "one"}
     with stack.serving(moto_engine, WORKLOADS) as url:
         code, answer = ask(url, "POST", f"/{route}", entry, **where)
         assert code == 202

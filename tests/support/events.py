@@ -110,7 +110,7 @@ def read_event(event: Event, table: Table, workloads: Workloads) -> EventRespons
 def sqs_record(message: Message, receive_count: int = 1, receipt: str = "") -> dict[str, Any]:
     """A message as the event source mapping hands it over."""
     attributes = {"id": message.id, "workload": message.workload, "accepted_at": str(message.accepted_at)}
-    attributes |= {name: text for name in ("caller", "callback") if (text := getattr(message, name))}
+    attributes |= {name: text for name in ("caller", "callback", "digest") if (text := getattr(message, name))}
     return {
         "messageId": f"sqs-{message.id}",
         "receiptHandle": receipt or f"receipt-{message.id}-{receive_count}",

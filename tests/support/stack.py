@@ -24,7 +24,7 @@ from tests.support.engines import AwsEngine
 def serving(engine: AwsEngine, workloads: Workloads) -> Iterator[str]:
     """Where they listen. Ids are signed. The processor takes a batch after each request."""
     queue, issued = engine.queue, Issued(keys_of(new_key(now_ms(), bytes(32))))
-    table = DynamoTable(engine.dynamodb, engine.table_name, listed=listed(workloads))
+    table = DynamoTable(engine.dynamodb, engine.table_name, listed=listed(workloads), shown=issued.shown)
 
     def receive(event: Any, context: Any) -> Any:
         response = functions.receiver.handler(event, context)

@@ -19,6 +19,7 @@ from typing import Any
 from decoupled.core import callbacks, limits
 from decoupled.core.identifiers import is_id
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotStored, Page, Record, Reject, Stored
+from decoupled.core.signed_ids import keys_of
 from decoupled.core.status import FINAL
 from decoupled.core.workload import Message, Write
 from decoupled.engines.aws import listing, owners, records, writes
@@ -33,7 +34,7 @@ _REFUSALS = ("ValidationError", "ItemCollectionSizeLimitExceeded")
 class DynamoTable:
     """Implements Table. `record_ttl_days`: how long final records are kept; 0 is for ever. `send_dead_letter` puts a
     copy of what is buried on SQS's dead-letter queue. Of workloads that are `ordered`, what is dead stays so until it
-    is redriven: those behind it have gone on."""
+    is redriven: those behind it have gone on. A callback says the id that is `shown` to clients."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class DynamoTable:
         pause: Callable[[float], None] = time.sleep,
         spread: Callable[[], float] = random.random,
         ordered: Collection[str] = (),
+        shown: Callable[[Message], str] = callbacks.plain,
     ) -> None:
         self._dynamodb = dynamodb
         self._table = table_name
@@ -52,6 +54,7 @@ class DynamoTable:
         self._send_dead_letter = send_dead_letter
         self._listed = listed
         self._ordered = ordered
+        self._shown = shown
         self._open = OpenRecords(table_name, pause, spread)
         self._threads = ThreadPoolExecutor(limits.AWS_CONCURRENCY, "commit")  # starts none before the first batch
 
@@ -63,9 +66,10 @@ class DynamoTable:
         ordered: Collection[str] = (),
         listed: Collection[str] = (),
     ) -> DynamoTable:
-        """The table that the function's environment names: TABLE_NAME, RECORD_TTL_DAYS."""
-        days = int(environ.get("RECORD_TTL_DAYS", "0"))
-        return cls(client("dynamodb"), environ["TABLE_NAME"], days, send_dead_letter, listed, ordered=ordered)
+        """The table that the function's environment names: TABLE_NAME, RECORD_TTL_DAYS, ID_KEYS."""
+        dynamodb, days = client("dynamodb"), int(environ.get("RECORD_TTL_DAYS", "0"))
+        shown = keys_of(environ.get("ID_KEYS", "")).shown
+        return cls(dynamodb, environ["TABLE_NAME"], days, send_dead_letter, listed, ordered=ordered, shown=shown)
 
     # --- commit
 
@@ -99,7 +103,7 @@ class DynamoTable:
             return NotStored(detail(error), refused=code(error) == "ValidationException")
 
     def _put(self, message: Message, decision: Commit | Reject, now_ms: int) -> Stored | NotStored:
-        emits = callbacks.with_callback(message, decision, now_ms)
+        emits = callbacks.with_callback(message, decision, now_ms, self._shown)
         record = self._record(message, decision, emits, now_ms)
         _, existing = self._open.unless_final(self._dynamodb.put_item, only_if=self._not_too_late(message), Item=record)
         return _stored(decision, emits) if existing is None else records.duplicate(existing)
@@ -109,7 +113,7 @@ class DynamoTable:
 
     def _transact(self, message: Message, commit: Commit, now_ms: int) -> Stored | NotStored | Reject:
         """Store a record with its writes, all or nothing. Answers Reject if a condition of a write did not hold."""
-        emits = callbacks.with_callback(message, commit, now_ms)
+        emits = callbacks.with_callback(message, commit, now_ms, self._shown)
         put = {
             "Put": {
                 "Item": self._record(message, commit, emits, now_ms),
