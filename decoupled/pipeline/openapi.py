@@ -102,7 +102,7 @@ _REFUSED: Refusals = {
     "read": ("404", "500", "503", "default"),
 }
 _REFUSED_WITH_PROOF = {kind: (*statuses, "401", "403") for kind, statuses in _REFUSED.items()}
-_REFUSED_ON_AWS = _REFUSED_WITH_PROOF | {"read": (*_REFUSED_WITH_PROOF["read"], "429")}
+_REFUSED_ON_AWS = _REFUSED_WITH_PROOF | {"read": (*_REFUSED_WITH_PROOF["read"], "422", "429")}
 
 
 def _operations(workload: Workload, entry: Part, refused: Refusals) -> Iterator[tuple[str, str, Part]]:
