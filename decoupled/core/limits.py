@@ -179,6 +179,17 @@ FRONT_SILENT_S = 30.0  # after which one is taken for hung: a validation that ta
 FRONT_LEAVE_S = KEEP_ALIVE_S + ANSWER_S + UNSENT_S  # for one to end in its own time: its clients leave as ever
 FRONT_END_S = 2 * LINGER_S  # for one to end when the server stops
 
+# --- hearing of ends ----------------------------------------------------------
+MAX_HEARERS = 3_072  # clients that wait or have a stream at once: the other places are for those who ask
+MAX_HEARERS_OF_CALLER = 1_536  # of these, where callers say who they are
+MAX_FOLLOWED = (
+    10_000  # callers, by workload, whose ends have positions; beyond, whoever has not come for longest has none
+)
+EVENTS_AT_ONCE = 100  # that are read for a stream in one go,
+EVENTS_BYTES = 64 * KIB  # and of these, but one; more are read when its client has taken them
+STREAM_COMMENT_S = 15  # between two signs of life in a stream: proxies end what is silent for a minute
+STREAM_RETRY_S = 1  # after which a client comes again whose stream has ended
+
 # --- worker processes ---------------------------------------------------------
 WORKER_START_S = 60.0  # for a worker to import its workloads
 WORKER_END_S = 5.0  # for the kernel to end one that was killed

@@ -11,7 +11,7 @@ Every method is durable when it returns, and may raise `Unavailable` when the en
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -19,6 +19,9 @@ from decoupled.core.dead_letters import DeadLetter, Outcome, Wanted
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Page, Record, Reject, Stored
 from decoupled.core.overview import Overview
 from decoupled.core.workload import Message, Unavailable
+
+Position = tuple[int, int]
+Ended = tuple[list[tuple[Position, Record]], bool]
 
 Share = Callable[[str], int]
 """How many more messages of a group may be handed out; 0 to pass it by."""
@@ -205,6 +208,33 @@ class Table(Protocol):
         """Returns items of a collection that is listed, in the order of their keys, which begin with `prefix`
         (`workload/collection/` and more) and come after `after`, if that is given: up to `limit` of them, fewer where
         they are large. One written a moment ago may be missing."""
+        ...
+
+
+class Ends(Protocol):
+    """In which order messages have ended, of callers who follow that: each end has a position, and none that is stored
+    later has a lower one, whatever is done to clocks. A position is a pair of numbers."""
+
+    followed: set[tuple[str, str]]  # workloads and callers: whoever writes adds to it when `follow` is durable
+
+    def follow(self, workload: str, caller: str, busy: Container[object] = ()) -> tuple[str, str] | None:
+        """From now on, give positions to what this caller's messages of the workload come to. Where there are too many
+        callers, returns the one of those who are not `busy` that is given up for it."""
+        ...
+
+    def mark(self, message_ids: Sequence[str]) -> None:
+        """Inside a transaction: give those a position that have ended in it, of callers who are followed. What has had
+        one for this end keeps it."""
+        ...
+
+    def span(self, workload: str, caller: str) -> tuple[Position, Position] | None:
+        """Returns the positions since which that caller is followed, and after which there is nothing yet; None if it
+        is not."""
+        ...
+
+    def after(self, workload: str, caller: str, position: Position, most: int, most_bytes: int) -> Ended:
+        """Returns the first ends behind that position, with theirs: up to `most` of them, and fewer where they are
+        large; and whether there are more."""
         ...
 
 

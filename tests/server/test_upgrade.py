@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from decoupled.engines.sqlite.database import FILE_NAME, MIGRATIONS, SCHEMA_VERSION, Database, DataDirectoryError
+from decoupled.engines.sqlite.database import FILE_NAME, Database, DataDirectoryError
+from decoupled.engines.sqlite.schema import MIGRATIONS, SCHEMA_VERSION
 from tests.support.server import ROOT, Server, serving
 
 KEPT = sorted((ROOT / "tests" / "support" / "data").iterdir())

@@ -1,5 +1,5 @@
-"""The SQLite file of one data directory: its schema and its transactions. Statements on messages stand in
-`messages.py`, on records in `table.py`, on items in `items.py`; who owns the file, in `data_directory.py`."""
+"""The SQLite file of one data directory, and its transactions. Its schema stands in `schema.py`, statements on messages
+in `messages.py`, on records in `table.py`, on items in `items.py`; who owns the file, in `data_directory.py`."""
 
 from __future__ import annotations
 
@@ -15,81 +15,13 @@ from decoupled.engines.protocols import StoreBusy, StoreDamaged, StoreUnavailabl
 from decoupled.engines.sqlite import durable
 from decoupled.engines.sqlite.damage import Damage, Refusals, advice
 from decoupled.engines.sqlite.driver import sqlite3
+from decoupled.engines.sqlite.schema import MIGRATIONS, SCHEMA, SCHEMA_VERSION
 from decoupled.engines.sqlite.wal import WriteAheadLog
 
 FILE_NAME = "decoupled.sqlite3"
 APPLICATION_ID = 0x64636F75  # "dcou", so that `file` and we can tell this file from others
 SMALLEST_FILE_BYTES = 512  # SQLite takes a smaller file for an empty one, and would write over it
 OLDEST_SQLITE = (3, 35, 0)  # UPDATE ... RETURNING
-
-# A message is one row, from its acceptance to its end: whatever happens, its id is in exactly one status. The receipt
-# of a delivery is (id, receive_count), so that it lapses when the message is handed out again. A final row gives up
-# its body; a dead one keeps it, and so is its own dead letter.
-SCHEMA = """
-CREATE TABLE messages (
-    seq INTEGER PRIMARY KEY,
-    status TEXT NOT NULL,
-    visible_at INTEGER,
-    receive_count INTEGER NOT NULL DEFAULT 0,
-    in_flight INTEGER NOT NULL DEFAULT 0,
-    id TEXT NOT NULL UNIQUE,
-    workload TEXT NOT NULL,
-    accepted_at INTEGER NOT NULL,
-    caller TEXT NOT NULL,
-    body TEXT,
-    result TEXT,
-    reason TEXT,
-    finished_at INTEGER,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    error_type TEXT,
-    error TEXT,
-    first_failed_at INTEGER,
-    last_failed_at INTEGER,
-    traceback TEXT,
-    message_group TEXT NOT NULL DEFAULT '',
-    ordered INTEGER NOT NULL DEFAULT 0,
-    due_at INTEGER,
-    mark INTEGER NOT NULL DEFAULT 0,
-    digest TEXT NOT NULL DEFAULT '',
-    callback TEXT NOT NULL DEFAULT ''
-);
-CREATE INDEX messages_queued ON messages (workload, message_group, visible_at) WHERE status = 'queued';
-CREATE INDEX messages_ordered ON messages (workload, message_group, seq, visible_at)
-    WHERE status = 'queued' AND ordered = 1;
-CREATE INDEX messages_in_flight ON messages (workload, message_group, visible_at)
-    WHERE in_flight = 1 AND ordered = 1;
-CREATE INDEX messages_due ON messages (due_at) WHERE due_at IS NOT NULL AND status = 'queued';
-CREATE INDEX messages_dead ON messages (finished_at) WHERE status = 'dead';
-CREATE INDEX messages_rejected ON messages (finished_at) WHERE status = 'rejected';
-CREATE TABLE items (key TEXT PRIMARY KEY, item TEXT NOT NULL, owner TEXT NOT NULL DEFAULT '');
-"""
-
-# What makes a file of each version one of the next. A file is brought up to date when a server opens it, in one
-# transaction; the last version is the one that SCHEMA makes.
-MIGRATIONS = {
-    1: "ALTER TABLE messages ADD COLUMN traceback TEXT;",  # 0.2.0: a dead letter keeps where its error was raised
-    # 0.3.0: groups, their order, messages that are due later, and which delivery was counted last
-    2: """
-    ALTER TABLE messages ADD COLUMN message_group TEXT NOT NULL DEFAULT '';
-    ALTER TABLE messages ADD COLUMN ordered INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE messages ADD COLUMN due_at INTEGER;
-    ALTER TABLE messages ADD COLUMN mark INTEGER NOT NULL DEFAULT 0;
-    DROP INDEX messages_queued;
-    CREATE INDEX messages_queued ON messages (workload, message_group, visible_at) WHERE status = 'queued';
-    CREATE INDEX messages_ordered ON messages (workload, message_group, seq, visible_at)
-    WHERE status = 'queued' AND ordered = 1;
-    CREATE INDEX messages_in_flight ON messages (workload, message_group, visible_at)
-    WHERE in_flight = 1 AND ordered = 1;
-    CREATE INDEX messages_due ON messages (due_at) WHERE due_at IS NOT NULL AND status = 'queued';
-    """,
-    # 0.3.0, too: what was sent under a key, where its record is sent to, and whose an item is
-    3: """
-    ALTER TABLE messages ADD COLUMN digest TEXT NOT NULL DEFAULT '';
-    ALTER TABLE messages ADD COLUMN callback TEXT NOT NULL DEFAULT '';
-    ALTER TABLE items ADD COLUMN owner TEXT NOT NULL DEFAULT '';
-    """,
-}
-SCHEMA_VERSION = max(MIGRATIONS) + 1
 
 
 def may(change: Change) -> str:

@@ -12,6 +12,7 @@ from decoupled.core.outcomes import Reject
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message
 from decoupled.engines.sqlite.database import Database, may
+from decoupled.engines.sqlite.ends import SqliteEnds
 from decoupled.engines.sqlite.inserts import insert
 
 QUEUE_BURIED = "MaxReceiveCountExceeded"  # the error type of what the queue's own safety net caught
@@ -77,7 +78,7 @@ class SqliteDeadLetters:
             f"""
             UPDATE messages SET status = 'queued', visible_at = ?, due_at = NULL, receive_count = 0, in_flight = 0,
                 attempts = 0, mark = 0, finished_at = NULL, error_type = NULL, error = NULL,
-                first_failed_at = NULL, last_failed_at = NULL, traceback = NULL, ordered = ?
+                first_failed_at = NULL, last_failed_at = NULL, traceback = NULL, ended = NULL, ordered = ?
             WHERE id = ? AND {may("redrive")}
             """,  # noqa: S608  the condition is a constant
             (now, letter.workload in self.database.ordered, letter.id),
@@ -86,7 +87,7 @@ class SqliteDeadLetters:
 
     def restore(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
         with self.database.transaction():
-            return [self._restore_one(letter) for letter in letters]
+            return self._marked(letters, [self._restore_one(letter) for letter in letters])
 
     def _restore_one(self, letter: DeadLetter) -> Outcome:
         story: dict[str, Any] = {
@@ -119,7 +120,12 @@ class SqliteDeadLetters:
     def purge(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
         now = self.clock_ms()
         with self.database.transaction():
-            return [self._purge_one(letter, now) for letter in letters]
+            return self._marked(letters, [self._purge_one(letter, now) for letter in letters])
+
+    def _marked(self, letters: Sequence[DeadLetter], outcomes: list[Outcome]) -> list[Outcome]:
+        """Who follows these ends finds the change of them."""
+        SqliteEnds(self.database).mark([letter.id for letter in letters])
+        return outcomes
 
     def _purge_one(self, letter: DeadLetter, now: int) -> Outcome:
         rows = self.database.execute(

@@ -1,5 +1,5 @@
 """The queue on SQLite, with SQS's semantics: visibility timeouts, receive counts, receipts that lapse, delays. A
-message and its record are one row (see `database.SCHEMA`): storing the record takes the message off the queue. How rows
+message and its record are one row (see `schema.SCHEMA`): storing the record takes the message off the queue. How rows
 come about stands in `inserts.py`."""
 
 from __future__ import annotations

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from decoupled.core.api_keys import KeysError
-from decoupled.engines.sqlite.database import APPLICATION_ID, SCHEMA_VERSION, Database, DataDirectoryError
+from decoupled.engines.sqlite.database import APPLICATION_ID, Database, DataDirectoryError
 from decoupled.engines.sqlite.driver import sqlite3
+from decoupled.engines.sqlite.ends import SqliteEnds
 from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
+from decoupled.engines.sqlite.schema import SCHEMA_VERSION
 
 TABLES = {"messages": "seq", "items": "rowid"}  # and what numbers their rows
 ROWS_AT_ONCE = 1_000
@@ -47,6 +49,7 @@ def recover(source: Path, whole: Database) -> Recovered:
             recovered.nonsense[table] = read - recovered.saved[table]
         for first, last in recovered.gaps["messages"]:
             recovered.lost += _ids(damaged, first, HIGHEST_NUMBER if last is None else last)
+    SqliteEnds(whole).begin_anew()
     return recovered
 
 

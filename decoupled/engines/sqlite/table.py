@@ -16,8 +16,8 @@ from decoupled.engines.sqlite.database import Database, may
 from decoupled.engines.sqlite.inserts import insert
 
 # A column for each field, in the same order. A queued message's body is nobody's business but the queue's.
-_COLUMNS = ", ".join(Record.__struct_fields__[:-1]) + ", CASE status WHEN 'dead' THEN body END"
-_READ = f"SELECT {_COLUMNS} FROM messages WHERE id = ?"  # noqa: S608  the columns are a constant
+COLUMNS = ", ".join(Record.__struct_fields__[:-1]) + ", CASE status WHEN 'dead' THEN body END"
+_READ = f"SELECT {COLUMNS} FROM messages WHERE id = ?"  # noqa: S608  the columns are a constant
 
 # An open record makes way for a final one, and only an open one changes: see core/status.py.
 _FINISH = f"""
@@ -250,5 +250,5 @@ class SqliteTable:
 
 
 def record_of(row: Sequence[Any]) -> Record:
-    """A row of `_COLUMNS` as a Record."""
+    """A row of `COLUMNS` as a Record."""
     return Record(*row)
