@@ -27,7 +27,8 @@ from decoupled.engines.sqlite.admin import Admin
 from decoupled.engines.sqlite.data_directory import DataDirectory, Watch
 from decoupled.engines.sqlite.database import Database, DataDirectoryError
 from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
-from decoupled.engines.sqlite.driver import VERSION, wal_reset_bug
+from decoupled.engines.sqlite.driver import OLD_SQLITE, VERSION, wal_reset_bug
+from decoupled.engines.sqlite.ends import SqliteEnds
 from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.outage import Outage
@@ -52,6 +53,7 @@ from decoupled.server.quotas import Quotas
 from decoupled.server.scheduling.claims import Poller
 from decoupled.server.scheduling.unserved import Unserved
 from decoupled.server.server_health import ServerHealth
+from decoupled.server.watches import Watches
 from decoupled.server.welcome import welcome
 
 log = logging.getLogger("decoupled.server")
@@ -72,7 +74,7 @@ def serve(options: Options, announce: Callable[[str], None]) -> None:
         files = _Files(database.tend_log(), directory.watch())
         database.lost = files.watch
         if wal_reset_bug():
-            log.warning(_OLD_SQLITE, extra={"sqlite": VERSION})
+            log.warning(OLD_SQLITE, extra={"sqlite": VERSION})
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_serve(options, directory, database, files, listener, certificate, announce))
@@ -98,8 +100,9 @@ async def _serve(
     queue = SqliteQueue(database, queue_clock, clock.now_ms)
     released = _adopt(queue, database, workloads, options)
     writer = Writer(database, queue, loop)
+    watches = Watches(SqliteEnds.adopted(database), writer.run)
     table = SqliteTable(database, Outage(options.data, queue_clock), queue_clock)
-    poller = Poller(writer, queue, table, Policy(options.max_attempts, clock.now_ms), options, workloads)
+    poller = Poller(writer, queue, table, watches, Policy(options.max_attempts, clock.now_ms), options, workloads)
     writer.taker = poller
     quotas = _quotas(writer, database, options)
     poller.settler.emitting = quotas.emitting if options.caller_waiting else None
@@ -108,9 +111,10 @@ async def _serve(
 
     door: Door
     if size := options.front_processes:
-        door = Fronts(size, listener, partial(_given, options, clock), quotas, health.answer, loop, certificate)
+        given, answer = partial(_given, options, clock), health.answer
+        door = Fronts(size, listener, given, quotas, watches, answer, loop, certificate)
     else:
-        door = _inside(listener, quotas, database, table, workloads, health, clock, options, certificate)
+        door = _inside(listener, quotas, watches, database, table, workloads, health, clock, options, certificate)
     health.looks += [door.trouble, *([] if certificate is None else [certificate.trouble])]
     health.fronts = door.ready
     stop = asyncio.Event()
@@ -118,7 +122,8 @@ async def _serve(
     _listen_to_signals(loop, stop, door)
     tools = None
     if (local := _admin_listener(directory)) is not None:
-        tools = await Admin(writer.run, SqliteDeadLetters(database, clock.now_ms, queue_clock), loop).start(local)
+        letters = SqliteDeadLetters(database, clock.now_ms, queue_clock)
+        tools = await Admin(writer.run, letters, watches.tell_of, loop).start(local)
     directory.publish(options.url)
     listen(listener)
     files.look_after(loop, stop)
@@ -185,6 +190,7 @@ def _given(options: Options, clock: Clock) -> dict[str, Any]:
 def _inside(
     listener: socket.socket,
     sender: Sender,
+    watches: Watches,
     database: Database,
     table: SqliteTable,
     workloads: Workloads,
@@ -200,8 +206,8 @@ def _inside(
     callers = proofs.callers(Asked.by(options), keys.look, senders.look, clock.now_ms)
     if callers is not None:
         health.looks.append(callers.trouble)
-    answer, snapshot, origins = health.answer, database.snapshot, options.cors_origins
-    return Inside(listener, sender, table, workloads, answer, clock.now_ms, snapshot, callers, certificate, origins)
+    answer, now, snapshot, origins = health.answer, clock.now_ms, database.snapshot, options.cors_origins
+    return Inside(listener, sender, watches, table, workloads, answer, now, snapshot, callers, certificate, origins)
 
 
 def _listen_to_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, door: Door) -> None:
@@ -235,12 +241,6 @@ def _damage(database: Database) -> Trouble | None:
 
 def _clock_set(by_ms: int) -> None:
     log.warning("the system's clock was set; timestamps follow it, waits do not", extra={"by_s": by_ms / 1000})
-
-
-_OLD_SQLITE = (
-    "this SQLite may damage a file that two programs write at the same moment; decoupled and its tools never do, so let"
-    " no other program write to it. The README says how to get a newer SQLite"
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ H1SPEC = [
     Case("connection: stays", get(), 200),
     Case("connection: close", get("connection: close"), 200, last=True),
     Case("connection: HTTP/1.0 closes", get(version="HTTP/1.0"), 200, last=True),
-    Case("hardening: a long request line", get(target="/" + "a" * 9_000), 405),
+    Case("hardening: a long request line", get(target="/" + "a" * 9_000), 404),
     Case("hardening: a hundred and more headers", get(*[f"x-{n}: value" for n in range(101)]), (200, 431)),
     Case("hardening: a long header", get(f"x-big: {'x' * 9_000}"), 200),
 ]
@@ -323,10 +323,14 @@ def test_an_expectation_that_is_said_twice_is_met_once(client: Client, expected:
 
 
 def test_what_is_not_taken_says_what_is(client: Client) -> None:
-    client.send(sized("content-encoding: gzip") + sized("content-type: application/json") + get(target="/ledger"))
+    client.send(
+        sized("content-encoding: gzip")
+        + sized("content-type: application/json")
+        + get(target="/ledger").replace(b"GET", b"PUT")
+    )
     assert client.answer().headers["accept-encoding"] == "identity"
     assert client.answer().headers["accept"] == "application/json"
-    assert client.answer().headers["allow"] == "POST"
+    assert client.answer().headers["allow"] == "GET, HEAD, POST"
 
 
 # --- where the RFCs leave the choice ------------------------------------------

@@ -13,12 +13,14 @@ from decoupled.core.outcomes import Commit, Delivery
 from decoupled.core.workload import Message
 from decoupled.engines.protocols import StoreUnavailable
 from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.ends import SqliteEnds
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline.settlement import Policy
 from decoupled.server.group_commit import Writer
 from decoupled.server.scheduling.groups import Groups
 from decoupled.server.scheduling.settling import Settler
+from decoupled.server.watches import Watches
 from decoupled.workloads import orders
 from tests.support import virtual_time
 
@@ -35,7 +37,8 @@ class Bench:
         loop = asyncio.get_running_loop()
         writer = Writer(self.database, self.queue, loop)
         groups = Groups({"orders": orders.WORKLOAD}, None, loop.time, {"": 1})
-        self.settler = Settler(writer, self.queue, self.table, Policy(3), groups, self.settled.append)
+        watches = Watches(SqliteEnds(self.database), writer.run)
+        self.settler = Settler(writer, self.queue, self.table, Policy(3), groups, watches, self.settled.append)
 
     def settle(self, *deliveries: Delivery) -> None:
         self.settler.settle([(delivery, Commit("{}")) for delivery in deliveries])

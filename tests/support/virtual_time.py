@@ -14,12 +14,14 @@ from decoupled.core.outcomes import Decision
 from decoupled.core.workload import Message, Workloads
 from decoupled.engines.sqlite import ordered
 from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.ends import SqliteEnds
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline.processor import decide
 from decoupled.pipeline.settlement import Policy
 from decoupled.server.options import Options
 from decoupled.server.scheduling.claims import Poller
+from decoupled.server.watches import Watches
 from decoupled.server.workers.child import Batch
 from decoupled.server.workers.crew import WorkerCrew
 from decoupled.server.workers.pool import Worker
@@ -164,6 +166,7 @@ class EmbeddedInVirtualTime(Poller):
             writer,  # type: ignore[arg-type]  # it stands for the Writer
             SqliteQueue(self.database, clock_ms),
             SqliteTable(self.database, lambda: outage(loop.time()), clock_ms),
+            Watches(SqliteEnds(self.database), writer.run),
             Policy(options.max_attempts, clock_ms, spread),
             options,
             workloads,

@@ -10,6 +10,7 @@ from typing import Any
 from decoupled.core import limits
 from decoupled.core.problem import Problem, Response
 from decoupled.server.http.connection import Connection
+from decoupled.server.http.exchange import Reply
 from decoupled.server.http.parser import Reader, Request
 from decoupled.server.http.shares import Shares
 
@@ -85,7 +86,7 @@ class Clock:
         self.looks: deque[Callable[[], None]] = deque()
         self.shares = Shares(self.connections, lambda _, look: self.looks.append(look), limits.MAX_KEPT_BYTES)
         self.at_once: Response | None = None  # the answer to every request, where there is nothing to wait for
-        self.replies: list[Callable[[Response], None]] = []
+        self.replies: list[Reply] = []
         self.wire, self.connection = self.connect()
 
     def connect(self: Any, client: str = "192.0.2.7") -> tuple[Wire, Connection]:
@@ -95,7 +96,7 @@ class Clock:
         connection.connection_made(wire)
         return wire, connection
 
-    def handle(self, request: Request, reply: Callable[[Response], None]) -> None:
+    def handle(self, request: Request, reply: Reply) -> None:
         assert request.client.startswith(("192.0.2.", "2001:db8:"))
         if self.at_once is not None:
             reply(self.at_once)

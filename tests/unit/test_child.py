@@ -10,6 +10,7 @@ from typing import Any
 import uvloop
 
 from decoupled.server.fronts.child import FrontProcess, Given
+from decoupled.server.watches import Watches
 
 
 class Ends(FrontProcess):
@@ -28,6 +29,7 @@ class Owner:
     """Hears when it has been missed."""
 
     sender: Any = None
+    watches: Any = Watches(None, None)  # type: ignore[arg-type]
 
     def __init__(self) -> None:
         self.lost_one = asyncio.Event()

@@ -84,7 +84,7 @@ def crew_of(size: int) -> Iterator[Crew]:
     given: Any = dict
     nothing: Any = None
     with socket.socket() as listener:
-        yield Crew(size, listener, given, nothing, nothing, asyncio.get_running_loop())
+        yield Crew(size, listener, given, nothing, nothing, nothing, asyncio.get_running_loop())
 
 
 def test_one_that_ends_while_there_is_one_more_than_there_should_be_is_replaced() -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from decoupled.core.outcomes import Record
-from decoupled.core.problem import Response
 from decoupled.core.workload import Message
 from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.ends import SqliteEnds
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.server.http.gateway import Gateway
@@ -49,7 +49,7 @@ def reading(directory: Path, table: type[SqliteTable], test: Callable[[Gateway, 
         ):
             sender, health = Any, Any
             loop, workloads = asyncio.get_running_loop(), {"orders": orders.WORKLOAD}
-            gateway = Gateway(sender, table(read), workloads, health, loop, snapshot=read.snapshot)  # type: ignore[arg-type]
+            gateway = Gateway(sender, table(read), SqliteEnds(read), workloads, health, loop, snapshot=read.snapshot)  # type: ignore[arg-type]
             await test(gateway, SqliteQueue(written))
 
     asyncio.run(main())
@@ -63,7 +63,7 @@ async def until(there: Callable[[], bool]) -> None:
 
 def test_the_loop_sees_to_others_between_reads_that_take_long(tmp_path: Path) -> None:
     async def test(gateway: Gateway, _: SqliteQueue) -> None:
-        answered: list[Response] = []
+        answered: list[Any] = []
         for _number in range(5):
             gateway.handle(request_for("a" * 40), answered.append)
         seen = set()
@@ -80,7 +80,7 @@ def test_the_loop_sees_to_others_between_reads_that_take_long(tmp_path: Path) ->
 
 def test_a_read_that_waits_for_its_turn_sees_what_was_stored_meanwhile(tmp_path: Path) -> None:
     async def test(gateway: Gateway, queue: SqliteQueue) -> None:
-        answered: list[Response] = []
+        answered: list[Any] = []
         for number in range(3):
             gateway.handle(request_for(f"{number}" * 40), answered.append)
         await until(lambda: len(answered) == 1)
@@ -93,9 +93,9 @@ def test_a_read_that_waits_for_its_turn_sees_what_was_stored_meanwhile(tmp_path:
 
 def test_one_reply_that_fails_keeps_no_answer_from_the_others(tmp_path: Path) -> None:
     async def test(gateway: Gateway, _: SqliteQueue) -> None:
-        answered: list[Response] = []
+        answered: list[Any] = []
 
-        def fails(_: Response) -> None:
+        def fails(_: Any) -> None:
             raise RuntimeError("this client")
 
         gateway.handle(request_for("a" * 40), fails)

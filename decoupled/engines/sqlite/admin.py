@@ -27,6 +27,10 @@ Run = Callable[[Callable[[], list[Outcome]]], "asyncio.Future[list[Outcome]]"]
 """Has something done in a transaction; what it returns is on the disk."""
 
 
+Tell = Callable[[Sequence[tuple[str, str, str]]], None]
+"""Told of messages that have changed: of each its id, workload and caller."""
+
+
 class Change(msgspec.Struct, array_like=True):
     """What is asked for."""
 
@@ -56,7 +60,9 @@ _answer: msgspec.msgpack.Decoder[Done | Refused] = msgspec.msgpack.Decoder(Done 
 class Admin:
     """Serves tools."""
 
-    def __init__(self, run: Run, dead_letters: DeadLetters, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, run: Run, dead_letters: DeadLetters, tell: Tell, loop: asyncio.AbstractEventLoop) -> None:
+        """Who watches is told what is changed."""
+        self.tell = tell
         self.dead_letters = dead_letters
         self.run = run
         self.loop = loop
@@ -100,12 +106,13 @@ class _Tool(asyncio.Protocol):
             self._refuse(f"these are {len(wanted.letters)} dead letters; {limits.TOOL_BATCH} are taken at once")
             return
         change = getattr(self._admin.dead_letters, wanted.change)
-        self._admin.run(partial(change, wanted.letters)).add_done_callback(self._tell)
+        self._admin.run(partial(change, wanted.letters)).add_done_callback(partial(self._tell, wanted.letters))
 
-    def _tell(self, done: asyncio.Future[list[Outcome]]) -> None:
+    def _tell(self, letters: Sequence[DeadLetter], done: asyncio.Future[list[Outcome]]) -> None:
         """The edge: whatever went wrong, the tool hears of it."""
         error = done.exception()
         if error is None:
+            self._admin.tell([(letter.id, letter.workload, letter.caller) for letter in letters])
             self._say(Done(done.result()))
         elif isinstance(error, Unavailable):
             self._refuse(f"the change could not be stored: {error}")

@@ -15,13 +15,29 @@ from decoupled.core.frames import MAX_FRAME_BYTES
 from decoupled.core.outcomes import Together
 from decoupled.server.child import ChildProcess
 from decoupled.server.door import Sender
-from decoupled.server.fronts.protocol import LISTENER, AskHealth, Health, Leave, Sends, State, Told, encode, from_front
+from decoupled.server.fronts.protocol import (
+    LISTENER,
+    AskHealth,
+    Ended,
+    Health,
+    Leave,
+    Sends,
+    State,
+    Told,
+    Unwatch,
+    Watch,
+    Watched,
+    encode,
+    from_front,
+)
+from decoupled.server.watches import Topic, Watches
 
 
 class Owner(Protocol):
     """Who is told what a front does."""
 
     sender: Sender
+    watches: Watches
 
     def health(self) -> tuple[int, str]:
         """The server's, as an HTTP status and a JSON text."""
@@ -73,7 +89,9 @@ class FrontProcess(ChildProcess):
     def _said(self, frame: memoryview) -> None:
         self.silent = 0
         match from_front(frame):
-            case Sends(requests):
+            case Sends(requests, watched):
+                for message_id in watched:
+                    self.owner.watches.expect(message_id, self)
                 send = self.owner.sender.send
                 for number, messages in requests:
                     send(messages, partial(self._sent, number))
@@ -82,6 +100,10 @@ class FrontProcess(ChildProcess):
             case AskHealth():
                 self.send(encode(Health(*self.owner.health())))
                 self.flush()
+            case Watch(topic):
+                self.owner.watches.watch(topic, self)
+            case Unwatch(topic):
+                self.owner.watches.unwatch(topic, self)
             case never:
                 assert_never(never)
 
@@ -96,6 +118,18 @@ class FrontProcess(ChildProcess):
         if not self._done:
             self._loop.call_soon(self._tell)
         self._done.append(number)
+
+    def watched(self, topic: Topic, refused: str | None) -> None:
+        """Of Watcher."""
+        if not self.gone:
+            self.send(encode(Watched(topic, refused)))
+            self.flush()
+
+    def ended(self, topics: Sequence[Topic]) -> None:
+        """Of Watcher."""
+        if not self.gone:
+            self.send(encode(Ended(topics)))
+            self.flush()
 
     def _tell(self) -> None:
         if self._done:
@@ -125,4 +159,5 @@ class FrontProcess(ChildProcess):
         return None  # the crew looks at `silent`
 
     def _ended(self, cause: str) -> None:
+        self.owner.watches.leave(self)
         self.owner.lost(self, cause)

@@ -18,6 +18,7 @@ from decoupled.server.door import Sender
 from decoupled.server.fronts.child import FrontProcess, Given
 from decoupled.server.fronts.seats import Seats
 from decoupled.server.health import Trouble
+from decoupled.server.watches import Watches
 
 log = logging.getLogger("decoupled.fronts")
 
@@ -42,6 +43,7 @@ class Fronts(Crew[FrontProcess]):
         listener: socket.socket,
         given: Callable[[], dict[str, Any]],
         sender: Sender,
+        watches: Watches,
         health: Health,
         loop: asyncio.AbstractEventLoop,
         certificate: Served | None = None,
@@ -49,6 +51,7 @@ class Fronts(Crew[FrontProcess]):
         """`given`: what each is told when it starts, beside its place here. Raises OSError."""
         super().__init__(size, ("a front", "fronts"), loop, log)
         self.sender = sender
+        self.watches = watches
         self.health = health
         self._listener = listener
         self._given = given

@@ -25,16 +25,22 @@ from decoupled.core.workload import Message
 from decoupled.server.door import Sent
 from decoupled.server.fronts.protocol import (
     AskHealth,
+    Ended,
     Health,
     Leave,
     Sends,
     State,
     Told,
+    Unwatch,
+    Watch,
+    Watched,
     encode,
     from_writer,
     size_of,
 )
 from decoupled.server.health import Trouble
+from decoupled.server.http.watching import Watching
+from decoupled.server.watches import Topic
 
 log = logging.getLogger("decoupled.fronts")
 
@@ -50,10 +56,11 @@ class _Request:
     sent: Sent | None  # None once it was told that nobody knows
     size: int  # bytes, as the credit counts them
     give_up_at: float
+    watched: bool  # its one message
 
 
 class Link(asyncio.Protocol):
-    """Implements the gateway's Sender."""
+    """Implements the gateway's Sender, and its Watcher."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_leave: Callable[[bool], None]) -> None:
         """`on_leave` is called when the front should end, with whether at once."""
@@ -64,18 +71,20 @@ class Link(asyncio.Protocol):
         self._used = 0  # bytes of what the writer has, unanswered
         self._waiting: deque[_Request] = deque()  # for credit
         self._unwritten: list[tuple[int, Sequence[Message]]] = []
+        self._unwritten_watched: list[str] = []  # ids of some of these
         self._seen = 0  # of these, at the end of the last turn of the loop
         self._with_writer: dict[int, _Request] = {}  # the eldest first
         self._asking: deque[tuple[Callable[[Response], None], float]] = deque()  # for health, and until when
         self._now = loop.time()
         self._transport: asyncio.Transport
+        self.watching: Watching  # set before the first message is sent
 
     # --- to the writer --------------------------------------------------------
 
-    def send(self, messages: Sequence[Message], sent: Sent) -> None:
+    def send(self, messages: Sequence[Message], sent: Sent, watched: bool = False) -> None:
         """Have them put on the queue, all or none."""
         size = size_of(messages, limits.REQUEST_BYTES)
-        request = _Request(messages, sent, size, self._now + limits.WRITER_BUSY_S)
+        request = _Request(messages, sent, size, self._now + limits.WRITER_BUSY_S, watched)
         if self._waiting or not self._has_credit(request):
             self._waiting.append(request)
         else:
@@ -93,6 +102,8 @@ class Link(asyncio.Protocol):
         if not self._unwritten:
             self._loop.call_soon(self._write)
         self._unwritten.append((number, request.messages))
+        if request.watched:
+            self._unwritten_watched.append(request.messages[0].id)
 
     def _write(self) -> None:
         """When there is enough for a frame, or a turn of the loop has brought nothing more: a transaction of few costs
@@ -103,7 +114,20 @@ class Link(asyncio.Protocol):
             return
         self._seen = 0
         unwritten, self._unwritten = self._unwritten, []
-        self._transport.write(frame(encode(Sends(unwritten))))
+        watched, self._unwritten_watched = self._unwritten_watched, []
+        self._transport.write(frame(encode(Sends(unwritten, watched))))
+
+    def send_watched(self, message: Message, sent: Sent) -> None:
+        """Of Watcher."""
+        self.send([message], sent, watched=True)
+
+    def watch(self, topic: Topic) -> None:
+        """Of Watcher."""
+        self._transport.write(frame(encode(Watch(topic))))
+
+    def unwatch(self, topic: Topic) -> None:
+        """Of Watcher."""
+        self._transport.write(frame(encode(Unwatch(topic))))
 
     def ask_health(self, reply: Callable[[Response], None]) -> None:
         """Answer with what the writer's process knows; or that it does not answer. Who asks while it is asked hears the
@@ -137,6 +161,10 @@ class Link(asyncio.Protocol):
                     self._tell_health(status, body)
                 case Leave(at_once):
                     self._on_leave(at_once)
+                case Watched(topic, refused):
+                    self.watching.watched(topic, refused)
+                case Ended(topics):
+                    self.watching.ended(topics)
                 case never:
                     assert_never(never)
         while self._waiting and self._has_credit(self._waiting[0]):

@@ -19,6 +19,7 @@ import uvloop
 from decoupled.core.frames import frame
 from decoupled.core.times import Clock
 from decoupled.engines.sqlite.database import FILE_NAME, Database
+from decoupled.engines.sqlite.ends import SqliteEnds
 from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
 from decoupled.engines.sqlite.outage import Outage
 from decoupled.engines.sqlite.queue_clock import QueueClock
@@ -85,9 +86,11 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
     await loop.create_connection(lambda: link, sock=connection)
     last_resort = LastResort(loop, lambda: leave(True), CLIENT)
     seat = Seat(Seats(given["seats"]), given["seat"])
-    gateway = Gateway(link, table, workloads, link.ask_health, loop, clock.now_ms, database.snapshot, callers)
+    of, ends, ask = given["of"], SqliteEnds(database), link.ask_health
+    gateway = Gateway(link, table, ends, workloads, ask, loop, clock.now_ms, database.snapshot, callers, of)
+    link.watching = gateway.watching
     tls = None if given["certificate"] is None else Certificate.handed(given["certificate"]).context()
-    server = HttpServer(gateway.handle, loop, given["of"], seat, tls, given["origins"])
+    server = HttpServer(gateway.handle, loop, of, seat, tls, given["origins"], gateway.hearing.close)
     server.start(socket.socket(fileno=listener))
 
     def report() -> None:

@@ -10,41 +10,17 @@ A request has no task and no coroutine: the handler gets a function to answer wi
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable
-from typing import Protocol, cast
+import math
+from typing import cast
 
 from decoupled.core import limits
 from decoupled.core.problem import Problem, Response
-from decoupled.server.http.answers import encode
+from decoupled.server.http.answers import encode, encode_head
+from decoupled.server.http.exchange import Server, Stream
 from decoupled.server.http.intake import Intake
+from decoupled.server.http.outflow import Outflow
 from decoupled.server.http.parser import Request
-from decoupled.server.http.shares import Shares, address_of, too_much
-
-log = logging.getLogger("decoupled.http_server")
-
-Handler = Callable[[Request, Callable[[Response], None]], None]
-"""Takes a request and the function to answer it with, which it calls once, now or later. Never raises."""
-
-
-class Server(Protocol):
-    """What a connection needs of its server."""
-
-    handle: Handler
-    opened: Callable[[str | None], str] | None  # of `Cors`
-    shares: Shares
-    now: float  # seconds, at most a second old
-    date: str  # of the header
-    stopping: bool
-
-    def joined(self, connection: Connection) -> None:
-        """The connection is there."""
-
-    def left(self, connection: Connection) -> None:
-        """The connection has ended."""
-
-    def go_on_soon(self, connection: Connection) -> None:
-        """The connection has more to do, when it is its turn."""
+from decoupled.server.http.shares import address_of, too_much
 
 
 class Connection(asyncio.Protocol):
@@ -59,6 +35,7 @@ class Connection(asyncio.Protocol):
         self.address = ""  # the client's, as it counts for the shares
         self.kept = 0  # bytes, as the shares were told
         self._answering: Request | None = None
+        self._stream: Stream | None = None  # that it is answered with
         self._answering_bytes = 0  # of a large one: a small one is kept for a moment, and one is not many
         self._unsent = 0  # bytes of answers; until the client takes them, no more are made for it
         self._unread = False  # nothing is read, because a request waits, or a large body for room
@@ -86,7 +63,6 @@ class Connection(asyncio.Protocol):
     # --- the socket -----------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client is there."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=0)  # so that `pause_writing` tells of every byte that is not sent
         peer = transport.get_extra_info("peername")
@@ -95,7 +71,6 @@ class Connection(asyncio.Protocol):
         self._server.joined(self)
 
     def data_received(self, data: bytes) -> None:
-        """Read on."""
         intake = self._intake
         if not intake.receive(data):
             self.abort()
@@ -109,13 +84,17 @@ class Connection(asyncio.Protocol):
         self._half_closed = True
         if self._intake.reader.reading is not None:
             self._refuse(Problem(400, "The request ended before it was complete.", resend="safe"))
+        if self._answering is not None and self._answering.held is not None:  # most that do this have left
+            self._answering.held.end()
         return self._answering is not None or bool(self._intake.waiting)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """It has ended. What was sent whole is handled all the same, and its answer dropped; what waited behind it was
         not begun."""
-        self._transport, self._unsent, self._awaits_room = None, 0, False
+        self._transport, self._stream, self._unsent, self._awaits_room = None, None, 0, False
         self._intake.close()
+        if self._answering is not None and self._answering.held is not None:
+            self._answering.held.forget()
         self._count()
         self._server.left(self)
 
@@ -130,6 +109,9 @@ class Connection(asyncio.Protocol):
         self._unsent = 0
         if self._intake.reader.refusing:
             self._wait(limits.LINGER_S)
+        elif self._stream is not None:
+            self._wait(math.inf)
+            self._stream.go_on()
         elif self._answering is None:
             self._await_more()
         self._begin_next()
@@ -180,25 +162,47 @@ class Connection(asyncio.Protocol):
                 return
         server.handle(request, self._answer)
 
-    def _answer(self, response: Response) -> None:
-        request, self._answering, self._answering_bytes = self._answering, None, 0
-        transport = self._transport
+    def _answer(self, response: Response | Stream) -> None:
+        request, transport = self._answering, self._transport
+        self._answering, self._answering_bytes = None, 0
         if request is None or transport is None or transport.is_closing():
+            if not isinstance(response, Response):
+                response.forget()
             self._count()  # the client has left
-            return
-        more = bool(self._intake.waiting or self._intake.rest)
+        elif isinstance(response, Response):
+            last = self._is_last(request)
+            transport.write(encode(response, request, last, self._server.date, request.opened))
+            self._answered(transport, last)
+        else:
+            self._answering = request
+            self._begin_stream(response, request, transport)
+
+    def _is_last(self, request: Request) -> bool:
         # A request that has begun to come is still taken, where the server only wants no new ones.
         ends = self._half_closed or self._stopped or (self._server.stopping and self._intake.reader.reading is None)
-        last = not request.keep_alive or (not more and ends)
-        transport.write(encode(response, request, last, self._server.date, request.opened))
+        return not request.keep_alive or (ends and not self._intake.has_more)
+
+    def _answered(self, transport: asyncio.Transport, last: bool) -> None:
         if last:
             self._close(transport)
         elif not self._unsent:
             self._await_more()
-            if more and not self._in_turn:
+            if self._intake.has_more and not self._in_turn:
                 self._in_turn = True
                 self._server.go_on_soon(self)
         self._count()
+
+    def _begin_stream(self, stream: Stream, request: Request, transport: asyncio.Transport) -> None:
+        request.keep_alive = not self._is_last(request)
+        transport.write(encode_head(stream.head, request, not request.keep_alive, self._server.date))
+        self._stream, request.held = stream, stream
+        if not self._unsent:
+            self._wait(math.inf)
+        stream.begin(Outflow(transport, request, lambda: not self._unsent, self._finished))
+
+    def _finished(self, transport: asyncio.Transport, request: Request) -> None:
+        self._answering, self._stream = None, None
+        self._answered(transport, request.version == "1.0" or self._is_last(request))
 
     def _await_more(self) -> None:
         self._wait(limits.KEEP_ALIVE_S if self._intake.reader.reading is None else limits.REQUEST_PART_S)
@@ -222,7 +226,7 @@ class Connection(asyncio.Protocol):
     @property
     def may_leave(self) -> bool:
         more = self._intake.has_more and not self._intake.reader.refusing
-        return self._answering is None or self._unsent > 0 or more
+        return self._answering is None or self._answering.held is not None or self._unsent > 0 or more
 
     def stop_reading(self) -> None:
         self._awaits_room = True
@@ -243,17 +247,13 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         else:
             self._intake.forget()
-            self._refuse(problem)
+            if self._answering is not None and self._answering.held is not None:
+                self._stopped = True
+                self._answering.held.end()
+            else:
+                self._refuse(problem)
 
     # --- ends -----------------------------------------------------------------
-
-    def alone(self, step: Callable[[], None]) -> None:
-        """Take a step of this connection. If it fails, that is the end of the connection, and of nothing else."""
-        try:
-            step()
-        except Exception:
-            log.exception("a connection failed, and is closed")
-            self.abort()
 
     def abort(self) -> None:
         """Close it at once, whatever is unsent."""
@@ -288,8 +288,8 @@ class Connection(asyncio.Protocol):
             self._refuse(Problem(408, f"The request did not go on for {limits.REQUEST_PART_S} s.", resend="safe"))
         elif self.is_idle and self._transport is not None and not self._transport.is_closing():
             self._transport.close()
-        else:  # also what was closed and still waits for the client to take the last answer
-            self.abort()
+        elif self._unsent or self._answering is None or self._answering.held is None:
+            self.abort()  # also what was closed and still waits for the client to take the last answer
 
     def stop(self) -> None:
         """Take no further request. One that is whole is still answered."""

@@ -6,11 +6,11 @@ What a page may do beside that, is asked of it like of any other client: no cook
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from decoupled.core import limits
 from decoupled.core.problem import Response
-from decoupled.server.http.connection import Handler
+from decoupled.server.http.exchange import Handler, Reply
 from decoupled.server.http.parser import Request
 
 METHODS = "GET, POST"
@@ -38,7 +38,7 @@ class Cors:
     def around(self, handle: Handler) -> Handler:
         """A handler for which preflights are answered."""
 
-        def handle_others(request: Request, reply: Callable[[Response], None]) -> None:
+        def handle_others(request: Request, reply: Reply) -> None:
             asked = request.method == "OPTIONS" and "origin" in request.headers
             if asked and "access-control-request-method" in request.headers:
                 reply(self._preflight(request.headers["origin"]))

@@ -6,8 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -18,22 +16,29 @@ from decoupled.core.outcomes import Together, of_each
 from decoupled.core.problem import Problem, Response
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Workloads
-from decoupled.engines.protocols import Table
-from decoupled.pipeline import receiver, status
+from decoupled.engines.protocols import Ends, Table
+from decoupled.pipeline import prefer, receiver, status
 from decoupled.pipeline.call import Call
 from decoupled.pipeline.receiver import Admission
-from decoupled.server.door import Sender
 from decoupled.server.http import routes
 from decoupled.server.http.callers import Caller, Callers
+from decoupled.server.http.exchange import Reply
+from decoupled.server.http.hearing import Hearing, Wait
 from decoupled.server.http.pages import pages
 from decoupled.server.http.parser import Request
-from decoupled.server.http.turns import TURN_S, Turns
+from decoupled.server.http.reads import Reads
+from decoupled.server.http.streams import Streams
+from decoupled.server.http.turns import Turns
+from decoupled.server.http.watching import Watcher, Watching
 
 log = logging.getLogger("decoupled.gateway")
 
-Reply = Callable[[Response], None]
 Begun = Response | Iterator[Response | None] | None
 """The response, or None if it comes later; or steps, of which the last one gives that, and all others None."""
+
+
+Read = Callable[[Call, Request, Reply], Response | None]
+"""Gives the response, or replies itself, now or later. Raises Problem."""
 
 
 class Gateway:
@@ -41,29 +46,33 @@ class Gateway:
 
     def __init__(
         self,
-        sender: Sender,
+        sender: Watcher,
         table: Table,
+        ends: Ends,
         workloads: Workloads,
         health: Callable[[Reply], None],
         loop: asyncio.AbstractEventLoop,
         clock_ms: Callable[[], int] = now_ms,
         snapshot: Callable[[], AbstractContextManager[None]] = nullcontext,
         callers: Callers | None = None,
+        of: int = 1,
     ) -> None:
         """`health` replies to a request for it, now or later. What is read of the table in one `snapshot` costs less;
-        it begins with the first of these reads. Without `callers`, nobody is asked who it is."""
+        it begins with the first of these reads. Without `callers`, nobody is asked who it is. One `of` so many that
+        have clients."""
         self.sender = sender
         self.table = table
         self.workloads = workloads
         self.health = health
         self.clock_ms = clock_ms
-        self.snapshot = snapshot
         self.callers = callers
         self._pages = pages(workloads, () if callers is None else callers.kinds)
         self._random_hex = _random_hex(18).__next__
-        self._loop = loop
         self._turns = Turns(loop)
-        self._reads: deque[tuple[Call, Request, Reply]] = deque()  # that have come and have had no turn
+        self._reads = Reads(loop, snapshot)
+        self.watching = Watching(sender, loop)
+        self.hearing = Hearing(self.watching, self._reads, table, workloads, loop, of)
+        self._streams = Streams(self.hearing, ends)
 
     def handle(self, request: Request, reply: Reply) -> None:
         """Reply to one request: at once, or when its messages are on the disk. A large one is taken in steps, so that
@@ -92,13 +101,16 @@ class Gateway:
         call = call_of(request, self.callers)
         if not call.path:
             return self._own(request, reply)
-        if len(call.path) > 1:
-            self._read(call, request, reply)
+        if request.method != "POST":
+            self._reads.take(partial(self._read, self._reader(call), call, request, reply))
             return None
         admission = receiver.begin(call, self.workloads, self.clock_ms(), self._random_hex)
-        if admission.indexes is None:
-            return self._send(admission, request, reply)
-        return self._admit(admission, request, reply)
+        if admission.indexes is not None:
+            return self._admit(admission, request, reply)
+        if "prefer" in call.headers and (seconds := prefer.wait_s(call.headers["prefer"])):
+            wait = self.hearing.wait_for_sent(call, seconds, request, reply)
+            return self._send(admission, request, reply, wait)
+        return self._send(admission, request, reply)
 
     def _own(self, request: Request, reply: Reply) -> Response | None:
         path, _ = request.path_and_query()
@@ -107,40 +119,52 @@ class Gateway:
         self.health(reply)
         return None
 
-    def _read(self, call: Call, request: Request, reply: Reply) -> None:
-        """When all that this turn of the loop brings is there: whoever was told of a commit and then asked, sees it."""
-        if not self._reads:
-            self._loop.call_soon(self._read_all)
-        self._reads.append((call, request, reply))
+    def _reader(self, call: Call) -> Read:
+        """What answers it."""
+        path = call.path
+        if len(path) == 1:
+            return self._streams.of_caller
+        workload = self.workloads.get(path[0])
+        if len(path) == 2:
+            if "prefer" in call.headers and (workload is None or path[1] not in workload.listed):
+                return self._wait_and_read
+        elif path[2] == "events" and (workload is None or path[1] not in workload.readable):
+            return self._streams.of_record
+        return self._read_at_once
 
-    def _read_all(self) -> None:
-        """For a turn's time: a page of a listing takes milliseconds, and a megabyte until the loop has sent it."""
-        until = time.perf_counter() + TURN_S
-        with self.snapshot():
-            while self._reads and time.perf_counter() < until:
-                call, request, reply = self._reads.popleft()
-                response = _safely(request, status.read, call, self.table, self.workloads)
-                try:
-                    reply(response)
-                except Exception:  # one client's trouble must not keep the answer from the others
-                    log.exception("an answer could not be given")
-        if self._reads:
-            self._loop.call_soon(self._read_all)
+    def _read(self, read: Read, call: Call, request: Request, reply: Reply) -> None:
+        response = _safely(request, read, call, request, reply)
+        if response is not None:
+            reply(response)
+
+    def _read_at_once(self, call: Call, _request: Request, _reply: Reply) -> Response:
+        return status.read(call, self.table, self.workloads)
+
+    def _wait_and_read(self, call: Call, request: Request, reply: Reply) -> Response | None:
+        seconds = prefer.wait_s(call.headers["prefer"])
+        if not seconds:
+            return self._read_at_once(call, request, reply)
+        self.hearing.get(call, seconds, request, reply)
+        return None
 
     def _admit(self, admission: Admission, request: Request, reply: Reply) -> Iterator[Response | None]:
         yield from admission.rest
         yield self._send(admission, request, reply)
 
-    def _send(self, admission: Admission, request: Request, reply: Reply) -> Response | None:
+    def _send(self, admission: Admission, request: Request, reply: Reply, wait: Wait | None = None) -> Response | None:
         messages = admission.messages
         if not messages:
             return receiver.respond(admission, [])
 
-        def settled(outcome: Together) -> None:
-            reply(_safely(request, receiver.respond, admission, of_each(outcome, len(messages))))
-
-        self.sender.send(messages, settled)
+        if wait is None:
+            self.sender.send(messages, lambda outcome: reply(self._responded(admission, request, outcome)))
+        else:
+            known = admission.resend == "safe"  # its id is that of a key
+            wait.send(messages[0], known, partial(self._responded, admission, request))
         return None
+
+    def _responded(self, admission: Admission, request: Request, outcome: Together) -> Response:
+        return _safely(request, receiver.respond, admission, of_each(outcome, len(admission.messages)))
 
 
 def call_of(request: Request, callers: Callers | None = None) -> Call:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from decoupled.core.problem import Response
-from decoupled.core.workload import Workloads
+from decoupled.core.workload import Message, Workloads
 from decoupled.engines.protocols import Table
 from decoupled.server.certificate import Served
-from decoupled.server.door import Sender
+from decoupled.server.door import Sender, Sent
 from decoupled.server.health import Trouble
 from decoupled.server.http.callers import Callers
+from decoupled.server.http.exchange import Reply
 from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.listener import CLIENT, HttpServer
+from decoupled.server.http.watching import Watching
+from decoupled.server.watches import Topic, Watches
 
 log = logging.getLogger("decoupled.server")
 
@@ -31,6 +34,7 @@ class Inside:
         self,
         listener: socket.socket,
         sender: Sender,
+        watches: Watches,
         table: Table,
         workloads: Workloads,
         health: Callable[[], tuple[int, str]],
@@ -40,17 +44,19 @@ class Inside:
         certificate: Served | None,
         origins: Collection[str],
     ) -> None:
-        def tell_health(reply: Callable[[Response], None]) -> None:
+        def tell_health(reply: Reply) -> None:
             status, body = health()
             reply(Response(status, {"content-type": "application/json"}, body.encode()))
 
         loop = self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._callers = callers
-        gateway = Gateway(sender, table, workloads, tell_health, loop, clock_ms, snapshot, callers)
+        local = _Local(sender, watches, loop)
+        gateway = Gateway(local, table, watches.ends, workloads, tell_health, loop, clock_ms, snapshot, callers)
+        local.watching = gateway.watching
         self._certificate = certificate
         tls = None if certificate is None else certificate.now.context()
-        self._server = HttpServer(gateway.handle, loop, tls=tls, origins=origins)
+        self._server = HttpServer(gateway.handle, loop, tls=tls, origins=origins, leaving=gateway.hearing.close)
 
     async def start(self) -> None:
         if self._callers is not None:
@@ -72,3 +78,30 @@ class Inside:
 
     def ready(self) -> int:
         return 0
+
+
+class _Local:
+    """The writer, for the gateway beside it. Implements Sender; and Watcher, as the writer knows one."""
+
+    watching: Watching  # set before the first message is sent
+
+    def __init__(self, sender: Sender, watches: Watches, loop: asyncio.AbstractEventLoop) -> None:
+        self.send = sender.send
+        self._watches = watches
+        self._loop = loop
+
+    def send_watched(self, message: Message, sent: Sent) -> None:
+        self._watches.expect(message.id, self)
+        self.send([message], sent)
+
+    def watch(self, topic: Topic) -> None:
+        self._watches.watch(topic, self)
+
+    def unwatch(self, topic: Topic) -> None:
+        self._watches.unwatch(topic, self)
+
+    def watched(self, topic: Topic, refused: str | None) -> None:
+        self._loop.call_soon(self.watching.watched, topic, refused)
+
+    def ended(self, topics: Sequence[Topic]) -> None:
+        self._loop.call_soon(self.watching.ended, topics)

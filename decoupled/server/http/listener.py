@@ -14,8 +14,9 @@ from typing import Protocol
 
 from decoupled.core import limits
 from decoupled.server.health import Trouble
-from decoupled.server.http.connection import Connection, Handler
+from decoupled.server.http.connection import Connection
 from decoupled.server.http.cors import Cors
+from decoupled.server.http.exchange import Handler, alone
 from decoupled.server.http.shares import Shares
 from decoupled.server.http.tls import Tls
 from decoupled.server.http.turns import Turns
@@ -65,8 +66,10 @@ class HttpServer:
         seat: Seat | None = None,
         tls: SSLContext | None = None,
         origins: Collection[str] = (),
+        leaving: Callable[[], None] = lambda: None,
     ) -> None:
-        """One `of` so many that serve on the same socket, where each has its `seat`. `origins`: of `Cors`."""
+        """One `of` so many that serve on the same socket, where each has its `seat`. `origins`: of `Cors`. `leaving` is
+        called when nobody is let in any more."""
         cors = Cors(origins) if origins else None
         self.handle = handle if cors is None else cors.around(handle)
         self.opened: Callable[[str | None], str] | None = None if cors is None else cors.opened
@@ -76,6 +79,7 @@ class HttpServer:
         self.connections: set[Connection] = set()
         self.shares = Shares(self.connections, loop.call_later, _bytes_of(of))
         self._seat = seat
+        self._leaving = leaving
         self._others_went = False  # if they wanted: it is our turn to accept, whoever has fewer clients
         self._hurrying = False
         self._places = places(of)
@@ -185,7 +189,7 @@ class HttpServer:
         """Give the connection its turn, after those that came before it."""
 
         def go_on() -> bool:
-            connection.alone(connection.go_on)
+            alone(connection, connection.go_on)
             return False
 
         self._turns.take(go_on)
@@ -209,7 +213,7 @@ class HttpServer:
         if self._due:
             connection = self._due.pop()
             if self.now > connection.deadline:  # it may have gone on since the sweep
-                connection.alone(connection.expire)
+                alone(connection, connection.expire)
         return bool(self._due)
 
     def _tell(self) -> None:
@@ -246,7 +250,7 @@ class HttpServer:
         """Whoever has sent no whole request goes now."""
         self._hurrying = True
         for connection in list(self.connections):
-            connection.alone(connection.stop)
+            alone(connection, connection.stop)
 
     def _accept_none(self) -> None:
         self.stopping = True
@@ -254,6 +258,7 @@ class HttpServer:
         self.listener.close()
         if self._seat is not None:
             self._seat.leave()
+        self._leaving()
 
     async def _all_gone(self, seconds: float) -> None:
         until = self.loop.time() + seconds

@@ -16,6 +16,19 @@ from decoupled.server.http import rules
 _UPGRADE = ("connection", "upgrade", "http2-settings")
 
 
+class Held(Protocol):
+    """Who has a request that is not answered because the client wants to wait, or is being answered for as long as it
+    likes."""
+
+    def end(self) -> None:
+        """Answer now, or say no more: the place is wanted."""
+        ...
+
+    def forget(self) -> None:
+        """The client is gone."""
+        ...
+
+
 class Request:
     """One request."""
 
@@ -25,6 +38,7 @@ class Request:
         "cookies",
         "has_head",
         "headers",
+        "held",
         "keep_alive",
         "kept",
         "method",
@@ -45,6 +59,7 @@ class Request:
         self.keep_alive = True
         self.kept = 0  # bytes that it takes in memory, once it is whole
         self.opened = ""  # header lines of its answer, of `Cors`
+        self.held: Held | None = None  # who keeps its answer back, or goes on with it
 
     def path_and_query(self) -> tuple[str, str]:
         """The path with its percent-encoding undone, and the query string as it came."""

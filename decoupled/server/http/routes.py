@@ -10,8 +10,9 @@ OWN = frozenset({"/health", DOCUMENT, DOCS, RENDERER})
 
 
 def route(method: str, path: str) -> list[str]:
-    """The parts of the path: none of what is the server's own, one for `POST /{workload}`, two for
-    `GET /{workload}/{id}` and three for `GET /{workload}/{collection}/{key}`. Raises Problem 404 or 405."""
+    """The parts of the path: none of what is the server's own, one for `POST /{workload}` and for GET of its events,
+    two for `GET /{workload}/{id}`, and three for `GET /{workload}/{id}/events` or
+    `GET /{workload}/{collection}/{key}`. Raises Problem 404 or 405."""
     parts = path.split("/")[1:]
     if path in OWN:
         parts.clear()
@@ -19,8 +20,8 @@ def route(method: str, path: str) -> list[str]:
         detail = "There is nothing here. POST /{workload} sends; GET /{workload}/{id} asks what became of it."
         raise Problem(404, detail)
     if len(parts) == 1:
-        if method != "POST":
-            raise _not_allowed(method, "POST", "POST")
+        if method not in ("POST", "GET", "HEAD"):
+            raise _not_allowed(method, "POST, or GET of events", "GET, HEAD, POST")
     elif method not in ("GET", "HEAD"):  # the connection leaves out the body for HEAD
         raise _not_allowed(method, "GET", "GET, HEAD")
     return parts

@@ -21,6 +21,7 @@ from decoupled.core import limits
 from decoupled.core.problem import Problem
 from decoupled.server.http.answers import encode
 from decoupled.server.http.connection import Connection
+from decoupled.server.http.exchange import alone
 from decoupled.server.http.turns import Turns
 
 log = logging.getLogger("decoupled.http_server")
@@ -97,7 +98,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
 
     def _shake_in_turn(self) -> bool:
         """A step of turns: there is never another one at once."""
-        self._connection.alone(self._shake)
+        alone(self._connection, self._shake)
         return False
 
     def _shake(self) -> None:

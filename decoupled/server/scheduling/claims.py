@@ -25,6 +25,7 @@ from decoupled.server.group_commit import Writer
 from decoupled.server.options import Options
 from decoupled.server.scheduling.groups import Groups
 from decoupled.server.scheduling.settling import Settler
+from decoupled.server.watches import Watches
 from decoupled.server.workers.child import Batch
 from decoupled.server.workers.concurrent import Concurrent, ConcurrentWorker
 from decoupled.server.workers.crew import WorkerCrew
@@ -40,7 +41,14 @@ class Poller:
     """Owns every message in flight."""
 
     def __init__(
-        self, writer: Writer, queue: Feed, table: Table, policy: Policy, options: Options, workloads: Workloads
+        self,
+        writer: Writer,
+        queue: Feed,
+        table: Table,
+        watches: Watches,
+        policy: Policy,
+        options: Options,
+        workloads: Workloads,
     ) -> None:
         self.writer = writer
         self.queue = queue
@@ -52,7 +60,7 @@ class Poller:
         self.concurrent = Concurrent(workloads, options, self.loop, self._decided_at_once, self.wake)
         self.groups = Groups(workloads, options.rate, self.loop.time, self.concurrent.half(options.concurrency))
         self.breakers = self.groups.breakers
-        self.settler = Settler(writer, queue, table, policy, self.groups, self._settled)
+        self.settler = Settler(writer, queue, table, policy, self.groups, watches, self._settled)
         size = options.concurrency if workloads.keys() - self.concurrent.slots.keys() else 0
         self.crew = WorkerCrew(Worker, size, options, self.loop, self._decided, self._lost, self.wake)
         self.stopping = False
@@ -180,7 +188,8 @@ class Poller:
             deliveries = self.queue.claim(name, wanted, self.visibility_timeout_s, share)
             self.groups.went(name, deliveries)
             self._caught_up = self._caught_up and len(deliveries) < wanted
-            fit = [delivery for delivery in deliveries if not self._received_too_often(delivery)]
+            most = self.options.max_receive_count
+            fit = [delivery for delivery in deliveries if not self.settler.received_too_often(delivery, most)]
             batches += self._batches(name, fit)
         return batches
 
@@ -210,6 +219,7 @@ class Poller:
             if isinstance(error, StoreDamaged):
                 self._get_past(error)
             return
+        self.settler.tell_buried()
         batches = future.result()
         for batch in batches:
             self.groups.took(batch.workload, batch.deliveries)
@@ -233,16 +243,6 @@ class Poller:
             return self.queue.set_aside_damaged() > 0
         except StoreUnavailable:  # the damage is in the index of all of them, say
             return False
-
-    def _received_too_often(self, delivery: Delivery) -> bool:
-        """The queue's own safety net: what was handed out this often and never settled kills whatever touches it."""
-        if delivery.receive_count <= self.options.max_receive_count:
-            return False
-        self.table.bury(delivery, blame.received_too_often(delivery, self.policy.time_of([delivery])))
-        message = delivery.message
-        extra = {"message_id": message.id, "workload": message.workload, "receive_count": delivery.receive_count}
-        log.error("dead: received too often and never settled", extra=extra)
-        return True
 
     # --- decided --------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from decoupled.pipeline.settlement import Policy, settle
 from decoupled.server.group_commit import Writer
 from decoupled.server.scheduling.breaker import NO_EVIDENCE, WELL, Answer
 from decoupled.server.scheduling.groups import Groups
+from decoupled.server.watches import Watches
 
 log = logging.getLogger("decoupled.poller")
 
@@ -41,6 +42,7 @@ class Settler:
         table: Table,
         policy: Policy,
         groups: Groups,
+        watches: Watches,
         on_settled: Callable[[str], None],
     ) -> None:
         self.writer = writer
@@ -48,9 +50,11 @@ class Settler:
         self.table = table
         self.policy = policy
         self.groups = groups
+        self.watches = watches
         self.on_settled = on_settled
         self.emitting: Callable[[Sequence[Message]], None] | None = None  # hears of messages that are about to be sent
         self.pending = 0
+        self._buried: list[Message] = []  # by claims, and not told of yet
         self._gathering: dict[str, list[tuple[Delivery, Decision]]] = {}  # for the next transaction, by workload
 
     def settle(self, decided: Decided) -> None:
@@ -62,6 +66,24 @@ class Settler:
         else:
             self._gathering[workload] = judged = self._judged(decided)
             self._store(judged)
+
+    def received_too_often(self, delivery: Delivery, most: int) -> bool:
+        """The queue's own safety net, in a claim: what was handed out this often and never settled kills whatever
+        touches it, and is buried."""
+        if delivery.receive_count <= most:
+            return False
+        message = delivery.message
+        self.table.bury(delivery, blame.received_too_often(delivery, self.policy.time_of([delivery])))
+        self.watches.mark([message])
+        self._buried.append(message)
+        extra = {"message_id": message.id, "workload": message.workload, "receive_count": delivery.receive_count}
+        log.error("dead: received too often and never settled", extra=extra)
+        return True
+
+    def tell_buried(self) -> None:
+        """What that has buried is on the disk. To be told of what was undone does no harm."""
+        buried, self._buried = self._buried, []
+        self.watches.tell(buried)
 
     def _judged(self, decided: Decided) -> list[tuple[Delivery, Decision]]:
         judge = self.groups.judge
@@ -82,7 +104,10 @@ class Settler:
                     if type(decision) is Commit and decision.emits:
                         self.emitting(decision.emits)
             # What is not given back has a final or dead record now, and with that has left the queue.
-            return settle(decided, self.queue, self.table, self.policy)
+            given_back = settle(decided, self.queue, self.table, self.policy)
+            if self.watches.ends.followed:
+                self.watches.mark(_ended(decided, given_back))
+            return given_back
 
         def stored(future: asyncio.Future[list[Delivery]]) -> None:
             is_whole()
@@ -90,7 +115,10 @@ class Settler:
             if (error := future.exception()) is not None:
                 self._not_settled(decided, error, tries)
                 return
-            self._learn(decided, {delivery.receipt for delivery in future.result()})
+            given_back = future.result()
+            if self.watches:
+                self.watches.tell(_ended(decided, given_back))
+            self._learn(decided, {delivery.receipt for delivery in given_back})
             self.on_settled(workload)
 
         self.writer.run(store).add_done_callback(stored)
@@ -145,6 +173,11 @@ class Settler:
         for delivery, decision in decided:
             refused = delivery.receipt in given_back and not isinstance(decision, Failure)
             self.groups.observe(delivery.message, REFUSED if refused else _answer(delivery, decision))
+
+
+def _ended(decided: Decided, given_back: Sequence[Delivery]) -> list[Message]:
+    receipts = {delivery.receipt for delivery in given_back}
+    return [delivery.message for delivery, _ in decided if delivery.receipt not in receipts]
 
 
 REFUSED = Answer("sick", "the table does not answer")
