@@ -14,7 +14,7 @@ from decoupled import __version__
 from decoupled.core import limits
 from decoupled.core.identifiers import PATTERN
 from decoupled.core.workload import Workload, Workloads
-from decoupled.pipeline import openapi_callbacks, shapes
+from decoupled.pipeline import openapi_callbacks, openapi_hearing, shapes
 from decoupled.pipeline.json_schema import for_others
 from decoupled.pipeline.security import requirements, schemes
 
@@ -42,11 +42,11 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
     schemas = for_others(schemas)
     known = dict(zip(ours, schemas, strict=False))
     refused = _REFUSED_ON_AWS if aws is not None else _REFUSED_WITH_PROOF if auth else _REFUSED
-    paths = {
-        path: {method: operation}
-        for workload, entry in zip(shown, schemas[len(ours) :], strict=True)
-        for method, path, operation in _operations(workload, entry, refused)
-    }
+    paths: dict[str, Part] = {}
+    for workload, entry in zip(shown, schemas[len(ours) :], strict=True):
+        streams = () if aws is not None else openapi_hearing.streams(workload.name, _refusals("read", refused))
+        for method, path, operation in (*_operations(workload, entry, refused), *streams):
+            paths.setdefault(path, {})[method] = operation
     if aws is None:
         paths["/health"] = {"get": {**_health(known), "security": []}}
     callers, senders = schemes(auth, aws)
@@ -62,8 +62,8 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
         "paths": paths,
         "components": {
             "schemas": {name: for_others(schema) for name, schema in named.items()},
-            "parameters": _PARAMETERS,
-            "headers": _HEADERS,
+            "parameters": _PARAMETERS | openapi_hearing.PARAMETERS,
+            "headers": _HEADERS | openapi_hearing.HEADERS,
             "responses": dict(_responses(known)),
             "securitySchemes": callers | senders,
         },
@@ -109,7 +109,7 @@ def _operations(workload: Workload, entry: Part, refused: Refusals) -> Iterator[
     """Each with its method and its path."""
     name = workload.name
     yield "post", f"/{name}", _send(workload, entry, refused)
-    yield "get", f"/{name}/{{id}}", _get(name, f"get_{name}", "What became of an entry", "Record", ("Id",), refused)
+    yield "get", f"/{name}/{{id}}", _get(name, f"get_{name}", "What became of it", "Record", ("Id", "Prefer"), refused)
     for collection in workload.readable:
         operation, summary = f"get_{name}-{_word(collection)}", f"An item of {collection}"
         yield "get", f"/{name}/{collection}/{{key}}", _get(name, operation, summary, "Item", ("Key",), refused)
@@ -136,9 +136,13 @@ def _send(workload: Workload, entry: Part, refused: Refusals) -> Part:
         "tags": [workload.name],
         "summary": "Send an entry, or an array of them",
         "description": "Each entry of an array is accepted or rejected on its own.",
-        "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in ("IdempotencyKey", "Delay")],
+        "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in ("IdempotencyKey", "Delay", "Prefer")],
         "requestBody": {"required": True, "content": {"application/json": body}},
-        "responses": {"202": {"$ref": "#/components/responses/Accepted"}, **_refusals("send", refused)},
+        "responses": {
+            "200": {"$ref": "#/components/responses/Ended"},
+            "202": {"$ref": "#/components/responses/Accepted"},
+            **_refusals("send", refused),
+        },
     }
 
 
@@ -175,8 +179,11 @@ def _health(known: Shapes) -> Part:
 def _responses(known: Shapes) -> Iterator[tuple[str, Part]]:
     """By the names that operations refer to them with. On AWS, the gateway's own answers have a form of their own."""
     accepted = {"anyOf": [known[shapes.Accepted], known[shapes.Batch]]}
-    yield "Accepted", _answer("Durable: all of it, or some entries of an array.", accepted, "Location", "Retry-After")
-    yield "Record", _answer("What is known of it.", known[shapes.Record], "Retry-After")
+    located = ("Location", "Preference-Applied")
+    yield "Accepted", _answer("Durable: all of it, or some entries of an array.", accepted, *located, "Retry-After")
+    yield "Ended", _answer("It has ended while the client waited.", known[shapes.Record], *located)
+    yield "Record", _answer("What is known of it.", known[shapes.Record], "Retry-After", "Preference-Applied")
+    yield from openapi_hearing.responses(known[shapes.Record]).items()
     yield "Item", _answer("The item, as it is now.", {"type": "object", "additionalProperties": True})
     yield "Listing", _answer("A page of them.", known[shapes.Listing])
     gateways = [known[shapes.GatewayRefusal]] if shapes.GatewayRefusal in known else []
@@ -197,6 +204,7 @@ _WHY = {
     "401": ("Not signed in.", "WWW-Authenticate"),
     "403": ("Not allowed.",),
     "404": ("There is nothing here, or not yet.",),
+    "406": ("Not what the client takes.",),
     "413": ("Too large.",),
     "415": ("Not JSON as it is: another media type, or a content-encoding.", "Accept", "Accept-Encoding"),
     "422": ("Not what the schema asks for: every bad field is named. Or the key came before, with another entry.",),

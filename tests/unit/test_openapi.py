@@ -38,11 +38,11 @@ def parts(part: Any) -> Iterator[dict[str, Any]]:
 
 def test_every_route_of_every_workload_is_in_it() -> None:
     items = ("transactions/balances", "transactions/entries", "readings/hourly")
-    expected = {f"/{name}" for name in NAMES} | {f"/{name}/{{id}}" for name in NAMES}
+    expected = {f"/{name}{more}" for name in NAMES for more in ("", "/{id}", "/{id}/events")}
     paths = document(SERVED)["paths"]
     assert paths.keys() == expected | {f"/{item}/{{key}}" for item in items} | {"/health"}
     assert {(path.count("/"), *operations) for path, operations in paths.items()} == {
-        *((1, "post"), (1, "get"), (2, "get"), (3, "get"))
+        *((1, "post", "get"), (1, "get"), (2, "get"), (3, "get"))
     }
 
 
@@ -55,9 +55,20 @@ def test_an_internal_workload_is_not_in_it_and_a_listing_is() -> None:
 
     seats = Workload("seats", Open, process, readable=("taken",), listed=("taken",))
     made = document({"seats": seats, "hidden": Workload("hidden", Hidden, process, internal=True)})
-    assert made["paths"].keys() == {"/seats", "/seats/{id}", "/seats/taken/{key}", "/seats/taken", "/health"}
+    assert made["paths"].keys() == {
+        *("/seats", "/seats/{id}", "/seats/{id}/events", "/seats/taken/{key}", "/seats/taken", "/health")
+    }
     assert "idden" not in json.dumps(made)
     assert made["paths"]["/seats/taken"]["get"]["responses"].keys() > {"200", "400", "503"}
+
+
+def test_a_stream_is_told_of_where_there_is_one() -> None:
+    ours, aws = document(SERVED)["paths"], document(SERVED, aws="JWT")["paths"]
+    for path, on_aws in (("/orders/{id}/events", None), ("/orders", aws["/orders"].get("get"))):
+        content = ours[path]["get"]["responses"]["200"]["$ref"]
+        assert content == "#/components/responses/Events"
+        assert on_aws is None
+    assert "/orders/{id}/events" not in aws
 
 
 def test_every_reference_leads_somewhere() -> None:
@@ -72,7 +83,7 @@ def test_every_reference_leads_somewhere() -> None:
 
 def test_operations_have_names_of_their_own() -> None:
     operations = [part["operationId"] for part in parts(document(SERVED)) if "operationId" in part]
-    assert len(operations) == len(set(operations)) == 14
+    assert len(operations) == len(set(operations)) == 24
 
 
 def test_the_records_of_one_workload_are_not_the_items_of_another() -> None:
@@ -82,7 +93,7 @@ def test_the_records_of_one_workload_are_not_the_items_of_another() -> None:
     both = {"seats": Workload("seats", Seat, process, readable=("taken",), listed=("taken",))}
     both["seats_taken"] = Workload("seats_taken", Seat, process)
     operations = [part["operationId"] for part in parts(document(both)) if "operationId" in part]
-    assert len(operations) == len(set(operations)) == 7
+    assert len(operations) == len(set(operations)) == 11
 
 
 def test_patterns_are_ecmascripts() -> None:
