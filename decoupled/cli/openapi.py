@@ -7,7 +7,7 @@ import msgspec
 
 from decoupled.cli.build import served
 from decoupled.cli.target import gateway_of, refusals
-from decoupled.pipeline.openapi import document
+from decoupled.pipeline.openapi.document import document
 from decoupled.server.configuration import from_process
 
 

@@ -10,7 +10,7 @@ import pytest
 from decoupled.core import limits
 from decoupled.pipeline import receiver
 from decoupled.pipeline.loading import load
-from decoupled.pipeline.openapi import document
+from decoupled.pipeline.openapi.document import document
 from tests.support import api_tools, stack
 from tests.support.engines import AwsEngine
 from tests.support.server import TRIAL

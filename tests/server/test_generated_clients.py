@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from decoupled.pipeline.loading import load
-from decoupled.pipeline.openapi import document
+from decoupled.pipeline.openapi.document import document
 from tests.support import api_tools, stack
 from tests.support.engines import AwsEngine
 from tests.support.server import DECOUPLED, ROOT, serving

@@ -14,11 +14,11 @@ from decoupled.core.api_keys import Keys, KeysError
 from decoupled.core.problem import Problem
 from decoupled.core.senders import Senders
 from decoupled.server.health import Trouble
-from decoupled.server.http.api_keys import ApiKeys
-from decoupled.server.http.callers import Caller, Callers
+from decoupled.server.callers.api_keys import ApiKeys
+from decoupled.server.callers.callers import Caller, Callers
 from decoupled.server.http.gateway import call_of
 from decoupled.server.http.parser import Request
-from decoupled.server.http.signatures import Signatures
+from decoupled.server.callers.signatures import Signatures
 from tests.support.model_engine import ManualClock
 from tests.support.webhooks import STRIPE, by_stripe
 

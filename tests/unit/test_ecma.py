@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from decoupled.pipeline.ecma import ecma
+from decoupled.pipeline.openapi.ecma import ecma
 
 # A pattern, what it is for others, and texts that may match it.
 CASES = [

@@ -10,7 +10,7 @@ import pytest
 
 from decoupled.core import limits
 from decoupled.core.problem import Problem
-from decoupled.server.http.tokens import Tokens
+from decoupled.server.callers.tokens import Tokens
 from tests.support import virtual_time
 from tests.support.issuer import URL, Keyset
 

@@ -16,9 +16,9 @@ from joserfc.jwk import OctKey, RSAKey
 from decoupled.core import limits
 from decoupled.core.problem import Problem
 from decoupled.pipeline.call import call_of
-from decoupled.server.http.callers import Caller, Callers
-from decoupled.server.http.token_keys import read_keys
-from decoupled.server.http.tokens import Tokens
+from decoupled.server.callers.callers import Caller, Callers
+from decoupled.server.callers.token_keys import read_keys
+from decoupled.server.callers.tokens import Tokens
 from tests.support import virtual_time
 from tests.support.events import http_event
 from tests.support.issuer import URL, Keyset

@@ -31,10 +31,10 @@ from decoupled.server.fronts.link import Link
 from decoupled.server.fronts.protocol import LISTENER, State, encode
 from decoupled.server.fronts.seats import Seat, Seats
 from decoupled.server.health import Trouble
-from decoupled.server.http import proofs
+from decoupled.server.callers import proofs
 from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.listener import CLIENT, HttpServer
-from decoupled.server.http.proofs import Asked
+from decoupled.server.callers.proofs import Asked
 from decoupled.server.last_resort import LastResort
 from decoupled.server.parent import end_before_it, end_with_parent, keep_from_children, leave_to_parent
 from decoupled.server.quiet import quiet_collector

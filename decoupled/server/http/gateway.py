@@ -21,7 +21,7 @@ from decoupled.pipeline import prefer, receiver, status
 from decoupled.pipeline.call import Call
 from decoupled.pipeline.receiver import Admission
 from decoupled.server.http import routes
-from decoupled.server.http.callers import Caller, Callers
+from decoupled.server.callers.callers import Caller, Callers
 from decoupled.server.http.exchange import Reply
 from decoupled.server.http.hearing import Hearing, Wait
 from decoupled.server.http.pages import pages

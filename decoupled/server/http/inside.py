@@ -15,7 +15,7 @@ from decoupled.engines.protocols import Table
 from decoupled.server.certificate import Served
 from decoupled.server.door import Sender, Sent
 from decoupled.server.health import Trouble
-from decoupled.server.http.callers import Callers
+from decoupled.server.callers.callers import Callers
 from decoupled.server.http.exchange import Reply
 from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.listener import CLIENT, HttpServer

@@ -10,7 +10,7 @@ import msgspec
 
 from decoupled.core.problem import Response
 from decoupled.core.workload import Workloads
-from decoupled.pipeline.openapi import document
+from decoupled.pipeline.openapi.document import document
 from decoupled.server.http.routes import DOCS, DOCUMENT, RENDERER
 
 _DIRECTORY = Path(__file__).parent / "docs"

@@ -9,9 +9,9 @@ import msgspec
 
 from decoupled.core.api_keys import Keys
 from decoupled.core.senders import Senders
-from decoupled.server.http.api_keys import ApiKeys
-from decoupled.server.http.callers import Callers, Proof
-from decoupled.server.http.signatures import Signatures
+from decoupled.server.callers.api_keys import ApiKeys
+from decoupled.server.callers.callers import Callers, Proof
+from decoupled.server.callers.signatures import Signatures
 from decoupled.server.options import Options
 
 
@@ -41,7 +41,7 @@ def callers(
     if "keys" in asked.auth:
         proofs.append(ApiKeys(read_keys, clock_ms, operators))
     if "jwt" in asked.auth and asked.jwt_issuer is not None:
-        from decoupled.server.http.tokens import Tokens  # with PyJWT, OpenSSL and aiohttp: half a second of a start
+        from decoupled.server.callers.tokens import Tokens  # with PyJWT, OpenSSL and aiohttp: half a second of a start
 
         proofs.append(Tokens(asked.jwt_issuer, asked.jwt_audience, operators, clock_ms))
     if "signatures" in asked.auth:

@@ -13,7 +13,7 @@ import msgspec
 
 from decoupled.core import limits
 from decoupled.server.health import Trouble
-from decoupled.server.http.token_keys import TokenKeys, read_keys
+from decoupled.server.callers.token_keys import TokenKeys, read_keys
 from decoupled.server.options import is_protected
 
 log = logging.getLogger("decoupled.callers")

@@ -14,9 +14,9 @@ from decoupled import __version__
 from decoupled.core import limits
 from decoupled.core.identifiers import PATTERN
 from decoupled.core.workload import Workload, Workloads
-from decoupled.pipeline import openapi_callbacks, openapi_hearing, shapes
-from decoupled.pipeline.json_schema import for_others
-from decoupled.pipeline.security import requirements, schemes
+from decoupled.pipeline.openapi import callbacks, hearing, shapes
+from decoupled.pipeline.openapi.json_schema import for_others
+from decoupled.pipeline.openapi.security import requirements, schemes
 
 Part = dict[str, Any]
 """An object of the document."""
@@ -44,7 +44,7 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
     refused = _REFUSED_ON_AWS if aws is not None else _REFUSED_WITH_PROOF if auth else _REFUSED
     paths: dict[str, Part] = {}
     for workload, entry in zip(shown, schemas[len(ours) :], strict=True):
-        streams = () if aws is not None else openapi_hearing.streams(workload.name, _refusals("read", refused))
+        streams = () if aws is not None else hearing.streams(workload.name, _refusals("read", refused))
         for method, path, operation in (*_operations(workload, entry, refused), *streams):
             paths.setdefault(path, {})[method] = operation
     if aws is None:
@@ -62,13 +62,13 @@ def document(workloads: Workloads, url: str | None = None, aws: str | None = Non
         "paths": paths,
         "components": {
             "schemas": {name: for_others(schema) for name, schema in named.items()},
-            "parameters": _PARAMETERS | openapi_hearing.PARAMETERS,
-            "headers": _HEADERS | openapi_hearing.HEADERS,
+            "parameters": _PARAMETERS | hearing.PARAMETERS,
+            "headers": _HEADERS | hearing.HEADERS,
             "responses": dict(_responses(known)),
             "securitySchemes": callers | senders,
         },
     }
-    openapi_callbacks.describe(made, workloads, [known[shapes.Processed], known[shapes.Rejected]])
+    callbacks.describe(made, workloads, [known[shapes.Processed], known[shapes.Rejected]])
     return made
 
 
@@ -183,7 +183,7 @@ def _responses(known: Shapes) -> Iterator[tuple[str, Part]]:
     yield "Accepted", _answer("Durable: all of it, or some entries of an array.", accepted, *located, "Retry-After")
     yield "Ended", _answer("It has ended while the client waited.", known[shapes.Record], *located)
     yield "Record", _answer("What is known of it.", known[shapes.Record], "Retry-After", "Preference-Applied")
-    yield from openapi_hearing.responses(known[shapes.Record]).items()
+    yield from hearing.responses(known[shapes.Record]).items()
     yield "Item", _answer("The item, as it is now.", {"type": "object", "additionalProperties": True})
     yield "Listing", _answer("A page of them.", known[shapes.Listing])
     gateways = [known[shapes.GatewayRefusal]] if shapes.GatewayRefusal in known else []

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from decoupled.core.senders import Senders, Signers
 from decoupled.core.signatures import SignatureError
 from decoupled.server.health import Trouble
-from decoupled.server.http.callers import Caller, refused
-from decoupled.server.http.kept import Kept
+from decoupled.server.callers.callers import Caller, refused
+from decoupled.server.callers.kept import Kept
 
 
 class Signatures:

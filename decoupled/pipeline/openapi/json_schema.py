@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from decoupled.pipeline.ecma import ecma
+from decoupled.pipeline.openapi.ecma import ecma
 
 
 def for_others(part: Any) -> Any:

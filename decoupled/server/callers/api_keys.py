@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from decoupled.core.api_keys import Keyring, Keys
 from decoupled.server.health import Trouble
-from decoupled.server.http.callers import Caller, Known, refused
-from decoupled.server.http.kept import Kept
+from decoupled.server.callers.callers import Caller, Known, refused
+from decoupled.server.callers.kept import Kept
 
 _SCHEME = "bearer "
 _START = "dk_"  # of all keys

@@ -1,0 +1,1 @@
+"""What the API is to those who write clients: an OpenAPI 3.1 document. Pure."""
