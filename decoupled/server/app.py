@@ -37,13 +37,13 @@ from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.engines.sqlite.wal import WriteAheadLog
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.settlement import Policy
+from decoupled.server.callers import proofs
+from decoupled.server.callers.proofs import Asked
 from decoupled.server.certificate import Served, served
 from decoupled.server.door import Door, Sender
 from decoupled.server.fronts.crew import Fronts
 from decoupled.server.group_commit import Writer
 from decoupled.server.health import Trouble
-from decoupled.server.callers import proofs
-from decoupled.server.callers.proofs import Asked
 from decoupled.server.last_resort import LastResort
 from decoupled.server.listening import bind, listen, raise_file_limit, refuse_strangers
 from decoupled.server.options import Options

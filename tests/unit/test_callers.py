@@ -13,12 +13,12 @@ from decoupled.core import api_keys, limits, senders
 from decoupled.core.api_keys import Keys, KeysError
 from decoupled.core.problem import Problem
 from decoupled.core.senders import Senders
-from decoupled.server.health import Trouble
 from decoupled.server.callers.api_keys import ApiKeys
 from decoupled.server.callers.callers import Caller, Callers
+from decoupled.server.callers.signatures import Signatures
+from decoupled.server.health import Trouble
 from decoupled.server.http.gateway import call_of
 from decoupled.server.http.parser import Request
-from decoupled.server.callers.signatures import Signatures
 from tests.support.model_engine import ManualClock
 from tests.support.webhooks import STRIPE, by_stripe
 

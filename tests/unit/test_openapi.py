@@ -13,8 +13,8 @@ from msgspec import Meta, Struct, defstruct
 from decoupled import Effects, Message, Workload
 from decoupled.core.callbacks import callback
 from decoupled.core.outcomes import Commit, Reject
-from decoupled.pipeline.openapi import shapes
 from decoupled.pipeline.loading import WorkloadError, load
+from decoupled.pipeline.openapi import shapes
 from decoupled.pipeline.openapi.document import document
 
 NAMES = ("orders", "transactions", "registrations", "readings", "notifications")

@@ -7,9 +7,9 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from decoupled.core.api_keys import Keyring, Keys
-from decoupled.server.health import Trouble
 from decoupled.server.callers.callers import Caller, Known, refused
 from decoupled.server.callers.kept import Kept
+from decoupled.server.health import Trouble
 
 _SCHEME = "bearer "
 _START = "dk_"  # of all keys

@@ -12,8 +12,8 @@ import aiohttp
 import msgspec
 
 from decoupled.core import limits
-from decoupled.server.health import Trouble
 from decoupled.server.callers.token_keys import TokenKeys, read_keys
+from decoupled.server.health import Trouble
 from decoupled.server.options import is_protected
 
 log = logging.getLogger("decoupled.callers")

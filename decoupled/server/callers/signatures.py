@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from decoupled.core.senders import Senders, Signers
 from decoupled.core.signatures import SignatureError
-from decoupled.server.health import Trouble
 from decoupled.server.callers.callers import Caller, refused
 from decoupled.server.callers.kept import Kept
+from decoupled.server.health import Trouble
 
 
 class Signatures:

@@ -9,10 +9,10 @@ from functools import partial
 
 from decoupled.core.problem import Problem
 from decoupled.pipeline.call import jwt_caller
-from decoupled.server.health import Trouble
 from decoupled.server.callers.callers import Caller, Known, refused
 from decoupled.server.callers.issuer import Fetch, Issuer, discover
 from decoupled.server.callers.token_keys import TokenError, UnknownKey, verify
+from decoupled.server.health import Trouble
 
 _SCHEME = "bearer "
 

@@ -26,15 +26,15 @@ from decoupled.engines.sqlite.queue_clock import QueueClock
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline.loading import load
 from decoupled.server import logs
+from decoupled.server.callers import proofs
+from decoupled.server.callers.proofs import Asked
 from decoupled.server.certificate import Certificate
 from decoupled.server.fronts.link import Link
 from decoupled.server.fronts.protocol import LISTENER, State, encode
 from decoupled.server.fronts.seats import Seat, Seats
 from decoupled.server.health import Trouble
-from decoupled.server.callers import proofs
 from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.listener import CLIENT, HttpServer
-from decoupled.server.callers.proofs import Asked
 from decoupled.server.last_resort import LastResort
 from decoupled.server.parent import end_before_it, end_with_parent, keep_from_children, leave_to_parent
 from decoupled.server.quiet import quiet_collector

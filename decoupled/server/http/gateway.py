@@ -20,8 +20,8 @@ from decoupled.engines.protocols import Ends, Table
 from decoupled.pipeline import prefer, receiver, status
 from decoupled.pipeline.call import Call
 from decoupled.pipeline.receiver import Admission
-from decoupled.server.http import routes
 from decoupled.server.callers.callers import Caller, Callers
+from decoupled.server.http import routes
 from decoupled.server.http.exchange import Reply
 from decoupled.server.http.hearing import Hearing, Wait
 from decoupled.server.http.pages import pages

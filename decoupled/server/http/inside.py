@@ -12,10 +12,10 @@ from typing import Any
 from decoupled.core.problem import Response
 from decoupled.core.workload import Message, Workloads
 from decoupled.engines.protocols import Table
+from decoupled.server.callers.callers import Callers
 from decoupled.server.certificate import Served
 from decoupled.server.door import Sender, Sent
 from decoupled.server.health import Trouble
-from decoupled.server.callers.callers import Callers
 from decoupled.server.http.exchange import Reply
 from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.listener import CLIENT, HttpServer
