@@ -333,7 +333,27 @@ def test_events_of_callers_are_their_own(tmp_path: Path) -> None:
         assert server.ask("GET", "/hazards", headers={"accept": "text/event-stream"}).status == 401
 
 
-def key(data: Path, name: str) -> str:
-    command = [str(DECOUPLED), "keys", "add", name, "--data", str(data)]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    return next(word for word in said.split() if word.startswith("dk_"))
+@pytest.mark.parametrize("fronts", ["2", "0"])
+def test_a_key_that_is_revoked_hears_of_nothing_more(tmp_path: Path, fronts: str) -> None:
+    data = tmp_path / "data"
+    lost, kept = key(data, "ana"), key(data, "ana", "rotate")
+    with serving(data, *OPTIONS, "--auth", "keys", "--fronts", fronts) as server:
+        mine = {"authorization": f"Bearer {lost}"}
+        path = send(server, {}, **mine, delay="3600")
+        with stream(server, "/hazards", **mine) as all_of_it, stream(server, f"{path}/events", **mine) as one:
+            lines = all_of_it.response.iter_lines()
+            next(lines)
+            keys(data, "revoke", lost.split("_")[1])
+            wait_for(lambda: server.ask("GET", path, headers=mine).status, lambda status: status == 401)
+            send(server, {}, authorization=f"Bearer {kept}")
+            assert not [line for line in lines if line.startswith("data:")]
+            assert [event.event for event in one.iter_sse()] == ["queued"]
+
+
+def key(data: Path, name: str, how: str = "add") -> str:
+    return next(word for word in keys(data, how, name).split() if word.startswith("dk_"))
+
+
+def keys(data: Path, *command: str) -> str:
+    program = [str(DECOUPLED), "keys", *command, "--data", str(data)]
+    return subprocess.run(program, capture_output=True, text=True, timeout=60, check=True).stdout

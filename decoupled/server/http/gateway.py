@@ -72,7 +72,7 @@ class Gateway:
         self._reads = Reads(loop, snapshot)
         self.watching = Watching(sender, loop)
         self.hearing = Hearing(self.watching, self._reads, table, workloads, loop, of)
-        self._streams = Streams(self.hearing, ends)
+        self._streams = Streams(self.hearing, ends, partial(call_of, callers=callers))
 
     def handle(self, request: Request, reply: Reply) -> None:
         """Reply to one request: at once, or when its messages are on the disk. A large one is taken in steps, so that

@@ -4,8 +4,7 @@ table, and read when it goes on, here or in another connection."""
 
 from __future__ import annotations
 
-import asyncio
-from itertools import cycle
+from collections.abc import Callable
 
 from decoupled.core import limits
 from decoupled.core.outcomes import Record
@@ -15,20 +14,21 @@ from decoupled.core.workload import Unavailable
 from decoupled.engines.protocols import Ends, Position
 from decoupled.pipeline import events
 from decoupled.pipeline.call import Call
+from decoupled.server.http.comments import Comments
 from decoupled.server.http.exchange import Reply, Sink
 from decoupled.server.http.hearing import Hearing
 from decoupled.server.http.parser import Request
 
 
 class Streams:
-    """Of one process."""
+    """Of one process. `admit` makes the call of a request anew, and raises Problem if it may not be made any more: its
+    key may have been revoked, its token have ended."""
 
-    def __init__(self, hearing: Hearing, ends: Ends) -> None:
+    def __init__(self, hearing: Hearing, ends: Ends, admit: Callable[[Request], Call]) -> None:
         self.hearing = hearing
         self.ends = ends
-        self._groups: list[set[_Events]] = [set() for _ in range(limits.STREAM_COMMENT_S)]
-        self._joining, self._due = cycle(self._groups), cycle(self._groups)
-        self._ticking: asyncio.TimerHandle | None = None
+        self.admit = admit
+        self.comments = Comments(hearing.loop)
 
     def of_record(self, call: Call, request: Request, reply: Reply) -> None:
         """Answer with what becomes of the call's message. Raises Problem: 404, 406 or 503."""
@@ -62,24 +62,6 @@ class Streams:
         if not self.hearing.has_room(call.caller):
             raise Problem(503, "Too many clients wait for events.", resend="safe", retry_after_s=1)
 
-    # --- signs of life --------------------------------------------------------
-
-    def joined(self, stream: _Events) -> None:
-        """It gets a comment from time to time, as all do, a part of them each second."""
-        next(self._joining).add(stream)
-        if self._ticking is None:
-            self._ticking = self.hearing.loop.call_later(1, self._tick)
-
-    def left(self, stream: _Events) -> None:
-        """No more. Harmless if it got none."""
-        for group in self._groups:
-            group.discard(stream)
-
-    def _tick(self) -> None:
-        self._ticking = self.hearing.loop.call_later(1, self._tick) if any(self._groups) else None
-        for stream in list(next(self._due)):
-            stream.comment()
-
 
 class _Events:
     """What both kinds have in common. Implements Stream and Listener."""
@@ -98,10 +80,14 @@ class _Events:
         self._hearing.hold(self, request, call.caller)
 
     def comment(self) -> None:
-        """Say that the stream goes on; and see whether the client is still there."""
+        """Say that the stream goes on, if it may; and see whether the client is still there."""
         if self._sink is not None and not self._done and self._sink.takes_more:
-            self._sink.send(events.COMMENT)
-            self.go_on()
+            try:
+                self._streams.admit(self._request)
+                self._sink.send(events.COMMENT)
+                self.go_on()
+            except Problem as problem:
+                self._cannot(problem)
 
     def go_on(self) -> None:
         if self._behind:
@@ -122,8 +108,14 @@ class _Events:
             self._done = True
             self._request.held = None  # which refers to this, as this does to it by its sink
             self._hearing.release(self)
-            self._streams.left(self)
+            self._streams.comments.leave(self)
             self._leave()
+
+    def _cannot(self, problem: Problem) -> None:
+        """It goes on later if that is for a time only, as when the table is sick; else it is over."""
+        self._behind = problem.status == 503
+        if not self._behind:
+            self._finish()
 
     def _finish(self) -> None:
         if not self._done and self._sink is not None:
@@ -149,7 +141,7 @@ class RecordEvents(_Events):
         if self._record.status in ENDED or self._over:
             self._finish()
         else:
-            self._streams.joined(self)
+            self._streams.comments.join(self)
             self._listen()
 
     def _listen(self) -> None:
@@ -178,11 +170,9 @@ class RecordEvents(_Events):
         if self._done or self._sink is None:
             return
         try:
-            record = self._hearing.read(self._call)
+            record = self._hearing.read(self._streams.admit(self._request))
         except Problem as problem:
-            self._behind = problem.status == 503  # the table is sick
-            if not self._behind:
-                self._finish()
+            self._cannot(problem)
             return
         if record.status in ENDED:
             self._sink.send(events.of_record(record))
@@ -244,7 +234,7 @@ class CallerEvents(_Events):
         if self._over:
             self._finish()
         else:
-            self._streams.joined(self)
+            self._streams.comments.join(self)
             self._look()
 
     def _look(self) -> None:
@@ -260,12 +250,16 @@ class CallerEvents(_Events):
             if self._sink is None or self._position is None:
                 self._start()
             elif self._sink.takes_more:
+                self._streams.admit(self._request)
                 self._send_page(self._sink, self._position)
             else:
                 self._behind = True
         except Problem as problem:
-            self.forget()
-            self._reply(problem.response())
+            if self._sink is not None:
+                self._cannot(problem)
+            else:
+                self.forget()
+                self._reply(problem.response())
         except Unavailable as error:
             self._behind = True
             if self._sink is None:
