@@ -83,7 +83,7 @@ def _record(message: Message, table: Table) -> Record | None:
     record = table.get(message.id)
     if record is None or record.caller != message.caller:
         return None  # or somebody else's, of a version that had natural keys without callers
-    if message.digest:
+    if message.digest and record.status in ENDED:  # an open one may still be this entry's, whichever has failed before
         refuse_another(record, bits(message.digest))
     return record
 

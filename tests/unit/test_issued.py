@@ -174,6 +174,18 @@ def test_an_id_of_another_entry_under_the_same_key_is_told_so() -> None:
     assert "Idempotency-Key" in problem["detail"]
 
 
+def test_another_entry_under_the_same_key_that_has_only_failed_refuses_none() -> None:
+    first, second = keyed("a" * 24), keyed("b" * 24)
+    still_open = recorded(first, status="queued", attempts=1, result=None)
+    found, record = ask(issued().shown(second), issued(), still_open)
+    assert (found, record["status"]) == (200, "queued")  # it is on the queue, and may be the one that is applied
+
+
+def test_what_another_caller_has_under_an_id_is_a_404_and_not_compared() -> None:
+    found, _ = ask(issued().shown(keyed("b" * 24)), issued(), recorded(keyed("a" * 24), caller=BEN))
+    assert found == 404
+
+
 def test_what_has_no_digest_is_compared_with_nothing() -> None:
     sent = keyed("a" * 24)
     assert ask(issued().shown(sent), issued(), recorded(keyed()))[0] == 200
