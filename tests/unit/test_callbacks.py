@@ -197,6 +197,13 @@ def test_a_callback_is_told_from_what_anybody_may_send() -> None:
     assert not message.tells_of("\ud800")
 
 
+def test_what_sqs_does_not_take_is_escaped_in_a_callback() -> None:
+    message = Message("a", "orders", "{}", "anonymous", 1, callback=URL)
+    body = callback(message, Commit('{"name": "\uffff"}'), 2).body
+    assert "\uffff" not in body
+    assert json.loads(body)["data"]["result"] == {"name": "\uffff"}
+
+
 def test_a_reason_that_no_store_would_take_is_told_all_the_same() -> None:
     message = Message("a", "orders", "{}", "anonymous", 1, callback=URL)
     assert json.loads(callback(message, Reject("\ud800"), 2).body)["data"]["reason"] == "?"
