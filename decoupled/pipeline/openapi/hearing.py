@@ -88,7 +88,7 @@ PARAMETERS: Part = {
         "name": "Prefer",
         "in": "header",
         "description": f"`wait=N` (RFC 7240): answer when the entry has ended, with its record, or after N seconds as"
-        f" without; at most {limits.MAX_WAIT_S}. Does nothing for an array.",
+        f" without; at most {limits.MAX_WAIT_S}, or what Preference-Applied says. Does nothing for an array.",
         "schema": {"type": "string", "examples": ["wait=10"]},
     },
     "LastEventId": {
