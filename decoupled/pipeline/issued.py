@@ -13,6 +13,7 @@ from decoupled.core.identifiers import is_id
 from decoupled.core.outcomes import REUSED, Record
 from decoupled.core.problem import Problem
 from decoupled.core.signed_ids import IdKeys, Opened, bits, keys_of
+from decoupled.core.status import FINAL
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message
 from decoupled.engines.protocols import Table
@@ -48,10 +49,8 @@ class Issued:
         if record is None:
             accepted_at = opened.accepted_at or 0
             return Record(shown, workload, "queued", accepted_at, call.caller, due_at=opened.due_at)
-        # As long as it is open, its digest is that of whichever entry has failed: the other one may still be applied.
-        ended = record.status != "queued"
-        if opened.digest and ended and (record.caller == call.caller or call.sees_all):
-            refuse_another(record, opened.digest)
+        if opened.digest and (record.caller == call.caller or call.sees_all):
+            is_another(record, opened.digest)
         return msgspec.structs.replace(record, id=shown)
 
     def _still_queued(self, opened: Opened) -> bool:
@@ -59,7 +58,11 @@ class Issued:
         return opened.issued and (opened.before is None or self._clock_ms() <= opened.before + self._unrecorded_ms)
 
 
-def refuse_another(record: Record, digest: str) -> None:
-    """Raises Problem 422 if the record is of another entry than these bits of a digest are."""
-    if record.digest and bits(record.digest) != digest:
+def is_another(record: Record, digest: str) -> bool:
+    """Whether the record is of another entry than these bits of a digest are. Raises Problem 422 if it is final; an
+    open one, and that is a dead one too, is of whichever entry has failed, and the other one may still be applied."""
+    if not record.digest or bits(record.digest) == digest:
+        return False
+    if record.status in FINAL:
         raise Problem(422, REUSED.detail)
+    return True

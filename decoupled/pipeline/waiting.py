@@ -20,7 +20,7 @@ from decoupled.core.workload import Message, Workloads
 from decoupled.engines.protocols import Producer, Table
 from decoupled.pipeline import status
 from decoupled.pipeline.call import Call
-from decoupled.pipeline.issued import Issued, refuse_another
+from decoupled.pipeline.issued import Issued, is_another
 from decoupled.pipeline.prefer import wait_s
 from decoupled.pipeline.receiver import admit, respond
 
@@ -83,9 +83,7 @@ def _record(message: Message, table: Table) -> Record | None:
     record = table.get(message.id)
     if record is None or record.caller != message.caller:
         return None  # or somebody else's, of a version that had natural keys without callers
-    if message.digest and record.status in ENDED:  # an open one may still be this entry's, whichever has failed before
-        refuse_another(record, bits(message.digest))
-    return record
+    return None if message.digest and is_another(record, bits(message.digest)) else record
 
 
 def _final(message: Message, record: Record, issued: Issued, accepted: Response) -> Response:

@@ -174,11 +174,12 @@ def test_an_id_of_another_entry_under_the_same_key_is_told_so() -> None:
     assert "Idempotency-Key" in problem["detail"]
 
 
-def test_another_entry_under_the_same_key_that_has_only_failed_refuses_none() -> None:
+@pytest.mark.parametrize("status", ["queued", "dead"])
+def test_another_entry_under_the_same_key_that_has_only_failed_refuses_none(status: str) -> None:
     first, second = keyed("a" * 24), keyed("b" * 24)
-    still_open = recorded(first, status="queued", attempts=1, result=None)
+    still_open = recorded(first, status=status, attempts=1, result=None)
     found, record = ask(issued().shown(second), issued(), still_open)
-    assert (found, record["status"]) == (200, "queued")  # it is on the queue, and may be the one that is applied
+    assert (found, record["status"]) == (200, status)  # it is on the queue, and may be the one that is applied
 
 
 def test_what_another_caller_has_under_an_id_is_a_404_and_not_compared() -> None:

@@ -153,9 +153,9 @@ def test_another_entry_under_the_same_key_is_told_to_who_waits() -> None:
     assert stack.now_s < 2
 
 
-def test_another_entry_under_the_same_key_that_has_only_failed_refuses_none() -> None:
-    open_still: dict[str, Any] = {"status": "queued", "attempts": 1, "result": None, "finished_at": None}
-    stack = Stack(digest="b" * 24, **open_still)
+@pytest.mark.parametrize("status", ["queued", "dead"])
+def test_another_entry_under_the_same_key_that_has_only_failed_refuses_none(status: str) -> None:
+    stack = Stack(digest="b" * 24, status=status, attempts=1, result=None, finished_at=None)
     answer = stack.post("wait=5", key="cart-1")
     assert answer["statusCode"] == 202  # it is on the queue, and may be the one that is applied
     assert stack.now_s == pytest.approx(5)
