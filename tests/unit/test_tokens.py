@@ -351,6 +351,20 @@ def test_keys_that_are_for_other_things_are_passed_over(keyset: Keyset) -> None:
     assert read_keys(json.dumps({"keys": others}).encode()).ids == set()
 
 
+def test_what_a_key_does_not_say_may_be_written_as_null(keyset: Keyset) -> None:
+    (public,) = [key.as_dict(private=False) for name, key in keyset.keys.items() if name == "one"]
+    nulls = dict.fromkeys(["alg", "use", "key_ops", "crv", "x5c", "d"])
+    assert read_keys(json.dumps({"keys": [{**public, **nulls}]}).encode()).ids == {"one"}
+
+
+@pytest.mark.parametrize("member", ["kid", "kty", "crv", "alg", "use", "key_ops", "n", "e", "x", "y"])
+def test_a_key_with_something_of_another_type_is_passed_over_and_no_others(keyset: Keyset, member: str) -> None:
+    keys = [key.as_dict(private=False) for key in keyset.keys.values()]
+    for wrong in (None, True, 0, -1, 1.5, "", "A", [], [1], {}, {"verify": 1}):
+        strange = [{**key, "kid": "strange", member: wrong} for key in keys]
+        assert read_keys(json.dumps({"keys": [*strange, *keys]}).encode()).ids >= set(KINDS)
+
+
 @pytest.mark.parametrize(
     "text", [b"", b"{}", b"[]", b'{"keys": {}}', b'{"keys": [1]}', b"<html>", b"\xff", b'{"keys": ' + b"[" * 9_000]
 )

@@ -78,10 +78,12 @@ def read_keys(text: bytes) -> TokenKeys:
 
 
 def _usable(jwk: dict[str, Any]) -> Iterator[tuple[tuple[str, str], jwt.PyJWK]]:
+    jwk = {name: value for name, value in jwk.items() if value is not None}  # as some write what they leave out
     key_id, names = jwk.get("kid"), _ALGORITHMS.get((_text(jwk.get("kty")), _text(jwk.get("crv"))), ())
     if not isinstance(key_id, str) or not 0 < len(key_id) <= limits.MAX_KEY_ID_CHARS or "d" in jwk:  # d: it is private
         return
-    if jwk.get("use", "sig") != "sig" or "verify" not in jwk.get("key_ops", ["verify"]):
+    operations = jwk.get("key_ops", ["verify"])
+    if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return
     for name in names:
         if jwk.get("alg", name) == name:
