@@ -167,13 +167,20 @@ def _health(server: Server) -> dict[str, Any]:
         return {}
 
 
+RENEWED_WITHIN_S = 60
+
+
 def test_fronts_that_are_renewed_know_the_keys_before_they_have_clients(tmp_path: Path, issuer: Issuer) -> None:
     with serving(tmp_path / "data", *options(issuer, "--fronts", "2")) as server:
-        old = set(server.fronts())
+        old = wait_for(lambda: set(server.fronts()), lambda fronts: len(fronts) == 2)
         os.kill(server.pid, signal.SIGHUP)
         told = set()
-        while not (ready := set(server.fronts()) - old) or len(ready) < 2 or old & set(server.fronts()):
+
+        def others() -> set[int]:
             told.add(status_of(server, issuer.token()))
+            return set(server.fronts())
+
+        wait_for(others, lambda fronts: len(fronts) == 2 and not old & fronts, RENEWED_WITHIN_S)
         assert told == {404}
 
 

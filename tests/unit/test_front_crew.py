@@ -18,6 +18,7 @@ from decoupled.server.fronts.crew import Fronts
 from decoupled.server.fronts.seats import EMPTY, Seats
 from tests.support.virtual_time import run
 
+SPAWN_S = 0.5
 IMPORT_S = 1.0
 OWN_TIME_S = 10.0  # until the clients of one that leaves have gone
 
@@ -61,10 +62,11 @@ class Front:
 class Crew(Fronts):
     """Of fronts without processes."""
 
-    def _make(self) -> Any:
-        return Front(self, self._seats.take())
-
+    kind = Front
     stopping = False
+
+    def _make(self) -> Any:
+        return self.kind(self, self._seats.take())
 
     async def leave(self) -> None:
         self.stopping = True
@@ -100,6 +102,29 @@ def test_one_that_ends_while_there_is_one_more_than_there_should_be_is_replaced(
             await asyncio.sleep(2 * IMPORT_S + limits.WORKER_RETRY_FIRST_S)
             assert crew.ready() == 2
             assert not set(before).intersection(crew.members)
+            await crew.leave()
+
+    run(renewed())
+
+
+def test_those_that_are_being_started_are_renewed_too() -> None:
+    made: list[Any] = []
+
+    class Spawned(Front):
+        async def start(self) -> None:
+            made.append(self)
+            await asyncio.sleep(SPAWN_S)
+            await super().start()
+
+    async def renewed() -> None:
+        with crew_of(2) as crew:
+            crew.kind = Spawned
+            starting = asyncio.create_task(crew.start())
+            await asyncio.sleep(0.5 * SPAWN_S)
+            crew.renew()
+            await starting
+            await asyncio.sleep(10 * IMPORT_S)
+            assert [front in crew.members for front in made] == [False, False, True, True]
             await crew.leave()
 
     run(renewed())

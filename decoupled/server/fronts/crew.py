@@ -130,6 +130,8 @@ class Fronts(Crew[FrontProcess]):
         self._renewing.add_done_callback(self._renewed)
 
     async def _renew(self) -> None:
+        # Those that are being started were given what there was before, and are to go, too.
+        await self._until(lambda: self._filling is None, limits.WORKER_START_S)
         for old in list(self.members):
             await self._until_one_has_left()
             new = await self._start_one()
