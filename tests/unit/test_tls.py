@@ -217,7 +217,7 @@ def test_a_record_that_was_changed_ends_the_connection(files: Files, context: ss
     assert host.tls_connection not in host.connections
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(noise=st.binary(max_size=3_000), at=st.integers(0, 3_000))
 def test_no_bytes_are_too_odd(files: Files, context: ssl.SSLContext, noise: bytes, at: int) -> None:
     """Before the handshake, in it and behind it."""
