@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from decoupled.core import limits
+from decoupled.core.problem import Response
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105  RFC 9110's, and no secret
 _PART = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"?)+')  # of a list; a comma within quotes ends none
@@ -24,3 +25,9 @@ def wait_s(header: str | None) -> int | None:
             seconds = (preference[2] or "").strip('"')
             return min(int(seconds), limits.MAX_WAIT_S) if _SECONDS.fullmatch(seconds) else None
     return None
+
+
+def applied(response: Response, seconds: int) -> Response:
+    """The answer of who would have waited so long for it, saying so."""
+    said = {"preference-applied": f"wait={seconds}"}
+    return Response(response.status, {**response.headers, **said}, response.body)

@@ -21,7 +21,7 @@ from decoupled.engines.protocols import Producer, Table
 from decoupled.pipeline import status
 from decoupled.pipeline.call import Call
 from decoupled.pipeline.issued import Issued, is_another
-from decoupled.pipeline.prefer import wait_s
+from decoupled.pipeline.prefer import applied, wait_s
 from decoupled.pipeline.receiver import admit, respond
 
 log = logging.getLogger("decoupled.waiting")
@@ -76,7 +76,7 @@ def receive(
     except Exception:  # the queue has the message: from here on, no trouble of ours may say otherwise
         log.exception("not waited")
         return response
-    return _applied(answer, seconds)
+    return applied(answer, seconds)
 
 
 def _record(message: Message, table: Table) -> Record | None:
@@ -110,12 +110,7 @@ def read(call: Call, table: Table, workloads: Workloads, issued: Issued, waiting
         if problem.status != 503 or not seen:
             raise
         return status.shown(seen[0])
-    return _applied(status.shown(seen[0]), seconds)
+    return applied(status.shown(seen[0]), seconds)
 
 
 _RECORD = 2  # parts of a record's path, and of a listing's, of which there is nothing to wait for
-
-
-def _applied(response: Response, seconds: int) -> Response:
-    applied = {"preference-applied": f"wait={seconds}"}
-    return msgspec.structs.replace(response, headers={**response.headers, **applied})

@@ -140,13 +140,18 @@ async def _serve(
     if files.taken():
         await poller.drain(0)
         return
-    if not await poller.drain(options.drain_s):
+    await _drain(poller, queue, options.drain_s)
+    last_resort.check()
+
+
+async def _drain(poller: Poller, queue: SqliteQueue, seconds: float) -> None:
+    """Settle what is in flight, for so long; what is left is still on the queue, for the next server."""
+    if not await poller.drain(seconds):
         log.warning("stopped before all in flight was settled; it is still on the queue")
     try:
         queue.release_in_flight()
     except StoreUnavailable as error:
         log.warning("what was in flight is visible again when a server starts", extra={"error": str(error)})
-    last_resort.check()
 
 
 def _adopt(queue: SqliteQueue, database: Database, workloads: Workloads, options: Options) -> int:

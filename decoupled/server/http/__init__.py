@@ -1,1 +1,1 @@
-"""HTTP/1.1 in, events of API Gateway out."""
+"""HTTP/1.1 in, calls of the pipeline out."""

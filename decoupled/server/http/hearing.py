@@ -17,7 +17,7 @@ from decoupled.core.problem import Problem, Response
 from decoupled.core.status import ENDED
 from decoupled.core.workload import ANONYMOUS, Message, Workloads
 from decoupled.engines.protocols import Table
-from decoupled.pipeline import status
+from decoupled.pipeline import prefer, status
 from decoupled.pipeline.call import Call
 from decoupled.server.http.exchange import Reply
 from decoupled.server.http.parser import Held, Request
@@ -205,10 +205,7 @@ class Wait:
         if self._done:
             return
         self._leave()
-        if response.status < 400:
-            applied = {"preference-applied": f"wait={self._seconds}"}
-            response = Response(response.status, response.headers | applied, response.body)
-        self._reply(response)
+        self._reply(prefer.applied(response, self._seconds) if response.status < 400 else response)
 
     def _leave(self) -> None:
         if self._done:
