@@ -249,3 +249,9 @@ def test_the_senders_own_libraries_refuse_what_is_refused_here(monkeypatch: pyte
         if to == "payments" and "x-hub-signature-256" not in headers and not tomorrow:
             assert not theirs(headers, body), f"{headers} for {body!r}, of seed {seed}"
             asked += 1
+
+
+def test_a_request_with_the_signatures_of_two_presets_is_nobodys() -> None:
+    both = {"stripe-signature": "t=1,v1=00", "x-hub-signature-256": "sha256=00"}
+    with pytest.raises(SignatureError, match="one signature; this request has those of stripe and github"):
+        signatures.preset_of(both)
