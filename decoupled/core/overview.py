@@ -50,3 +50,36 @@ def with_rates(now: Overview, before: Overview) -> Overview:
         accepted_per_s=round(max(0, now.accepted - before.accepted) / seconds, 1),
         processed_per_s=round(max(0, finished) / seconds, 1),
     )
+
+
+CHARTED = (
+    "accepted_per_s",
+    "processed_per_s",
+    "rejected_per_s",
+    "dead_per_s",
+    "retried_per_s",
+    "queued",
+    "in_flight",
+    "delayed",
+    "dead",
+    "oldest_age_s",
+    "accept_p50_s",
+    "accept_p99_s",
+    "waiting_p50_s",
+    "waiting_p99_s",
+    "processing_p50_s",
+    "processing_p99_s",
+    "commit_messages",
+    "commit_p99_s",
+)
+"""What a history has, in this order: a mean, a quantile or a depth of each time."""
+
+
+class History(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Samples, oldest first, in columns: `times` in milliseconds since the epoch, and of each of CHARTED that this
+    engine knows as many values, None where there is none. Where the server did not run there is a gap."""
+
+    step_s: float
+    times: list[int]
+    series: dict[str, list[float | None]]
+    note: str = ""

@@ -1,0 +1,33 @@
+"""What the page asks an engine for, beside Stats and DeadLetters of `engines/protocols.py`. Implemented in each
+engine's `search.py` and `history.py`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from decoupled.core.overview import History
+from decoupled.core.search import Found, Sought, Story
+
+
+class Search(Protocol):
+    """Finds messages, for the people who ask what became of one. Bounded in time: a look that is cut short says so."""
+
+    def find(self, sought: Sought) -> Found:
+        """Those that are sought, newest first. Raises ValueError for what this engine cannot look for, with why."""
+        ...
+
+    def story(self, message_id: str) -> Story | None:
+        """What is known of one; None if there is no such message."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Past(Protocol):
+    """How a system did lately, for charts. Outlives the server."""
+
+    def history(self, seconds: int) -> History:
+        """The last so many seconds, an hour at most."""
+        ...
