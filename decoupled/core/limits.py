@@ -225,6 +225,11 @@ WAL_LONG_BYTES = 64 * MIB  # of a log that cannot be folded, before a person is 
 MAX_WAL_BYTES = 4 * 1024 * MIB  # before nothing more is accepted: every read has to search it, and a start to read it
 CHECKPOINT_RETRY_S = 1.0  # after the log could not be folded whole
 
+# --- the page for people on call ----------------------------------------------
+MAX_PAGE_WAITING = 32  # requests of it that wait for their turn, in one process
+MAX_PAGE_BODY_BYTES = 256 * KIB  # of what it sends: the ids of a thousand dead letters
+PAGE_ANSWER_S = 20.0  # for one to be answered, its turn included
+
 # --- tools --------------------------------------------------------------------
 MAX_TOOLS = 16  # that a server talks to at once
 MAX_CHANGE_BYTES = MAX_REQUEST_BYTES  # of dead letters, in one change that a tool asks for

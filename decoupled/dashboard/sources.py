@@ -1,5 +1,5 @@
 """What the page asks an engine for, beside Stats and DeadLetters of `engines/protocols.py`. Implemented in each
-engine's `search.py` and `history.py`."""
+engine's `search.py`, `history.py` and `sources.py`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Protocol
 
 from decoupled.core.overview import History
 from decoupled.core.search import Found, Sought, Story
+from decoupled.engines.protocols import DeadLetters, Stats
 
 
 class Search(Protocol):
@@ -30,4 +31,32 @@ class Past(Protocol):
 
     def history(self, seconds: int) -> History:
         """The last so many seconds, an hour at most."""
+        ...
+
+
+class Sources(Protocol):
+    """Where a handler finds all that. What is kept open is opened when it is first asked for, and used by one thread.
+    Raises Unavailable, or ValueError that says what this system cannot be asked for."""
+
+    @property
+    def stats(self) -> Stats:
+        """Kept open."""
+        ...
+
+    @property
+    def search(self) -> Search:
+        """Kept open."""
+        ...
+
+    @property
+    def past(self) -> Past:
+        """Kept open."""
+        ...
+
+    def dead_letters(self) -> DeadLetters:
+        """For one request, which closes them: whoever changes some may own the data directory for as long."""
+        ...
+
+    def close(self) -> None:
+        """Let go of all."""
         ...

@@ -21,6 +21,7 @@ import uvloop
 from decoupled.core import limits
 from decoupled.core.times import Clock, now_ms
 from decoupled.core.workload import Workloads
+from decoupled.dashboard.dashboard import Dashboard
 from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
 from decoupled.engines.sqlite import admin_socket, ordered, waiting
 from decoupled.engines.sqlite.admin import Admin
@@ -33,6 +34,7 @@ from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.outage import Outage
 from decoupled.engines.sqlite.queue_clock import QueueClock
+from decoupled.engines.sqlite.sources import SqliteSources
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.engines.sqlite.wal import WriteAheadLog
 from decoupled.pipeline.loading import load
@@ -212,7 +214,13 @@ def _inside(
     if callers is not None:
         health.looks.append(callers.trouble)
     answer, now, snapshot, origins = health.answer, clock.now_ms, database.snapshot, options.cors_origins
-    return Inside(listener, sender, watches, table, workloads, answer, now, snapshot, callers, certificate, origins)
+
+    def page() -> Dashboard:
+        return Dashboard(SqliteSources(DataDirectory(options.data)))
+
+    return Inside(
+        listener, sender, watches, table, workloads, answer, now, snapshot, callers, certificate, origins, page
+    )
 
 
 def _listen_to_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, door: Door) -> None:

@@ -17,7 +17,7 @@ def encode(response: Response, request: Request | None, last: bool, date: str, o
     """The answer's bytes. Without a request: one that was not understood. `opened`: header lines, of `Cors`."""
     head, body = _head(response, request, last), response.body
     to_head = request is not None and request.method == "HEAD"
-    if body or not (response.status == 204 or to_head):  # of nothing it is not said how long it is (RFC 9110 8.6)
+    if body or not (response.status in (204, 304) or to_head):  # of nothing it is not said how long it is: RFC 9110 8.6
         head += f"content-length: {len(body)}\r\n"
     head += f"{opened}date: {date}\r\n\r\n"
     return head.encode("latin-1") + (b"" if to_head else body)

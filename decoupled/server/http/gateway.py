@@ -22,6 +22,7 @@ from decoupled.pipeline.call import Call
 from decoupled.pipeline.receiver import Admission
 from decoupled.server.callers.callers import Caller, Callers
 from decoupled.server.http import routes
+from decoupled.server.http.dashboard import MAY_BEGIN, Page
 from decoupled.server.http.exchange import Reply
 from decoupled.server.http.hearing import Hearing, Wait
 from decoupled.server.http.pages import pages
@@ -56,6 +57,7 @@ class Gateway:
         snapshot: Callable[[], AbstractContextManager[None]] = nullcontext,
         callers: Callers | None = None,
         of: int = 1,
+        page: Page | None = None,
     ) -> None:
         """`health` replies to a request for it, now or later. What is read of the table in one `snapshot` costs less;
         it begins with the first of these reads. Without `callers`, nobody is asked who it is. One `of` so many that
@@ -66,6 +68,7 @@ class Gateway:
         self.health = health
         self.clock_ms = clock_ms
         self.callers = callers
+        self._page = page
         self._pages = pages(workloads, () if callers is None else callers.kinds)
         self._random_hex = _random_hex(18).__next__
         self._turns = Turns(loop)
@@ -77,6 +80,8 @@ class Gateway:
     def handle(self, request: Request, reply: Reply) -> None:
         """Reply to one request: at once, or when its messages are on the disk. A large one is taken in steps, so that
         others have their turn in between."""
+        if request.target[1:2] in MAY_BEGIN and self._page is not None and self._page.handle(request, reply):
+            return
         if len(request.body) > limits.AT_ONCE_BYTES:
             self._turns.take(partial(_step, self._all(request, reply), request, reply))
             return

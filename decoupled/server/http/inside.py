@@ -16,6 +16,8 @@ from decoupled.server.callers.callers import Callers
 from decoupled.server.certificate import Served
 from decoupled.server.door import Sender, Sent
 from decoupled.server.health import Trouble
+from decoupled.server.http.aside import Answers, Aside
+from decoupled.server.http.dashboard import Page
 from decoupled.server.http.exchange import Reply
 from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.listener import CLIENT, HttpServer
@@ -43,6 +45,7 @@ class Inside:
         callers: Callers | None,
         certificate: Served | None,
         origins: Collection[str],
+        page: Callable[[], Answers],
     ) -> None:
         def tell_health(reply: Reply) -> None:
             status, body = health()
@@ -52,7 +55,10 @@ class Inside:
         self._listener = listener
         self._callers = callers
         local = _Local(sender, watches, loop)
-        gateway = Gateway(local, table, watches.ends, workloads, tell_health, loop, clock_ms, snapshot, callers)
+        self._page = Page(Aside(page, loop))
+        gateway = Gateway(
+            local, table, watches.ends, workloads, tell_health, loop, clock_ms, snapshot, callers, page=self._page
+        )
         local.watching = gateway.watching
         self._certificate = certificate
         tls = None if certificate is None else certificate.now.context()
@@ -72,6 +78,7 @@ class Inside:
 
     async def leave(self) -> None:
         await self._server.stop()
+        self._page.close()
 
     def trouble(self) -> Trouble | None:
         return self._server.trouble()

@@ -1,0 +1,125 @@
+"""Requests that may take their time, answered in a thread of their own beside the event loop: the page's, and the
+metrics'. What waits for the thread is bounded in number and in time; nothing is begun for a client that has gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from decoupled.core import limits
+from decoupled.core.problem import Problem, Response
+from decoupled.core.workload import Unavailable
+from decoupled.pipeline.call import Call
+from decoupled.server.http.exchange import Reply
+from decoupled.server.http.parser import Request
+
+log = logging.getLogger("decoupled.page")
+
+
+class Answers(Protocol):
+    """What is asked, in that thread."""
+
+    def answer(self, method: str, call: Call) -> Response:
+        """Raises Problem, or Unavailable, or ValueError for what cannot be asked."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it has open."""
+        ...
+
+
+class Aside:
+    """Begins its thread when it is first asked."""
+
+    def __init__(self, make: Callable[[], Answers], loop: asyncio.AbstractEventLoop) -> None:
+        """`make` is called in the thread; it may be slow, and may raise what Answers may."""
+        self._make = make
+        self._loop = loop
+        self._waiting: queue.Queue[_Asked | None] = queue.Queue(limits.MAX_PAGE_WAITING)
+        self._thread: threading.Thread | None = None
+        self._answers: Answers | None = None
+
+    def ask(self, method: str, call: Call, request: Request, reply: Reply) -> None:
+        """Reply later: when it is its turn, or when that takes too long."""
+        if len(call.body) > limits.MAX_PAGE_BODY_BYTES:
+            reply(Problem(413, f"This takes {limits.MAX_PAGE_BODY_BYTES:,} bytes at most.").response())
+            return
+        asked = _Asked(method, call, reply)
+        try:
+            self._waiting.put_nowait(asked)
+        except queue.Full:
+            reply(_busy("too many ask at once").response())
+            return
+        request.held = asked
+        asked.timer = self._loop.call_later(limits.PAGE_ANSWER_S, asked.end)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._answer_all, name="page", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Answer no more."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put_nowait(None)
+
+    # --- in the thread --------------------------------------------------------
+
+    def _answer_all(self) -> None:
+        while (asked := self._waiting.get()) is not None:
+            if not asked.over:
+                response = self._safely(asked)
+                with contextlib.suppress(RuntimeError):  # the loop has ended
+                    self._loop.call_soon_threadsafe(asked.answered, response)
+        if self._answers is not None:
+            self._answers.close()
+
+    def _safely(self, asked: _Asked) -> Response:
+        """The edge, as the gateway's: no request may take the thread down."""
+        try:
+            if self._answers is None:
+                self._answers = self._make()
+            return self._answers.answer(asked.method, asked.call)
+        except Problem as problem:
+            return problem.response()
+        except ValueError as error:
+            return Problem(422, str(error)).response()
+        except Unavailable as error:
+            return _busy(str(error)).response()
+        except BaseException:
+            log.exception("the page cannot be answered", extra={"path": "/".join(asked.call.path)})
+            return Problem(500, "An internal error.", resend="safe").response()
+
+
+class _Asked:
+    """One request. Implements Held."""
+
+    def __init__(self, method: str, call: Call, reply: Reply) -> None:
+        self.method = method
+        self.call = call
+        self.timer: asyncio.TimerHandle | None = None
+        self.over = False  # it was answered, or its client has gone
+        self._reply = reply
+
+    def answered(self, response: Response) -> None:
+        """In the loop."""
+        if not self.over:
+            self.forget()
+            self._reply(response)
+
+    def end(self) -> None:
+        """Of Held: it takes too long, or its place is wanted."""
+        self.answered(_busy("it takes too long").response())
+
+    def forget(self) -> None:
+        """Of Held: its client has gone."""
+        self.over = True
+        if self.timer is not None:
+            self.timer.cancel()
+
+
+def _busy(why: str) -> Problem:
+    return Problem(503, f"The page cannot be answered now: {why}.", resend="safe", retry_after_s=2)
