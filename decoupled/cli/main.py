@@ -22,6 +22,7 @@ class Commands(click.Group):
 
     tools: ClassVar = {
         "build": "decoupled.cli.build",
+        "dashboard": "decoupled.cli.dashboard",
         "dead": "decoupled.cli.dead_letters",
         "deploy": "decoupled.cli.deploy",
         "destroy": "decoupled.cli.deploy",
@@ -30,6 +31,7 @@ class Commands(click.Group):
         "openapi": "decoupled.cli.openapi",
         "recover": "decoupled.cli.recover",
         "senders": "decoupled.cli.senders",
+        "sign-in": "decoupled.cli.dashboard",
         "spike": "decoupled.cli.load_test",
         "status": "decoupled.cli.status",
     }
@@ -41,7 +43,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name."""
         if cmd_name in self.tools:
-            command: click.Command = getattr(importlib.import_module(self.tools[cmd_name]), cmd_name)
+            command: click.Command = getattr(importlib.import_module(self.tools[cmd_name]), cmd_name.replace("-", "_"))
             return command
         return super().get_command(ctx, cmd_name)
 

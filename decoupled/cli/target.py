@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,11 +16,14 @@ import click
 from decoupled.engines.protocols import DeadLetters, Stats
 
 if TYPE_CHECKING:
+    from decoupled.dashboard.gate import Secret
+    from decoupled.dashboard.sources import Sources
     from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
     from decoupled.engines.sqlite.recovery import Recovered
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+SECRET_BYTES = 32  # of a secret that lives no longer than the process
 _UNITS_S = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -92,6 +96,33 @@ def stats_of(data: Path, stack: str | None) -> Stats:
     from decoupled.engines.sqlite.stats import SqliteStats
 
     return SqliteStats(DataDirectory(data))
+
+
+def sources_of(data: Path, stack: str | None) -> Sources:
+    """What the page shows of a data directory or a stack. Raises ValueError, DataDirectoryError or Unavailable."""
+    if stack is not None:
+        from decoupled.engines.aws.sources import AwsSources
+
+        return AwsSources(stack)
+    from decoupled.engines.sqlite.data_directory import DataDirectory
+    from decoupled.engines.sqlite.sources import SqliteSources
+
+    directory = DataDirectory(data)
+    if not directory.file.exists():
+        raise ValueError(f"there is no {directory.file}")
+    return SqliteSources(directory)
+
+
+def secret_of(data: Path, stack: str | None) -> Secret:
+    """What the page's codes and sessions are signed with: of a data directory, by whoever may read that. For a stack,
+    by this process only."""
+    if stack is not None:
+        secret = secrets.token_bytes(SECRET_BYTES)
+        return lambda _make: secret
+    from decoupled.engines.sqlite.data_directory import DataDirectory
+    from decoupled.engines.sqlite.page_secret import PageSecret
+
+    return PageSecret(DataDirectory(data))
 
 
 def keys_of(data: Path) -> KeysFile:

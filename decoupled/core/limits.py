@@ -228,6 +228,19 @@ CHECKPOINT_RETRY_S = 1.0  # after the log could not be folded whole
 # --- the page for people on call ----------------------------------------------
 MAX_PAGE_WAITING = 32  # requests of it that wait for their turn, in one process
 MAX_PAGE_BODY_BYTES = 256 * KIB  # of what it sends: the ids of a thousand dead letters
+LOOK_S = 1.0  # between two looks at the whole, at least,
+LOOK_OF_STACK_S = 10.0  # where AWS is paid for each,
+LOOK_PART = 20  # and of a process's time for it, one part in so many at most
+RATE_S, LATENCY_WINDOW_S = 5.0, 60.0  # over which the page has rates, and latencies
+QUEUE_WARN_S, QUEUE_BAD_S = 60.0, 300.0  # that the oldest message waits before the page warns of it, and calls it bad
+DEAD_LATELY_S = 3_600  # since which dead letters are news
+MAX_HISTORY_S = 3_600  # of the page's charts
+SIGN_IN_CODE_S = 600  # that a code counts, which `decoupled sign-in` prints,
+SESSION_S = 8 * 3_600  # and what comes of it
+NONCE_BYTES = 8  # that tell two codes apart
+MAX_SIGNED_CHARS = 1_000  # of either
+SIGN_IN_ATTEMPTS, SIGN_IN_SPAN_S = 10, 60  # of an address that came to nothing, and in which time,
+MAX_SIGN_IN_ADDRESSES = 1_000  # and of how many addresses they are remembered
 PAGE_ANSWER_S = 20.0  # for one to be answered, its turn included
 
 # --- tools --------------------------------------------------------------------

@@ -3,9 +3,14 @@ counts stands in its `stats.py`."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
+
+from decoupled.core.metrics import Numbers
+
+TABLE_REFUSES = "the table does not answer"  # what opens the breakers of all workloads
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +41,18 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
         if self.processed is None or self.rejected is None:
             return None
         return self.queued + self.in_flight + self.delayed + self.dead + self.processed + self.rejected
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """All that can be known of a system at a time, for the page. None stands for what it does not say."""
+
+    system: str  # what is looked at: "data directory /srv/shop", "stack shop"
+    engine: Literal["sqlite", "aws"]
+    overview: Overview
+    health: Mapping[str, Any] | None = None  # of a server that runs, as in GET /health
+    numbers: Numbers | None = None  # what a server has counted since it started
+    recent: tuple[Numbers, float] | None = None  # what was counted in the last so many seconds, where that is known
+    dead_lately: int | None = None  # dead letters of the last hour
 
 
 def with_rates(now: Overview, before: Overview) -> Overview:

@@ -36,11 +36,6 @@ _TYPES = {
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def page(call: Call) -> Response:
-    """The page itself."""
-    return asset("index.html", call)
-
-
 def asset(name: str, call: Call) -> Response:
     """One of its files. Raises Problem 404."""
     path = DIRECTORY / name

@@ -6,56 +6,113 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from decoupled.core.problem import Problem, Response, answer
-from decoupled.dashboard import assets, live
-from decoupled.dashboard.shapes import PREFIX
+from decoupled.dashboard import assets, history
+from decoupled.dashboard.gate import Gate
+from decoupled.dashboard.looks import Looks
 from decoupled.dashboard.sources import Sources
 from decoupled.pipeline.call import Call
 
 Handle = Callable[[Call, Sources], Any]
-"""Gives what shapes.py says. Its call's path is the whole of it in parts: `["-", "messages", ID]`. Raises Problem."""
-
-ROUTES: Mapping[tuple[str, ...], Mapping[str, Handle]] = {
-    ("live",): {"GET": live.look},
-}
-"""By what follows `/-/`; `*` is any one part."""
+"""Gives what shapes.py says. Its call's path is the whole of it in parts: `["-", "messages", ID]`. Raises Problem, or
+what a source raises."""
 
 
 class Dashboard:
     """Answers what is asked of the page. Used by one thread."""
 
-    def __init__(self, sources: Sources) -> None:
-        self._sources = sources
+    def __init__(self, sources: Sources, gate: Gate, looks: Looks) -> None:
+        self.sources = sources
+        self.gate = gate
+        self.looks = looks
 
-    def answer(self, method: str, call: Call) -> Response:
-        """Raises Problem, or what a source raises."""
-        path = tuple(call.path)
-        if path == ("",):
-            _check(method, ("GET",))
-            return assets.page(call)
-        if path[:2] == (PREFIX, "assets") and len(path) == 3:
-            _check(method, ("GET",))
-            return assets.asset(path[2], call)
-        handles = _found(path[1:]) if path[0] == PREFIX else None
-        if handles is None:
-            raise Problem(404, "The page has no such part.")
-        _check(method, handles)
-        told = handles["GET" if method == "HEAD" else method](call, self._sources)
-        return told if isinstance(told, Response) else answer(200, told, {"cache-control": "no-store"})
+    def answer(self, method: str, call: Call, client: str) -> Response:
+        """`client`: the address of whoever asks. Raises Problem, or what a source raises."""
+        routes = _found(call.path)
+        method = "GET" if method == "HEAD" else method
+        if method not in routes:
+            allow = ", ".join([*routes, *(["HEAD"] if "GET" in routes else [])])
+            raise Problem(405, f"This takes {allow}.", headers={"allow": allow})
+        told = routes[method](self, call, client)
+        if not isinstance(told, Response):
+            told = answer(200, told)
+        return Response(told.status, {**_HEADERS, **told.headers}, told.body)
 
     def close(self) -> None:
         """Let go of its sources."""
-        self._sources.close()
+        self.sources.close()
 
 
-def _found(path: tuple[str, ...]) -> Mapping[str, Handle] | None:
-    for route, handles in ROUTES.items():
+# --- the routes ---------------------------------------------------------------
+
+
+def _page(dashboard: Dashboard, call: Call, _client: str) -> Response:
+    dashboard.gate.access_of(call)
+    return assets.asset("index.html", call)
+
+
+def _asset(_dashboard: Dashboard, call: Call, _client: str) -> Response:
+    return assets.asset(call.path[2], call)
+
+
+def _access(dashboard: Dashboard, call: Call, _client: str) -> Any:
+    return dashboard.gate.access_of(call)
+
+
+def _live(dashboard: Dashboard, call: Call, _client: str) -> Any:
+    access = dashboard.gate.check_seen(call)
+    return msgspec.structs.replace(dashboard.looks.now(dashboard.sources), access=access)
+
+
+def _sign_in(dashboard: Dashboard, call: Call, client: str) -> Response:
+    return dashboard.gate.sign_in(call, client)
+
+
+def _sign_out(dashboard: Dashboard, call: Call, _client: str) -> Response:
+    return dashboard.gate.sign_out(call)
+
+
+Route = Callable[[Dashboard, Call, str], Any]
+
+
+def _seen(handle: Handle) -> Route:
+    """For whoever may see the page."""
+
+    def route(dashboard: Dashboard, call: Call, _client: str) -> Any:
+        dashboard.gate.check_seen(call)
+        return handle(call, dashboard.sources)
+
+    return route
+
+
+def _changed(handle: Handle) -> Route:
+    """For whoever may change something."""
+
+    def route(dashboard: Dashboard, call: Call, _client: str) -> Any:
+        dashboard.gate.check_changed(call)
+        return handle(call, dashboard.sources)
+
+    return route
+
+
+ROUTES: Mapping[tuple[str, ...], Mapping[str, Route]] = {
+    ("",): {"GET": _page},
+    ("-", "assets", "*"): {"GET": _asset},
+    ("-", "access"): {"GET": _access},
+    ("-", "live"): {"GET": _live},
+    ("-", "history"): {"GET": _seen(history.history)},
+    ("-", "sign-in"): {"POST": _sign_in},
+    ("-", "sign-out"): {"POST": _sign_out},
+}
+"""`*` is any one part."""
+
+_HEADERS = {**assets.HEADERS, "cache-control": "no-store"}
+
+
+def _found(path: Any) -> Mapping[str, Route]:
+    for route, methods in ROUTES.items():
         if len(route) == len(path) and all(part in ("*", given) for part, given in zip(route, path, strict=True)):
-            return handles
-    return None
-
-
-def _check(method: str, handles: Mapping[str, Handle] | tuple[str, ...]) -> None:
-    allowed = [*handles, *(["HEAD"] if "GET" in handles else [])]
-    if method not in allowed:
-        raise Problem(405, f"This takes {', '.join(allowed)}.", headers={"allow": ", ".join(allowed)})
+            return methods
+    raise Problem(404, "The page has no such part.")

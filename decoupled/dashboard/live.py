@@ -1,48 +1,157 @@
-"""One look at the whole, as the page shows it. Pure, but for asking the sources."""
+"""What the page shows of one look at the whole: rates, latencies and workloads in the page's own shape. Pure; the
+colours stand in `boxes.py`."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+
 from decoupled import __version__
-from decoupled.core.overview import Overview
-from decoupled.dashboard.shapes import Access, Box, Latency, Live, WorkloadNow
-from decoupled.dashboard.sources import Sources
-from decoupled.pipeline.call import Call
+from decoupled.core.metrics import Counts, Numbers, quantile
+from decoupled.core.overview import Look
+from decoupled.dashboard.boxes import boxes
+from decoupled.dashboard.shapes import Access, Latency, Live, SickGroup, WorkloadNow
 
-_NOTHING = Latency(None, None)
+Status = Literal["ok", "degraded", "unavailable", "not running"]
+Window = tuple[Numbers, float]
+"""What was counted in the last so many seconds."""
+
+NOBODY = Access(see=True, change=False, name="", how=[])
 
 
-def look(_call: Call, sources: Sources) -> Live:
-    """Of now."""
-    overview = sources.stats.look()
+def live(look: Look, rates: Window | None, lately: Window | None, grows: bool, forms: Collection[str]) -> Live:
+    """`rates`: over some seconds; `lately`: over a minute. `grows`: more waits than a moment ago. `forms`: workloads
+    that can be tried at this server. Whose `access` it is, whoever answers says."""
+    status, detail = status_of(look)
+    health, numbers = look.health or {}, look.numbers
+    commits = _counts(lately, "commit_messages")
     return Live(
-        taken_at=overview.taken_at,
-        system="this server",
-        engine="sqlite",
+        taken_at=look.overview.taken_at,
+        system=look.system,
+        engine=look.engine,
         version=__version__,
-        status="ok" if overview.server else "not running",
-        detail=None,
-        access=Access(see=True, change=False, name="", how=["code"]),
-        overview=overview,
-        rejected_per_s=None,
-        dead_per_s=None,
-        retried_per_s=None,
-        accept=_NOTHING,
-        waiting=_NOTHING,
-        processing=_NOTHING,
-        commit_messages=None,
-        commit=_NOTHING,
-        fronts=None,
-        workers=None,
-        wal_bytes=None,
-        workloads=_workloads(overview),
-        boxes={name: Box("unknown") for name in ("clients", "front", "queue", "processor", "table", "dead")},
-        notes=overview.notes,
+        status=status,
+        detail=detail,
+        access=NOBODY,
+        overview=_with_rates(look, rates),
+        rejected_per_s=_rate(rates, "rejected"),
+        dead_per_s=_rate(rates, "dead"),
+        retried_per_s=_rate(rates, "retried"),
+        accept=_latency(lately, "accept_seconds"),
+        waiting=_latency(lately, "waiting_seconds"),
+        processing=_latency(lately, "processing_seconds"),
+        commit_messages=None if not (made := sum(commits.counts)) else round(commits.sum / made, 2),
+        commit=_latency(lately, "commit_seconds"),
+        fronts=health.get("fronts"),
+        workers=health.get("workers"),
+        wal_bytes=None if numbers is None else _gauge(numbers, "wal_bytes"),
+        workloads=list(_workloads(look, rates, forms)),
+        boxes=boxes(look, status, grows),
+        notes=look.overview.notes,
     )
 
 
-def _workloads(overview: Overview) -> list[WorkloadNow]:
-    counts = overview.queued_by_workload or {}
-    return [
-        WorkloadNow(name, breaker["state"], unfinished=counts.get(name, 0), form=True)
-        for name, breaker in (overview.breakers or {}).items()
-    ]
+def status_of(look: Look) -> tuple[Status, str | None]:
+    """Whether messages are accepted, and why not, or what else is wrong."""
+    overview, health = look.overview, look.health
+    if look.engine == "aws":
+        return ("degraded", "; ".join(overview.alarms)) if overview.alarms else ("ok", None)
+    if overview.server is None:
+        return "not running", None
+    if health is None:
+        return "unavailable", "the server does not answer"
+    status: Status = msgspec.convert(health.get("status"), Status)
+    return status, health.get("detail")
+
+
+# --- numbers ------------------------------------------------------------------
+
+
+def _with_rates(look: Look, rates: Window | None) -> Any:
+    accepted, processed = _rate(rates, "accepted"), _rate(rates, "processed")
+    if accepted is None or processed is None:
+        return look.overview
+    return msgspec.structs.replace(look.overview, accepted_per_s=accepted, processed_per_s=processed)
+
+
+def _rate(window: Window | None, metric: str, label: str | None = None) -> float | None:
+    """A second; None where it is not known."""
+    if window is None or (values := window[0].counters.get(metric)) is None:
+        return None
+    count = sum(values.values()) if label is None else values.get(label, 0)
+    return round(count / window[1], 1)
+
+
+def _counts(window: Window | None, metric: str) -> Counts:
+    """A histogram of all that it is told apart by."""
+    total = Counts([])
+    for counts in () if window is None else window[0].histograms.get(metric, {}).values():
+        if total.counts:
+            total.add(counts)
+        else:
+            total = Counts(list(counts.counts), counts.sum)
+    return total
+
+
+def _latency(window: Window | None, metric: str) -> Latency:
+    counts = _counts(window, metric).counts
+    return Latency(quantile(metric, counts, 0.5), quantile(metric, counts, 0.99))
+
+
+def _gauge(numbers: Numbers, metric: str) -> int | None:
+    value = numbers.gauges.get(metric, {}).get("")
+    return None if value is None else int(value)
+
+
+def since(now: Numbers, before: Numbers) -> Numbers:
+    """What was counted in between. What has less by now began anew: its server did."""
+    told = Numbers()
+    for metric, values in now.counters.items():
+        old = before.counters.get(metric, {})
+        for label, value in values.items():
+            was = old.get(label, 0)
+            told.count(metric, label, value - was if value >= was else value)
+    for metric, histograms in now.histograms.items():
+        older = before.histograms.get(metric, {})
+        told.histograms[metric] = {
+            label: _counted_since(counts, older.get(label)) for label, counts in histograms.items()
+        }
+    return told
+
+
+def _counted_since(now: Counts, before: Counts | None) -> Counts:
+    if before is None or any(a < b for a, b in zip(now.counts, before.counts, strict=True)):
+        return now
+    return Counts([a - b for a, b in zip(now.counts, before.counts, strict=True)], now.sum - before.sum)
+
+
+# --- workloads ----------------------------------------------------------------
+
+
+def _workloads(look: Look, rates: Window | None, forms: Collection[str]) -> Iterator[WorkloadNow]:
+    """Those that are served, and those of which something waits."""
+    health, unfinished = look.health or {}, look.overview.queued_by_workload or {}
+    breakers: Mapping[str, Any] = look.overview.breakers or {}
+    counted = () if look.recent is None else look.recent[0].counters.get("accepted", {})
+    for name in dict.fromkeys([*health.get("workloads", ()), *breakers, *unfinished, *sorted(counted)]):
+        breaker = breakers.get(name, {"state": "closed"})
+        sick = [_sick(group) for group in breaker.get("groups", ()) if group["state"] != "closed"]
+        yield WorkloadNow(
+            name,
+            breaker["state"],
+            why=breaker.get("why", ""),
+            since_s=breaker.get("open_for_s", 0.0),
+            probe_in_s=breaker.get("probe_in_s", 0.0),
+            unfinished=unfinished.get(name, 0),
+            accepted_per_s=_rate(rates, "accepted", name),
+            processed_per_s=_rate(rates, "processed", name),
+            sick_groups=breaker.get("sick_groups", 0),
+            groups=sick,
+            form=name in forms,
+        )
+
+
+def _sick(group: Mapping[str, Any]) -> SickGroup:
+    return SickGroup(group["group"], group["state"], group["why"], group["open_for_s"], group["probe_in_s"])

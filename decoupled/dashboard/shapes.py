@@ -10,6 +10,7 @@ epoch, durations seconds. Errors are problem details, as everywhere.
     GET  /-/dead?...              DeadGroups, for `workload`, `error`, `alike`, `newer_than_s`, `older_than_s`
     GET  /-/dead/letters?...      Letters, for the same, `cursor` and `limit`
     POST /-/dead/redrive, purge   Change -> Changed: a batch at a time; the page asks again until `cursor` is null
+    GET  /-/access                Access: also before anybody has signed in, when what is above answers 401
     POST /-/sign-in               SignIn -> Access, and a cookie
     POST /-/sign-out              -> Access
     GET  /metrics                 Prometheus' text

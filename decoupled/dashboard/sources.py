@@ -1,13 +1,13 @@
-"""What the page asks an engine for, beside Stats and DeadLetters of `engines/protocols.py`. Implemented in each
+"""What the page asks an engine for, beside DeadLetters of `engines/protocols.py`. Implemented in each
 engine's `search.py`, `history.py` and `sources.py`."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from decoupled.core.overview import History
+from decoupled.core.overview import History, Look
 from decoupled.core.search import Found, Sought, Story
-from decoupled.engines.protocols import DeadLetters, Stats
+from decoupled.engines.protocols import DeadLetters
 
 
 class Search(Protocol):
@@ -38,9 +38,8 @@ class Sources(Protocol):
     """Where a handler finds all that. What is kept open is opened when it is first asked for, and used by one thread.
     Raises Unavailable, or ValueError that says what this system cannot be asked for."""
 
-    @property
-    def stats(self) -> Stats:
-        """Kept open."""
+    def look(self) -> Look:
+        """How all of it is doing now."""
         ...
 
     @property

@@ -21,7 +21,6 @@ import uvloop
 from decoupled.core import limits
 from decoupled.core.times import Clock, now_ms
 from decoupled.core.workload import Workloads
-from decoupled.dashboard.dashboard import Dashboard
 from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
 from decoupled.engines.sqlite import admin_socket, ordered, waiting
 from decoupled.engines.sqlite.admin import Admin
@@ -34,7 +33,6 @@ from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.outage import Outage
 from decoupled.engines.sqlite.queue_clock import QueueClock
-from decoupled.engines.sqlite.sources import SqliteSources
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.engines.sqlite.wal import WriteAheadLog
 from decoupled.pipeline.loading import load
@@ -50,6 +48,7 @@ from decoupled.server.last_resort import LastResort
 from decoupled.server.listening import bind, listen, raise_file_limit, refuse_strangers
 from decoupled.server.options import Options
 from decoupled.server.outlet import standard_error
+from decoupled.server.page import page_of, rules_of
 from decoupled.server.quiet import quiet_collector
 from decoupled.server.quotas import Quotas
 from decoupled.server.scheduling.claims import Poller
@@ -191,6 +190,7 @@ def _given(options: Options, clock: Clock) -> dict[str, Any]:
         "origins": options.cors_origins,
         "of": options.front_processes,
         "ahead_ms": clock.ahead_ms,
+        "page": msgspec.to_builtins(rules_of(options)),
     }
 
 
@@ -214,10 +214,7 @@ def _inside(
     if callers is not None:
         health.looks.append(callers.trouble)
     answer, now, snapshot, origins = health.answer, clock.now_ms, database.snapshot, options.cors_origins
-
-    def page() -> Dashboard:
-        return Dashboard(SqliteSources(DataDirectory(options.data)))
-
+    page = page_of(options.data, rules_of(options), workloads, callers, asyncio.get_running_loop())
     return Inside(
         listener, sender, watches, table, workloads, answer, now, snapshot, callers, certificate, origins, page
     )

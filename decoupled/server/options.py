@@ -49,6 +49,9 @@ class Options:
     cors_origins: tuple[str, ...] = _option(
         (), "Comma-separated: https://shop.example, whose pages may call from browsers; or *, any.", none="none"
     )
+    page: str = _option(
+        "on", "Whether browsers get the page for people on call, at /; /metrics is there anyway.", choices=("on", "off")
+    )
     data: Path = _option(Path(".data"), "Data directory.")  # noqa: RUF009  a path cannot change
     concurrency: int = _option(2, "Worker processes that process messages.", 1, 64)
     fronts: int | None = _option(

@@ -47,6 +47,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "decoupled.dashboard",
         "decoupled.server",
     },
+    "decoupled.server.page": {
+        "decoupled.core",
+        "decoupled.engines.sqlite",
+        "decoupled.dashboard",
+        "decoupled.server",
+    },
     "decoupled.server": {"decoupled.core", "decoupled.engines.protocols", "decoupled.pipeline", "decoupled.dashboard"},
     "decoupled.cli.deploy": {
         "decoupled.core",

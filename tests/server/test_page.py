@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.server import Answer, Client, Server, serving
-
-BROWSER = "accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"
+from tests.support.page import BROWSER, ask
+from tests.support.server import Server, serving
 
 
 @pytest.fixture(scope="module", params=[0, 1, 2])
@@ -17,12 +16,6 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     data = tmp_path_factory.mktemp("page") / "data"
     with serving(data, "--fronts", str(request.param), "--cors-origins", "https://shop.example") as server:
         yield server
-
-
-def ask(server: Server, path: str, *headers: str, method: str = "GET", host: str = "127.0.0.1") -> Answer:
-    with Client(server) as client:
-        client.send("\r\n".join([f"{method} {path} HTTP/1.1", f"host: {host}", *headers, "", ""]).encode("latin-1"))
-        return client.answer(to_head=method == "HEAD")
 
 
 def test_a_browser_gets_the_page_and_others_what_they_ever_got(server: Server) -> None:
@@ -63,7 +56,7 @@ def test_head_says_the_same_without_a_body(server: Server) -> None:
 
 
 def test_what_only_changes_something_is_not_to_be_read_and_the_reverse(server: Server) -> None:
-    answer = ask(server, "/-/live", "content-length: 0", method="POST")
+    answer = ask(server, "/-/live", method="POST")
     assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
 
 

@@ -20,9 +20,10 @@ PRIVATE_FILE, PRIVATE_DIRECTORY = 0o600, 0o700
 OTHERS = 0o077  # what a mode must have nothing of
 SOCKET_NAME = "admin"
 KEYS_NAME, KEYS_LOCK_NAME = "keys", "keys.lock"
+PAGE_SECRET_NAME = "page.secret"  # noqa: S105  a name
 _OURS = (
     *(FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", "lock", "server", "outage", "clock", SOCKET_NAME),
-    *(KEYS_NAME, KEYS_LOCK_NAME),
+    *(KEYS_NAME, KEYS_LOCK_NAME, PAGE_SECRET_NAME),
 )
 
 

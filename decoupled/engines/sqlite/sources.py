@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from decoupled.core.overview import Look
 from decoupled.engines.protocols import StoreUnavailable
 from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.database import DataDirectoryError
@@ -21,13 +22,12 @@ class SqliteSources:
         self._stats: SqliteStats | None = None
         self._file: tuple[int, int] | None = None  # that is open
 
-    @property
-    def stats(self) -> SqliteStats:
-        self._look()
+    def look(self) -> Look:
+        self._see_file()
         if self._stats is None:
             with _refusals():
                 self._stats = SqliteStats(self._directory)
-        return self._stats
+        return self._stats.look_at_all()
 
     @property
     def search(self) -> Any:
@@ -41,7 +41,7 @@ class SqliteSources:
         with _refusals():
             return ToolDeadLetters(self._directory)
 
-    def _look(self) -> None:
+    def _see_file(self) -> None:
         """Whether it is still the file that is open."""
         try:
             there = self._directory.file.stat()

@@ -6,13 +6,13 @@ from __future__ import annotations
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, assert_never
 
 import msgspec
 
 from decoupled.core import limits
-from decoupled.core.overview import Overview
+from decoupled.core.overview import Look, Overview
 from decoupled.core.status import STATUSES, Status
 from decoupled.core.times import now_ms
 from decoupled.engines.sqlite.data_directory import DataDirectory
@@ -38,10 +38,29 @@ class SqliteStats:
         self.queue_clock_ms = queue_clock_ms or QueueClock.of(directory.path)
 
     def look(self) -> Overview:
-        with self.database.refusals:
-            return self._look(self.clock_ms(), self.queue_clock_ms())
+        return self.look_at_all().overview
 
-    def _look(self, now: int, visible_until: int) -> Overview:
+    def look_at_all(self) -> Look:
+        """What the file says, and what its server says."""
+        with self.database.refusals:
+            overview, dead_lately = self._count(self.clock_ms(), self.queue_clock_ms())
+        told, notes = (None, []) if overview.server is None else _ask(overview.server)
+        if told is not None:
+            overview = msgspec.structs.replace(
+                overview, breakers=told.get("breakers"), limited=told.get("limited"), notes=[*notes, *_notes(told)]
+            )
+        else:
+            overview = msgspec.structs.replace(overview, notes=notes)
+        return Look(
+            system=f"data directory {self.directory.path.absolute()}",
+            engine="sqlite",
+            overview=overview,
+            health=told,
+            dead_lately=dead_lately,
+        )
+
+    def _count(self, now: int, visible_until: int) -> tuple[Overview, int]:
+        """By the file alone; and how many have died lately."""
         self.database.execute("BEGIN")  # all counts are of the same moment
         try:
             unfinished, visible = self.database.execute(
@@ -70,11 +89,13 @@ class SqliteStats:
             since = None if oldest is None else self._one("SELECT accepted_at FROM messages WHERE seq = ?", oldest)
             by_workload = queued(self.database, limits.MAX_QUEUED_COUNTED)
             counts = self._by_status(unfinished)
+            died = self._one(
+                "SELECT count(*) FROM messages INDEXED BY messages_dead WHERE status = 'dead' AND finished_at > ?",
+                now - limits.DEAD_LATELY_S * 1000,
+            )
         finally:
             self.database.roll_back()
-        server = self.directory.server_url()
-        health, notes = _ask(server) if server else (_Health(), [])
-        return Overview(
+        overview = Overview(
             taken_at=now,
             queued=visible,
             in_flight=in_flight,
@@ -84,11 +105,9 @@ class SqliteStats:
             rejected=counts["rejected"],
             oldest_age_s=None if since is None else max(0.0, (now - since) / 1000),
             queued_by_workload=by_workload,
-            server=server,
-            breakers=health.breakers,
-            limited=health.limited,
-            notes=notes,
+            server=self.directory.server_url(),
         )
+        return overview, died
 
     def _by_status(self, queued: int) -> dict[Status, int]:
         """How many messages have each status, of which those that are `queued` were counted already."""
@@ -115,15 +134,6 @@ class SqliteStats:
         self.database.close()
 
 
-class _Health(msgspec.Struct):
-    breakers: dict[str, dict[str, Any]] | None = None  # which, as the next, a front does not know whose writer hangs
-    limited: dict[str, Any] | None = None
-    status: str = "ok"
-    detail: str | None = None
-    log_lines_dropped: int = 0
-    workers_replaced: dict[str, int] = {}
-
-
 def _anyone() -> ssl.SSLContext:
     """Its certificate has the name that clients know it by, and not this machine's; and it is told no secret."""
     context = ssl.create_default_context()
@@ -131,8 +141,8 @@ def _anyone() -> ssl.SSLContext:
     return context
 
 
-def _ask(server: str) -> tuple[_Health, list[str]]:
-    """What it says, and what of that there is to note."""
+def _ask(server: str) -> tuple[dict[str, Any] | None, list[str]]:
+    """What GET /health says; or None, and why."""
     try:
         try:
             with urllib.request.urlopen(  # noqa: S310  our own server
@@ -141,16 +151,21 @@ def _ask(server: str) -> tuple[_Health, list[str]]:
                 body = answer.read()
         except urllib.error.HTTPError as refusal:
             body = refusal.read()  # 503 with the same members: it cannot accept, and says why
-        health = msgspec.json.decode(body, type=_Health)
+        return msgspec.json.decode(body, type=dict[str, Any]), []
     except (OSError, msgspec.DecodeError) as error:
-        return _Health(), [f"the server does not answer GET /health: {error}"]
-    what = "nothing can be accepted" if health.status == "unavailable" else health.status
-    notes = [f"{what}: {health.detail}"] if health.detail else []
-    if health.log_lines_dropped:
-        notes.append(f"{health.log_lines_dropped:,} lines of its log were dropped, because nobody read them in time")
-    over = health.workers_replaced | {"calls that do not end": health.workers_replaced.get("stuck", 0), "stuck": 0}
-    notes += [f"workers replaced for their {what}: {count:,}" for what, count in over.items() if count]
-    return health, notes
+        return None, [f"the server does not answer GET /health: {error}"]
+
+
+def _notes(health: Mapping[str, Any]) -> Iterator[str]:
+    """What there is to note of it. A front whose writer hangs knows little."""
+    if health.get("detail"):
+        what = "nothing can be accepted" if health["status"] == "unavailable" else health["status"]
+        yield f"{what}: {health['detail']}"
+    if dropped := health.get("log_lines_dropped"):
+        yield f"{dropped:,} lines of its log were dropped, because nobody read them in time"
+    over = dict(health.get("workers_replaced", {}))
+    over["calls that do not end"] = over.pop("stuck", 0)
+    yield from (f"workers replaced for their {what}: {count:,}" for what, count in over.items() if count)
 
 
 def effects(database: Database, marker: str) -> dict[str, int]:

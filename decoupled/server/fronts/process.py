@@ -18,14 +18,12 @@ import uvloop
 
 from decoupled.core.frames import frame
 from decoupled.core.times import Clock
-from decoupled.dashboard.dashboard import Dashboard
-from decoupled.engines.sqlite.data_directory import DataDirectory
+from decoupled.dashboard.access import Rules
 from decoupled.engines.sqlite.database import FILE_NAME, Database
 from decoupled.engines.sqlite.ends import SqliteEnds
 from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
 from decoupled.engines.sqlite.outage import Outage
 from decoupled.engines.sqlite.queue_clock import QueueClock
-from decoupled.engines.sqlite.sources import SqliteSources
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline.loading import load
 from decoupled.server import logs
@@ -36,11 +34,10 @@ from decoupled.server.fronts.link import Link
 from decoupled.server.fronts.protocol import LISTENER, State, encode
 from decoupled.server.fronts.seats import Seat, Seats
 from decoupled.server.health import Trouble
-from decoupled.server.http.aside import Aside
-from decoupled.server.http.dashboard import Page
 from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.listener import CLIENT, HttpServer
 from decoupled.server.last_resort import LastResort
+from decoupled.server.page import page_of
 from decoupled.server.parent import end_before_it, end_with_parent, keep_from_children, leave_to_parent
 from decoupled.server.quiet import quiet_collector
 
@@ -92,7 +89,7 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
     last_resort = LastResort(loop, lambda: leave(True), CLIENT)
     seat = Seat(Seats(given["seats"]), given["seat"])
     of, ends, ask = given["of"], SqliteEnds(database), link.ask_health
-    page = Page(Aside(lambda: Dashboard(SqliteSources(DataDirectory(data))), loop))
+    page = page_of(data, msgspec.convert(given["page"], Rules), workloads, callers, loop)
     gateway = Gateway(link, table, ends, workloads, ask, loop, clock.now_ms, database.snapshot, callers, of, page)
     link.watching = gateway.watching
     tls = None if given["certificate"] is None else Certificate.handed(given["certificate"]).context()

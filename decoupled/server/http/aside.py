@@ -24,8 +24,8 @@ log = logging.getLogger("decoupled.page")
 class Answers(Protocol):
     """What is asked, in that thread."""
 
-    def answer(self, method: str, call: Call) -> Response:
-        """Raises Problem, or Unavailable, or ValueError for what cannot be asked."""
+    def answer(self, method: str, call: Call, client: str) -> Response:
+        """`client`: its address. Raises Problem, or Unavailable, or ValueError for what cannot be asked."""
         ...
 
     def close(self) -> None:
@@ -49,7 +49,7 @@ class Aside:
         if len(call.body) > limits.MAX_PAGE_BODY_BYTES:
             reply(Problem(413, f"This takes {limits.MAX_PAGE_BODY_BYTES:,} bytes at most.").response())
             return
-        asked = _Asked(method, call, reply)
+        asked = _Asked(method, call, request.client, reply)
         try:
             self._waiting.put_nowait(asked)
         except queue.Full:
@@ -82,7 +82,7 @@ class Aside:
         try:
             if self._answers is None:
                 self._answers = self._make()
-            return self._answers.answer(asked.method, asked.call)
+            return self._answers.answer(asked.method, asked.call, asked.client)
         except Problem as problem:
             return problem.response()
         except ValueError as error:
@@ -97,9 +97,10 @@ class Aside:
 class _Asked:
     """One request. Implements Held."""
 
-    def __init__(self, method: str, call: Call, reply: Reply) -> None:
+    def __init__(self, method: str, call: Call, client: str, reply: Reply) -> None:
         self.method = method
         self.call = call
+        self.client = client
         self.timer: asyncio.TimerHandle | None = None
         self.over = False  # it was answered, or its client has gone
         self._reply = reply

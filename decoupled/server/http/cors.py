@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from decoupled.core import limits
 from decoupled.core.problem import Response
+from decoupled.server.http.dashboard import is_page
 from decoupled.server.http.exchange import Handler, Reply
 from decoupled.server.http.parser import Request
 
@@ -39,7 +40,7 @@ class Cors:
         """A handler for which preflights are answered."""
 
         def handle_others(request: Request, reply: Reply) -> None:
-            asked = request.method == "OPTIONS" and "origin" in request.headers
+            asked = request.method == "OPTIONS" and "origin" in request.headers and not is_page(request)
             if asked and "access-control-request-method" in request.headers:
                 reply(self._preflight(request.headers["origin"]))
             else:

@@ -5,10 +5,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from decoupled.core.problem import Problem
 from decoupled.dashboard.shapes import PREFIX
 from decoupled.pipeline.call import Call
+from decoupled.server.callers.callers import Callers
 from decoupled.server.http.exchange import Reply
 from decoupled.server.http.parser import Request
+
+MAY_BEGIN = frozenset({b"", b"?", b"-", b"m"})
+"""What follows the first slash of such a request, and of few others."""
 
 _OWN = f"/{PREFIX}/".encode()
 _METRICS = b"/metrics"
@@ -29,30 +34,51 @@ class Asks(Protocol):
 class Page:
     """Of one process."""
 
-    def __init__(self, aside: Asks) -> None:
+    def __init__(self, aside: Asks, shown: bool, callers: Callers | None = None) -> None:
+        """`shown`: there is more than the metrics. `callers`: who is asked whose proof a request brings."""
         self._aside = aside
+        self._shown = shown
+        self._callers = callers
 
     def handle(self, request: Request, reply: Reply) -> bool:
         """Whether it was for the page; then it will be replied to."""
-        if not _is_own(request):
+        if not is_metrics(request.target) and not (self._shown and is_page(request)):
             return False
         request.opened = ""  # pages of other origins have no business here, whoever else they may call
-        path, query = request.path_and_query()
-        headers = {**request.headers, "cookie": "; ".join(request.cookies)} if request.cookies else request.headers
-        self._aside.ask(request.method, Call(path.split("/")[1:], query, headers, request.body), request, reply)
+        try:
+            call = self._call(request)
+        except Problem as problem:
+            reply(problem.response())
+        else:
+            self._aside.ask(request.method, call, request, reply)
         return True
+
+    def _call(self, request: Request) -> Call:
+        """Raises Problem 401, or 503 while nothing can be proved."""
+        path, query = request.path_and_query()
+        parts, headers = path.split("/")[1:], request.headers
+        caller = None
+        if self._callers is not None and ("authorization" in headers or "x-api-key" in headers):
+            caller = self._callers.of(headers, parts, request.body)
+        if request.cookies:
+            headers = {**headers, "cookie": "; ".join(request.cookies)}
+        if caller is None:
+            return Call(parts, query, headers, request.body)
+        return Call(parts, query, headers, request.body, caller.name, caller.operator)
 
     def close(self) -> None:
         """Answer no more."""
         self._aside.close()
 
 
-MAY_BEGIN = frozenset({b"", b"?", b"-", b"m"})
-"""What follows the slash of such a request, and of few others."""
+def is_metrics(target: bytes) -> bool:
+    """Whether a request for this asks for the metrics."""
+    return target.partition(b"?")[0] == _METRICS
 
 
-def _is_own(request: Request) -> bool:
+def is_page(request: Request) -> bool:
+    """Whether it is for the page: at the root it is for browsers only."""
     target = request.target
-    if target.startswith(_OWN) or target.partition(b"?")[0] == _METRICS:
+    if target.startswith(_OWN):
         return True
     return (target == b"/" or target.startswith(b"/?")) and "text/html" in request.headers.get("accept", "")

@@ -16,7 +16,6 @@ from decoupled.server.callers.callers import Callers
 from decoupled.server.certificate import Served
 from decoupled.server.door import Sender, Sent
 from decoupled.server.health import Trouble
-from decoupled.server.http.aside import Answers, Aside
 from decoupled.server.http.dashboard import Page
 from decoupled.server.http.exchange import Reply
 from decoupled.server.http.gateway import Gateway
@@ -45,7 +44,7 @@ class Inside:
         callers: Callers | None,
         certificate: Served | None,
         origins: Collection[str],
-        page: Callable[[], Answers],
+        page: Page,
     ) -> None:
         def tell_health(reply: Reply) -> None:
             status, body = health()
@@ -55,9 +54,9 @@ class Inside:
         self._listener = listener
         self._callers = callers
         local = _Local(sender, watches, loop)
-        self._page = Page(Aside(page, loop))
+        self._page = page
         gateway = Gateway(
-            local, table, watches.ends, workloads, tell_health, loop, clock_ms, snapshot, callers, page=self._page
+            local, table, watches.ends, workloads, tell_health, loop, clock_ms, snapshot, callers, page=page
         )
         local.watching = gateway.watching
         self._certificate = certificate

@@ -15,6 +15,7 @@ from typing import assert_never
 
 from decoupled.core.backoff import backoff_s, doubled_s
 from decoupled.core.outcomes import Commit, Decision, Delivery, Failure
+from decoupled.core.overview import TABLE_REFUSES
 from decoupled.core.workload import Message, Unavailable
 from decoupled.engines.protocols import Feed, StoreDamaged, Table
 from decoupled.pipeline import blame
@@ -180,7 +181,7 @@ def _ended(decided: Decided, given_back: Sequence[Delivery]) -> list[Message]:
     return [delivery.message for delivery, _ in decided if delivery.receipt not in receipts]
 
 
-REFUSED = Answer("sick", "the table does not answer")
+REFUSED = Answer("sick", TABLE_REFUSES)
 
 
 def _answer(delivery: Delivery, decision: Decision) -> Answer:
