@@ -245,6 +245,7 @@ PAGE_ANSWER_S = 20.0  # for one to be answered, its turn included
 
 # --- tools --------------------------------------------------------------------
 MAX_TOOLS = 16  # that a server talks to at once
+ASK_S = 2.0  # for it to say how it is doing
 MAX_CHANGE_BYTES = MAX_REQUEST_BYTES  # of dead letters, in one change that a tool asks for
 TOOL_BATCH = 100  # dead letters that a tool changes at once: a few milliseconds of the server's time
 MAX_PEEKED = 10_000  # messages that a look into SQS's dead-letter queue hides from others for a moment

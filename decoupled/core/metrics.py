@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+UNSERVED = "-"  # stands for workloads that are not served here: of these, nobody says how many there are
 LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 WAITING_S = (0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0, 86_400.0)
 PROCESSING_S = (0.0001, 0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0)
@@ -41,6 +42,12 @@ METRICS = {
         Metric("dead", "counter", "Messages that became dead letters.", "workload"),
         Metric("retried", "counter", "Deliveries that went back to the queue, to be tried again.", "workload"),
         Metric("redriven", "counter", "Dead letters put back on the queue.", "workload"),
+        Metric(
+            "dead_ended",
+            "counter",
+            "Dead letters that are none any more: redriven, purged, or processed by a late delivery.",
+            "workload",
+        ),
         Metric("refused", "counter", "Requests that were answered with an error, by its status.", "status"),
         # how long it took
         Metric("accept_seconds", "histogram", "From a whole request to its 202.", "workload", LATENCY_S),

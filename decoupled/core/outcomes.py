@@ -98,13 +98,15 @@ class Stored(msgspec.Struct, frozen=True):
     not hold counts as a rejection). `duplicate`: it had one before, and nothing was applied. `emits` are still to be
     sent, also after a duplicate: the first delivery may have died in between, and their ids are always the same.
     `dead`, always a duplicate: it is ordered and was dead before, so that nothing was applied either. `digest`, of a
-    duplicate, is that of the entry that has the record, where the queue may hold another one under its id."""
+    duplicate, is that of the entry that has the record, where the queue may hold another one under its id. `late`: it
+    was dead until now, where the engine knows that."""
 
     status: Literal["processed", "rejected", "dead"]
     reason: str | None = None
     duplicate: bool = False
     emits: Sequence[Message] = ()
     digest: str = ""
+    late: bool = False
 
 
 PROCESSED = Stored("processed")

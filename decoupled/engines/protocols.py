@@ -114,6 +114,11 @@ class Transactions(Protocol):
     """One transaction at a time, for everything that queue and table are asked to do in it: group commit."""
 
     @property
+    def added(self) -> Sequence[str]:
+        """Of each message that the last transaction has put on the queue: its workload."""
+        ...
+
+    @property
     def in_transaction(self) -> bool:
         """Whether one has begun and is neither committed nor undone; an engine may undo it by itself."""
         ...

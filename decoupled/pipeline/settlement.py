@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, assert_never
 
@@ -12,6 +13,7 @@ import msgspec
 
 from decoupled.core import limits
 from decoupled.core.backoff import backoff_s, spread_s
+from decoupled.core.metrics import Numbers
 from decoupled.core.outcomes import PROCESSED, Commit, Decision, Delivery, Failure, NotStored, Record, Reject, Stored
 from decoupled.core.status import FINAL
 from decoupled.core.times import now_ms, rfc3339
@@ -62,11 +64,18 @@ class Policy:
 
 
 def settle(
-    decided: Sequence[tuple[Delivery, Decision]], queue: Queue, table: Table, policy: Policy, begun: bool = False
+    decided: Sequence[tuple[Delivery, Decision]],
+    queue: Queue,
+    table: Table,
+    policy: Policy,
+    begun: bool = False,
+    tally: Numbers | None = None,
 ) -> list[Delivery]:
     """Store what was decided. Returns the deliveries to give back; every other one may be deleted.
 
-    `begun`: the attempt was counted when it began."""
+    `begun`: the attempt was counted when it began. `tally` is told what messages came to, by their workloads:
+    processed, rejected, dead or retried. Where all of this is undone, so is that."""
+    tally = Numbers() if tally is None else tally
     final: list[tuple[Delivery, Commit | Reject]] = []
     failures: list[tuple[Delivery, Failure]] = []
     for delivery, decision in decided:
@@ -77,9 +86,14 @@ def settle(
     if final:
         now = policy.time_of([delivery for delivery, _ in final])
         outcomes = table.commit([(delivery.message, _dated(decision, now)) for delivery, decision in final], now)
-        for (delivery, _), outcome in zip(final, outcomes, strict=True):
-            if outcome is not PROCESSED and (failure := _finish(delivery, outcome, queue)) is not None:
-                failures.append((delivery, failure))
+        if outcomes.count(PROCESSED) == len(outcomes):
+            for workload, count in Counter([delivery.message.workload for delivery, _ in final]).items():
+                tally.count("processed", workload, count)
+        else:
+            for (delivery, _), outcome in zip(final, outcomes, strict=True):
+                _count(delivery, outcome, tally)
+                if (failure := _finish(delivery, outcome, queue)) is not None:
+                    failures.append((delivery, failure))
     if not failures:
         return []
     delays, due = list[tuple[Delivery, float]](), list[tuple[Delivery, int]]()
@@ -89,13 +103,22 @@ def settle(
             if failure.kind == "not_yet":
                 due.append((delivery, _not_yet(delivery, failure, table, policy, begun)))
             else:
-                delay = _give_back(delivery, failure, queue, table, policy, begun)
+                delay = _give_back(delivery, failure, queue, table, policy, begun, tally)
         except Unavailable as error:
             delay = _put_off(delivery, blame.unavailable(error), policy)
         if delay is not None:
             delays.append((delivery, delay))
     deferred = queue.defer(due, policy.now_ms()) if due else []
+    for delivery, _ in delays:
+        tally.count("retried", delivery.message.workload)
     return _retry_later(delays, queue) + deferred
+
+
+def _count(delivery: Delivery, outcome: Stored | NotStored, tally: Numbers) -> None:
+    if isinstance(outcome, Stored) and not outcome.duplicate:
+        tally.count(outcome.status, delivery.message.workload)
+        if outcome.late:
+            tally.count("dead_ended", delivery.message.workload)
 
 
 def _dated(decision: Commit | Reject, now: int) -> Commit | Reject:
@@ -158,7 +181,7 @@ def _finish(delivery: Delivery, outcome: Stored | NotStored, queue: Queue) -> Fa
 
 
 def _give_back(
-    delivery: Delivery, failure: Failure, queue: Queue, table: Table, policy: Policy, begun: bool
+    delivery: Delivery, failure: Failure, queue: Queue, table: Table, policy: Policy, begun: bool, tally: Numbers
 ) -> float | None:
     """Seconds until the message is tried again; None if it is finished or buried."""
     now = policy.time_of([delivery])
@@ -184,6 +207,8 @@ def _give_back(
         return _follow_up(delivery, queue, table, policy)
     if dead:
         buried = _bury(delivery, failure, record, table, now)
+        if buried and record.status != "dead":
+            tally.count("dead", delivery.message.workload)
         return None if buried else _follow_up(delivery, queue, table, policy)
     delay = policy.pause_s(record.attempts, failure.retry_after_s)
     _log_failure(delivery, failure, delay)

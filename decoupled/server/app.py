@@ -7,10 +7,9 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
@@ -19,6 +18,7 @@ import msgspec
 import uvloop
 
 from decoupled.core import limits
+from decoupled.core.dead_letters import DeadLetter, Outcome
 from decoupled.core.times import Clock, now_ms
 from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
@@ -40,6 +40,7 @@ from decoupled.pipeline.settlement import Policy
 from decoupled.server.callers import proofs
 from decoupled.server.callers.proofs import Asked
 from decoupled.server.certificate import Served, served
+from decoupled.server.counting import Counting
 from decoupled.server.door import Door, Sender
 from decoupled.server.fronts.crew import Fronts
 from decoupled.server.group_commit import Writer
@@ -54,6 +55,7 @@ from decoupled.server.quotas import Quotas
 from decoupled.server.scheduling.claims import Poller
 from decoupled.server.scheduling.unserved import Unserved
 from decoupled.server.server_health import ServerHealth
+from decoupled.server.signals import listen_to_signals
 from decoupled.server.watches import Watches
 from decoupled.server.welcome import welcome
 
@@ -100,7 +102,7 @@ async def _serve(
     clock, queue_clock = Clock(_clock_set), QueueClock.keep(options.data)
     queue = SqliteQueue(database, queue_clock, clock.now_ms)
     released = _adopt(queue, database, workloads, options)
-    writer = Writer(database, queue, loop)
+    writer = Writer(database, queue, loop, Counting(workloads))
     watches = Watches(SqliteEnds.adopted(database), writer.run)
     table = SqliteTable(database, Outage(options.data, queue_clock), queue_clock)
     poller = Poller(writer, queue, table, watches, Policy(options.max_attempts, clock.now_ms), options, workloads)
@@ -108,6 +110,7 @@ async def _serve(
     quotas = _quotas(writer, database, options)
     poller.settler.emitting = quotas.emitting if options.caller_waiting else None
     health = ServerHealth(poller, Unserved(queue, workloads, loop.time), workloads, quotas)
+    health.sizes = database.sizes
     health.looks += [writer.trouble, files.taken, files.long, partial(_damage, database)]
 
     door: Door
@@ -120,11 +123,12 @@ async def _serve(
     health.fronts = door.ready
     stop = asyncio.Event()
     last_resort = LastResort(loop, stop.set, door.client)
-    _listen_to_signals(loop, stop, door)
+    listen_to_signals(loop, stop, door)
     tools = None
     if (local := _admin_listener(directory)) is not None:
         letters = SqliteDeadLetters(database, clock.now_ms, queue_clock)
-        tools = await Admin(writer.run, letters, watches.tell_of, loop).start(local)
+        tell = partial(_tell, watches, writer.counting)
+        tools = await Admin(writer.run, letters, tell, health.look, loop).start(local)
     directory.publish(options.url)
     listen(listener)
     files.look_after(loop, stop)
@@ -220,28 +224,10 @@ def _inside(
     )
 
 
-def _listen_to_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, door: Door) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    # Started by `nohup`, it is to outlive its terminal.
-    ends_with_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
-
-    def hang_up() -> None:
-        """Somebody wants new fronts; unless it was the terminal, which is closed."""
-        if ends_with_terminal and not _has_terminal():
-            stop.set()
-        else:
-            door.renew()
-
-    loop.add_signal_handler(signal.SIGHUP, hang_up)
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open(os.ctermid(), os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
+def _tell(watches: Watches, counting: Counting, letters: Sequence[DeadLetter], outcomes: Sequence[Outcome]) -> None:
+    """A tool has changed dead letters."""
+    counting.changed(letters, outcomes)
+    watches.tell_of([(letter.id, letter.workload, letter.caller) for letter in letters])
 
 
 def _damage(database: Database) -> Trouble | None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -24,6 +25,7 @@ from decoupled.core import limits
 from decoupled.core.outcomes import Delivery, NotSent, Together
 from decoupled.core.workload import Message
 from decoupled.engines.protocols import Feed, StoreBusy, StoreDamaged, StoreUnavailable, Transactions
+from decoupled.server.counting import Counting
 from decoupled.server.door import Sent
 from decoupled.server.group import Group, Operation, Send
 from decoupled.server.health import Trouble
@@ -72,10 +74,13 @@ class Taker(Protocol):
 class Writer:
     """The only one who writes while the server runs."""
 
-    def __init__(self, store: Transactions, queue: Feed, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, store: Transactions, queue: Feed, loop: asyncio.AbstractEventLoop, counting: Counting | None = None
+    ) -> None:
         self.store = store
         self.queue = queue
         self.loop = loop
+        self.counting = counting or Counting()
         self.failure: str | None = None  # why the last transaction failed, until one succeeds
         self.taker: Taker  # set before the first send
         self._accepting = 0  # messages that the transaction now being made puts on the queue
@@ -142,6 +147,7 @@ class Writer:
             self.store.begin()
             later = group.cut()
             self._fill(group)
+            began = time.perf_counter()
             self.store.commit()
         except StoreBusy as busy:
             self._wait_for_lock(group, busy)
@@ -154,6 +160,7 @@ class Writer:
             self.store.roll_back()
             self._failed(group, error)
         else:
+            self.counting.committed(self.store.added, time.perf_counter() - began)
             self._succeeded(group)
         finally:
             for messages, sent in later:

@@ -3,10 +3,12 @@ are asked who know each of that."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
+from decoupled.core.metrics import Numbers
 from decoupled.core.workload import Workloads
 from decoupled.server.health import Look, summary
 from decoupled.server.outlet import standard_error
@@ -22,6 +24,7 @@ class ServerHealth:
         self.looks: list[Look] = [*(crew.trouble for crew in poller.crews), poller.groups.trouble]
         self.looks.append(standard_error.trouble)
         self.fronts: Callable[[], int] = lambda: 0
+        self.sizes: Callable[[], Mapping[str, int]] = dict  # of files, by their metrics
         self.unserved = unserved
         self._poller = poller
         self._workloads = workloads
@@ -29,8 +32,17 @@ class ServerHealth:
 
     def answer(self) -> tuple[int, str]:
         """An HTTP status, and a JSON text."""
+        told = self._told()
+        return 503 if told["status"] == "unavailable" else 200, msgspec.json.encode(told).decode()
+
+    def look(self) -> tuple[Numbers, dict[str, Any]]:
+        """What is counted, and the same as `answer` says."""
+        told = self._told()
+        return self._poller.writer.counting.told(told, self.sizes()), told
+
+    def _told(self) -> dict[str, Any]:
         poller = self._poller
-        told = {
+        return {
             **summary(self.looks),
             "workloads": list(self._workloads),
             "fronts": self.fronts(),
@@ -43,4 +55,3 @@ class ServerHealth:
             "not_served": self.unserved.look(),
             "log_lines_dropped": standard_error.dropped,
         }
-        return 503 if told["status"] == "unavailable" else 200, msgspec.json.encode(told).decode()

@@ -19,6 +19,7 @@ from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline.processor import decide
 from decoupled.pipeline.settlement import Policy
+from decoupled.server.counting import Counting
 from decoupled.server.options import Options
 from decoupled.server.scheduling.claims import Poller
 from decoupled.server.watches import Watches
@@ -68,6 +69,7 @@ class InlineWriter:
         self.database = database
         self.takes_s = takes_s
         self.loop = asyncio.get_running_loop()
+        self.counting = Counting()
 
     def run(self, operation: Callable[[], T]) -> asyncio.Future[T]:
         future: asyncio.Future[T] = self.loop.create_future()

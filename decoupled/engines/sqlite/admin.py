@@ -1,7 +1,9 @@
 """What a server does for tools on its own machine, at a socket in its data directory: changes of dead letters, in its
-own transactions. Who may connect, the file system says. Both ends stand here; a frame is MessagePack.
+own transactions; and it says what only it knows. Who may connect, the file system says. Both ends stand here; a frame
+is MessagePack.
 
     tool ─ Change (redrive, restore or purge; dead letters) ─▶ server ─ Done (outcomes), or Refused ─▶ tool
+         ─ Ask ─────────────────────────────────────────────▶        ─ Told (numbers and health) ───▶
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import msgspec
 
 from decoupled.core import limits
 from decoupled.core.dead_letters import DeadLetter, Outcome
 from decoupled.core.frames import HEADER, Frames, frame
+from decoupled.core.metrics import Numbers
 from decoupled.core.workload import Unavailable
 from decoupled.engines.protocols import DeadLetters
 
@@ -27,15 +30,22 @@ Run = Callable[[Callable[[], list[Outcome]]], "asyncio.Future[list[Outcome]]"]
 """Has something done in a transaction; what it returns is on the disk."""
 
 
-Tell = Callable[[Sequence[tuple[str, str, str]]], None]
-"""Told of messages that have changed: of each its id, workload and caller."""
+Tell = Callable[[Sequence[DeadLetter], Sequence[Outcome]], None]
+"""Told of changes that are on the disk, and what came of each."""
+
+Look = Callable[[], tuple[Numbers, dict[str, Any]]]
+"""Says what has been counted, and what GET /health says: plain data. Neither waits nor raises."""
 
 
-class Change(msgspec.Struct, array_like=True):
-    """What is asked for."""
+class Change(msgspec.Struct, array_like=True, tag=0):
+    """What is to be done."""
 
     change: Literal["redrive", "restore", "purge"]
     letters: Sequence[DeadLetter]
+
+
+class Ask(msgspec.Struct, array_like=True, tag=1):
+    """How the server is doing."""
 
 
 class Done(msgspec.Struct, array_like=True, tag=0):
@@ -50,9 +60,16 @@ class Refused(msgspec.Struct, array_like=True, tag=1):
     detail: str
 
 
+class Told(msgspec.Struct, array_like=True, tag=2):
+    """How it is doing. `health`: as GET /health has it."""
+
+    numbers: Numbers
+    health: dict[str, Any]
+
+
 _encode = msgspec.msgpack.encode
-_change = msgspec.msgpack.Decoder(Change)
-_answer: msgspec.msgpack.Decoder[Done | Refused] = msgspec.msgpack.Decoder(Done | Refused)
+_request: msgspec.msgpack.Decoder[Change | Ask] = msgspec.msgpack.Decoder(Change | Ask)
+_answer: msgspec.msgpack.Decoder[Done | Refused | Told] = msgspec.msgpack.Decoder(Done | Refused | Told)
 
 # --- the server's end ---------------------------------------------------------
 
@@ -60,9 +77,11 @@ _answer: msgspec.msgpack.Decoder[Done | Refused] = msgspec.msgpack.Decoder(Done 
 class Admin:
     """Serves tools."""
 
-    def __init__(self, run: Run, dead_letters: DeadLetters, tell: Tell, loop: asyncio.AbstractEventLoop) -> None:
-        """Who watches is told what is changed."""
+    def __init__(
+        self, run: Run, dead_letters: DeadLetters, tell: Tell, look: Look, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.tell = tell
+        self.look = look
         self.dead_letters = dead_letters
         self.run = run
         self.loop = loop
@@ -94,10 +113,14 @@ class _Tool(asyncio.Protocol):
         self._admin.tools -= 1
 
     def data_received(self, data: bytes) -> None:
-        """What is to be changed."""
+        """What it wants."""
         try:
             for payload in self._received.feed(data):
-                self._change(_change.decode(payload))
+                wanted = _request.decode(payload)
+                if isinstance(wanted, Ask):
+                    self._say(Told(*self._admin.look()))
+                else:
+                    self._change(wanted)
         except (ValueError, msgspec.DecodeError) as error:
             self._refuse(f"it does not understand this tool ({error}); is it of the same version?")
 
@@ -112,7 +135,7 @@ class _Tool(asyncio.Protocol):
         """The edge: whatever went wrong, the tool hears of it."""
         error = done.exception()
         if error is None:
-            self._admin.tell([(letter.id, letter.workload, letter.caller) for letter in letters])
+            self._admin.tell(letters, done.result())
             self._say(Done(done.result()))
         elif isinstance(error, Unavailable):
             self._refuse(f"the change could not be stored: {error}")
@@ -124,7 +147,7 @@ class _Tool(asyncio.Protocol):
         self._say(Refused(detail))
         self._transport.close()
 
-    def _say(self, answer: Done | Refused) -> None:
+    def _say(self, answer: Done | Refused | Told) -> None:
         if not self._transport.is_closing():  # else it did not wait for the answer
             self._transport.write(frame(_encode(answer)))
 
@@ -134,7 +157,22 @@ class _Tool(asyncio.Protocol):
 
 def ask(server: socket.socket, change: Change) -> list[Outcome]:
     """What the server did. Raises Unavailable with why it did not, and OSError when it does not answer."""
-    server.sendall(frame(_encode(change)))
+    answer = _exchange(server, change)
+    if not isinstance(answer, Done):
+        raise Unavailable("the server answers what it was not asked")
+    return answer.outcomes
+
+
+def ask_numbers(server: socket.socket) -> Told:
+    """How it is doing. Raises Unavailable with why it does not say so, and OSError when it does not answer."""
+    answer = _exchange(server, Ask())
+    if not isinstance(answer, Told):
+        raise Unavailable("the server answers what it was not asked")
+    return answer
+
+
+def _exchange(server: socket.socket, request: Change | Ask) -> Done | Told:
+    server.sendall(frame(_encode(request)))
     (size,) = HEADER.unpack(_receive(server, HEADER.size))
     if size > limits.MAX_CHANGE_BYTES:
         raise Unavailable("the server speaks another language: it is of another version")
@@ -144,7 +182,7 @@ def ask(server: socket.socket, change: Change) -> list[Outcome]:
         raise Unavailable(f"the server's answer cannot be read: {error}; is it of the same version?") from error
     if isinstance(answer, Refused):
         raise Unavailable(f"the server refuses: {answer.detail}")
-    return answer.outcomes
+    return answer
 
 
 def _receive(server: socket.socket, size: int) -> bytes:

@@ -42,12 +42,14 @@ class Database:
         self.wal: WriteAheadLog | None = None  # where it is looked after by hand: a server's
         self.lost: Callable[[], str | None] = lambda: None  # why a commit is not to be believed, if so
         self.ordered: frozenset[str] = frozenset()  # workloads whose messages get in line: see ordered.adopt
+        self.added: list[str] = []  # of each message that the last transaction made: its workload
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise DataDirectoryError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 is needed")
         if read_only and not Path(path).exists():
             raise DataDirectoryError(f"there is no {path}")
         if 0 < _size(path) < SMALLEST_FILE_BYTES:
             raise DataDirectoryError(f"{path} cannot be used: file is not a database")
+        self._path = path
         self.damage = Damage(path)
         self.refusals = Refusals(self.damage)
         try:
@@ -121,6 +123,10 @@ class Database:
             raise DataDirectoryError(f"{path} cannot be used: {error}") from error
         return self.wal
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of its files, by their metrics."""
+        return {"file_bytes": _size(self._path), "wal_bytes": _size(f"{self._path}-wal")}
+
     @property
     def in_transaction(self) -> bool:
         """Has one begun? SQLite may undo it by itself, when the disk is full."""
@@ -132,6 +138,7 @@ class Database:
             self.wal.tend()
         with self.refusals:
             self.execute("BEGIN IMMEDIATE")
+        self.added = []
 
     def commit(self) -> None:
         """Everything since `begin` is on the disk when this returns. Raises StoreUnavailable, and nothing is."""
@@ -205,10 +212,11 @@ def _make_private(path: Path | str) -> None:
 class _Savepoint:
     """Most transactions have one or two: without a generator, it takes half as long."""
 
-    __slots__ = ("_database",)
+    __slots__ = ("_added", "_database")
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._added = len(database.added)
 
     def __enter__(self) -> None:
         self._database.execute("SAVEPOINT part")
@@ -216,6 +224,7 @@ class _Savepoint:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         database = self._database
         if error is not None:
+            del database.added[self._added :]
             if database.in_transaction:  # SQLite itself rolls back everything when the disk is full
                 database.execute("ROLLBACK TO part")
                 database.execute("RELEASE part")

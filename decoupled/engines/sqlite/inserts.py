@@ -22,7 +22,11 @@ def insert(database: Database, messages: Sequence[Message], now: int, now_ms: in
             visible_at = now if m.due_at is None else now + max(0, m.due_at - now_ms)
             values += (visible_at, m.due_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group)
             values += (m.workload in database.ordered, m.digest, m.callback)
-        if database.execute(_INSERT[len(some)], values).rowcount < len(some):
+        inserted = database.execute(_INSERT[len(some)], values).rowcount
+        if inserted == len(some):
+            database.added += [m.workload for m in some]
+        else:
+            database.added += [m.workload for m in _newest(database, some, inserted)]
             unlike += _unlike(database, some)
     return unlike
 
@@ -57,6 +61,7 @@ def insert_claimed(
         else:
             fresh += _newest(database, some, inserted)
             unlike += _unlike(database, some)
+    database.added += [m.workload for m in fresh]
     return fresh, unlike
 
 
@@ -76,6 +81,8 @@ _INSERT_CLAIMED = several.of_each_size(_insert_claimed)
 def _newest(database: Database, messages: Sequence[Message], count: int) -> Iterator[Message]:
     """Those of them that are the last so many rows: each new one has the next number. One of two with the same id is,
     the first."""
+    if not count:
+        return
     rows = database.execute("SELECT id FROM messages ORDER BY seq DESC LIMIT ?", (count,))
     newest = {message_id for (message_id,) in rows}
     for m in messages:

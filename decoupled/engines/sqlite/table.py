@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import msgspec
+
 from decoupled.core import callbacks
 from decoupled.core.outcomes import PROCESSED, Commit, Delivery, Failure, NotStored, Page, Record, Reject, Stored
 from decoupled.core.status import ENDED, FINAL, Status
@@ -31,13 +33,14 @@ def _process(rows: int) -> str:
     return f"""
     UPDATE messages SET status = 'processed', result = CASE id {"WHEN ? THEN ? " * rows} END, reason = NULL,
         finished_at = ?, body = NULL, in_flight = 0
-    WHERE id IN ({", ".join("?" * rows)}) AND {may("process")}
+    WHERE id IN ({", ".join("?" * rows)}) AND {may("process")} AND status <> 'dead'
     """  # noqa: S608  what is added is constant
 
 
 _PROCESS = several.of_each_size(_process)
-# An ordered dead letter stays one until it is redriven, whatever a late delivery of it says: those behind it go on.
-_FINISH_IN_ORDER = f"{_FINISH} AND status <> 'dead'"
+# An ordered dead letter stays one until it is redriven, whatever a late delivery of it says: those behind it go on. Of
+# the others it is known, so, which were dead.
+_FINISH_LIVING = f"{_FINISH} AND status <> 'dead'"
 _BURY = f"""
 UPDATE messages SET status = 'dead', finished_at = ?, attempts = ?, error_type = ?, error = ?,
     first_failed_at = ?, last_failed_at = ?, traceback = ?, body = ?, in_flight = 0
@@ -137,12 +140,13 @@ class SqliteTable:
         stored = PROCESSED if isinstance(decision, Commit) else Stored("rejected", decision.reason)
         result = decision.result if isinstance(decision, Commit) else None
         values = (stored.status, result, stored.reason, now_ms, message.id)
-        finish = _FINISH_IN_ORDER if message.workload in self.database.ordered else _FINISH
-        if self.database.execute(finish, values).rowcount == 0:
+        if self.database.execute(_FINISH_LIVING, values).rowcount == 0:
             if (before := self._ended(message)) is not None:
                 return before
+            late = self._stored(message.id, ("dead",)) is not None
             self._ensure_row(message)
-            self.database.execute(finish, values)
+            self.database.execute(_FINISH, values)
+            return msgspec.structs.replace(stored, late=late)
         return stored
 
     def _ensure_row(self, message: Message) -> None:

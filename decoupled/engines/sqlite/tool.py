@@ -9,12 +9,13 @@ two connections write at the same moment.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from decoupled.core import limits
 from decoupled.core.dead_letters import DeadLetter, Outcome, Wanted
+from decoupled.core.metrics import Numbers
 from decoupled.core.workload import Unavailable
 from decoupled.engines.sqlite import admin, admin_socket
 from decoupled.engines.sqlite.data_directory import DataDirectory, DirectoryInUse
@@ -100,6 +101,26 @@ class ServedDeadLetters:
                 raise Unavailable(
                     f"the server did not say what it did: {error}; to repeat the command is safe"
                 ) from error
+
+
+class ServerNumbers:
+    """What only the server of a directory knows."""
+
+    def __init__(self, directory: DataDirectory) -> None:
+        self._directory = directory
+
+    def ask(self) -> tuple[Numbers, dict[str, Any]] | None:
+        """What it has counted since it started, and what GET /health says; None if no server runs. Raises Unavailable
+        when it does not say so in time."""
+        if self._directory.server_url() is None:
+            return None
+        try:
+            with admin_socket.connect(self._directory.path, limits.ASK_S) as server:
+                told = admin.ask_numbers(server)
+        except OSError as error:
+            why = "it has not answered in time" if isinstance(error, TimeoutError) else error.strerror or error
+            raise Unavailable(f"the server does not say how it is doing: {why}") from error
+        return told.numbers, told.health
 
 
 def _parts(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:

@@ -171,6 +171,7 @@ class Poller:
     def _claim(self) -> list[Batch]:
         """Inside a transaction: batches for the room there is, shared between the workloads that have messages."""
         batches: list[Batch] = []
+        self.settler.forget_buried()
         self._caught_up = True
         self._claiming_of = None
         names = self._names if self._blind else self.queue.ready()

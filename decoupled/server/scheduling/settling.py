@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from decoupled.core.backoff import backoff_s, doubled_s
+from decoupled.core.metrics import Numbers
 from decoupled.core.outcomes import Commit, Decision, Delivery, Failure
 from decoupled.core.overview import TABLE_REFUSES
 from decoupled.core.workload import Message, Unavailable
@@ -74,16 +75,22 @@ class Settler:
         if delivery.receive_count <= most:
             return False
         message = delivery.message
-        self.table.bury(delivery, blame.received_too_often(delivery, self.policy.time_of([delivery])))
+        if self.table.bury(delivery, blame.received_too_often(delivery, self.policy.time_of([delivery]))):
+            self._buried.append(message)
         self.watches.mark([message])
-        self._buried.append(message)
         extra = {"message_id": message.id, "workload": message.workload, "receive_count": delivery.receive_count}
         log.error("dead: received too often and never settled", extra=extra)
         return True
 
+    def forget_buried(self) -> None:
+        """A claim begins: what another one has buried and nobody was told of, was undone."""
+        self._buried.clear()
+
     def tell_buried(self) -> None:
-        """What that has buried is on the disk. To be told of what was undone does no harm."""
+        """What that has buried is on the disk."""
         buried, self._buried = self._buried, []
+        for message in buried:
+            self.writer.counting.count("dead", message.workload)
         self.watches.tell(buried)
 
     def _judged(self, decided: Decided) -> list[tuple[Delivery, Decision]]:
@@ -93,6 +100,7 @@ class Settler:
     def _store(self, decided: Decided, tries: int = 1) -> None:
         self.pending += 1
         workload = decided[0][0].message.workload
+        tally = Numbers()
 
         def is_whole() -> None:
             if self._gathering.get(workload) is decided:
@@ -104,8 +112,9 @@ class Settler:
                 for _, decision in decided:
                     if type(decision) is Commit and decision.emits:
                         self.emitting(decision.emits)
+            tally.counters.clear()  # a transaction that met damage goes again
             # What is not given back has a final or dead record now, and with that has left the queue.
-            given_back = settle(decided, self.queue, self.table, self.policy)
+            given_back = settle(decided, self.queue, self.table, self.policy, tally=tally)
             if self.watches.ends.followed:
                 self.watches.mark(_ended(decided, given_back))
             return given_back
@@ -116,6 +125,7 @@ class Settler:
             if (error := future.exception()) is not None:
                 self._not_settled(decided, error, tries)
                 return
+            self.writer.counting.settled(tally)
             given_back = future.result()
             if self.watches:
                 self.watches.tell(_ended(decided, given_back))
@@ -157,6 +167,7 @@ class Settler:
         def stored(future: asyncio.Future[None]) -> None:
             self.pending -= 1
             if (error := future.exception()) is None:
+                self.writer.counting.count("retried", message.workload)
                 log.error("not stored, since the database is damaged; it is put off", extra=extra)
             else:
                 log.error("it comes back when its visibility timeout ends", extra=extra | {"error": str(error)})
