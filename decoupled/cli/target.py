@@ -174,7 +174,7 @@ def recover_data(data: Path, target: Path) -> Recovered:
     """See `engines/sqlite/recovery.py`. Raises DataDirectoryError."""
     from decoupled.engines.sqlite.data_directory import DataDirectory
     from decoupled.engines.sqlite.database import DataDirectoryError
-    from decoupled.engines.sqlite.recovery import recover, recover_keys
+    from decoupled.engines.sqlite.recovery import recover, recover_history, recover_keys
 
     source, new = DataDirectory(data), DataDirectory(target)
     if (url := source.server_url()) is not None:
@@ -186,6 +186,7 @@ def recover_data(data: Path, target: Path) -> Recovered:
     with contextlib.closing(new.own()) as whole:
         recovered = recover(source.file, whole)
     recover_keys(data, target, recovered)
+    recover_history(data, target, recovered)
     return recovered
 
 

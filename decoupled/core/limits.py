@@ -243,6 +243,12 @@ SIGN_IN_ATTEMPTS, SIGN_IN_SPAN_S = 10, 60  # of an address that came to nothing,
 MAX_SIGN_IN_ADDRESSES = 1_000  # and of how many addresses they are remembered
 PAGE_ANSWER_S = 20.0  # for one to be answered, its turn included
 
+# --- the charts' history --------------------------------------------------------
+HISTORY_S = 3_600  # that it goes back
+HISTORY_STEP_S = 5.0  # between two samples,
+HISTORY_LOOK_PART = 0.02  # or longer: looks take no more than this part of the time
+HISTORY_GAP_S = 1.0  # that no sample is of, before a chart shows it as a gap
+
 # --- tools --------------------------------------------------------------------
 MAX_TOOLS = 16  # that a server talks to at once
 ASK_S = 2.0  # for it to say how it is doing

@@ -21,9 +21,10 @@ OTHERS = 0o077  # what a mode must have nothing of
 SOCKET_NAME = "admin"
 KEYS_NAME, KEYS_LOCK_NAME = "keys", "keys.lock"
 PAGE_SECRET_NAME = "page.secret"  # noqa: S105  a name
+HISTORY_NAME = "history"
 _OURS = (
     *(FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", "lock", "server", "outage", "clock", SOCKET_NAME),
-    *(KEYS_NAME, KEYS_LOCK_NAME, PAGE_SECRET_NAME),
+    *(KEYS_NAME, KEYS_LOCK_NAME, PAGE_SECRET_NAME, HISTORY_NAME),
 )
 
 
@@ -213,14 +214,14 @@ class DirectoryInUse(DataDirectoryError):  # noqa: N818  a state, which a tool c
     """Another process owns it."""
 
 
-def write_private(path: Path, text: str, synced: bool = False) -> None:
+def write_private(path: Path, content: str | bytes, synced: bool = False) -> None:
     """Make a file of a data directory whole or not at all, for its owner's eyes; `synced`: whatever happens to the
     machine from then on. Raises OSError."""
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE), "w") as file:  # noqa: PTH123  a descriptor
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE), "wb") as file:  # noqa: PTH123  a descriptor
         os.fchmod(file.fileno(), PRIVATE_FILE)
-        file.write(text)
+        file.write(content.encode() if isinstance(content, str) else content)
         if synced:
             file.flush()
             os.fsync(file.fileno())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from decoupled.core.api_keys import KeysError
+from decoupled.engines.sqlite import history
 from decoupled.engines.sqlite.database import APPLICATION_ID, Database, DataDirectoryError
 from decoupled.engines.sqlite.driver import sqlite3
 from decoupled.engines.sqlite.ends import SqliteEnds
@@ -69,6 +70,12 @@ def recover_keys(data: Path, target: Path, recovered: Recovered) -> None:
     if senders:
         SendersFile(target).change(lambda _: (senders, None))
         recovered.saved["senders of webhooks"] = len(senders)
+
+
+def recover_history(data: Path, target: Path, recovered: Recovered) -> None:
+    """Copy what charts are made of. Raises OSError when it cannot be written."""
+    if samples := history.copy(data, target):
+        recovered.saved["samples of charts"] = samples
 
 
 def _open(file: Path) -> sqlite3.Connection:
