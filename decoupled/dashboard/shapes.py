@@ -181,6 +181,7 @@ class Changed(msgspec.Struct, frozen=True, omit_defaults=True):
     until: int | None = None
     kinds: list[DeadGroup] = []  # dry run: what it would be done to
     failures: list[tuple[str, str]] = []  # id and why not; the first ones of this batch
+    note: str = ""
 
 
 class SignIn(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
