@@ -4,14 +4,15 @@ read back. What each engine does with its own stands in its `dead_letters.py`. P
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import IO, Annotated, Literal
 
 import msgspec
 
 from decoupled.core import identifiers, limits
+from decoupled.core.alike import alike
 
 PURGED = "purged from the dead letters"
 """The reason of a message that was purged: rejected, for good, so that no stray delivery has an effect after all."""
@@ -46,12 +47,14 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which dead letters. `error` is an error's type, or part of its text in either case."""
+    """Which dead letters. `error` is an error's type, or part of its text in either case; `alike`, what is left of type
+    and text without what differs from one to the next (see `core/alike.py`)."""
 
     workload: str | None = None
     error: str | None = None
     dead_before: int | None = None
     dead_after: int | None = None
+    alike: str | None = None
 
     def __contains__(self, letter: DeadLetter) -> bool:
         return (
@@ -63,7 +66,66 @@ class Wanted:
                 or letter.error_type == self.error
                 or self.error.casefold() in letter.error.casefold()
             )
+            and (self.alike is None or alike(letter.error_type, letter.error) == self.alike)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    """A part of those that are wanted, oldest first. `after`: there may be more; ask for those after that, which only
+    its engine reads."""
+
+    letters: list[DeadLetter]
+    after: str | None
+
+
+@dataclass(slots=True)
+class Group:
+    """Dead letters whose errors are alike, of one workload. Times are milliseconds since the epoch; `error` and
+    `sample_id` are one's of them."""
+
+    workload: str
+    alike: str
+    error_type: str
+    error: str
+    count: int
+    oldest_at: int
+    newest_at: int
+    sample_id: str
+
+
+@dataclass(slots=True)
+class Groups:
+    """Those that are wanted, by workload and error. `whole` is False where the time was up before all were counted."""
+
+    groups: dict[tuple[str, str], Group] = field(default_factory=dict)
+    whole: bool = True
+
+    @property
+    def total(self) -> int:
+        """How many there are in all groups."""
+        return sum(group.count for group in self.groups.values())
+
+    def add(self, more: Group) -> None:
+        """Count some more, which are alike."""
+        group = self.groups.setdefault((more.workload, more.alike), more)
+        if group is not more:
+            group.count += more.count
+            group.oldest_at = min(group.oldest_at, more.oldest_at)
+            group.newest_at = max(group.newest_at, more.newest_at)
+
+
+def grouped(letters: Iterable[DeadLetter], late: Callable[[], bool] = lambda: False) -> Groups:
+    """Dead letters by workload and error, one after the other; until it is `late`."""
+    counted = Groups()
+    for letter in letters:
+        like, error = alike(letter.error_type, letter.error), letter.error[: limits.MAX_ALIKE_SEEN_CHARS]
+        times = (letter.dead_at, letter.dead_at)
+        counted.add(Group(letter.workload, like, letter.error_type, error, 1, *times, letter.id))
+        if late():
+            counted.whole = False
+            break
+    return counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from decoupled.core.dead_letters import DeadLetter, Outcome, Wanted
+from decoupled.core.dead_letters import DeadLetter, Groups, Outcome, Some, Wanted
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, NotStored, Page, Record, Reject, Stored
 from decoupled.core.overview import Overview
 from decoupled.core.workload import Message, Unavailable
@@ -248,6 +248,15 @@ class DeadLetters(Protocol):
 
     def find(self, wanted: Wanted, bodies: bool = False) -> Iterator[DeadLetter]:
         """Yields the wanted ones, oldest first; none that dies after the call."""
+        ...
+
+    def some(self, wanted: Wanted, after: str | None, most: int) -> Some:
+        """Returns up to `most` of the wanted ones, without bodies, from the first on, or `after` an earlier part: fewer
+        after LOOK_S seconds. Raises ValueError for an `after` that is not its own."""
+        ...
+
+    def groups(self, wanted: Wanted) -> Groups:
+        """Counts the wanted ones by error, for LOOK_S seconds at most."""
         ...
 
     def get(self, message_id: str) -> DeadLetter | None:

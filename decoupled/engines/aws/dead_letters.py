@@ -16,11 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from decoupled.core import callbacks, limits
-from decoupled.core.dead_letters import PURGED, DeadLetter, Outcome, Wanted
+from decoupled.core.dead_letters import PURGED, DeadLetter, Groups, Outcome, Some, Wanted
 from decoupled.core.outcomes import Reject
 from decoupled.core.workload import Message
+from decoupled.engines.aws import dead_letter_looks, records
 from decoupled.engines.aws import dead_letter_records as letters
-from decoupled.engines.aws import records
 from decoupled.engines.aws.attributes import Attribute, Attributes, encode, encode_time
 from decoupled.engines.aws.dead_letter_queue import Copy, DeadLetterQueue
 from decoupled.engines.aws.dead_letter_table import DeadRecords
@@ -88,6 +88,15 @@ class AwsDeadLetters:
             letter = letters.untold(copy, self._retention_ms, bodies)
             if letter in wanted:
                 yield letter
+
+    def some(self, wanted: Wanted, after: str | None, most: int) -> Some:
+        return dead_letter_looks.some(self._recorded, self._untold, wanted, after, most)
+
+    def groups(self, wanted: Wanted) -> Groups:
+        return dead_letter_looks.groups(self.find(wanted))
+
+    def _untold(self) -> Iterator[DeadLetter]:
+        return (letters.untold(copy, self._retention_ms, False) for copy in self._unrecorded())
 
     def _recorded(self, wanted: Wanted) -> Iterator[DeadLetter]:
         until = min(wanted.dead_before or self._clock_ms(), self._clock_ms())

@@ -7,20 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from decoupled.core import callbacks, limits
-from decoupled.core.dead_letters import PURGED, DeadLetter, Outcome, Wanted
+from decoupled.core.dead_letters import PURGED, DeadLetter, Groups, Outcome, Some, Wanted
 from decoupled.core.outcomes import Reject
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message
+from decoupled.engines.sqlite import dead_looks
 from decoupled.engines.sqlite.database import Database, may
+from decoupled.engines.sqlite.dead_looks import COLUMNS, letter_of
 from decoupled.engines.sqlite.ends import SqliteEnds
 from decoupled.engines.sqlite.inserts import insert
-
-QUEUE_BURIED = "MaxReceiveCountExceeded"  # the error type of what the queue's own safety net caught
-
-_COLUMNS = (
-    "seq, id, workload, caller, accepted_at, finished_at, attempts, error_type, error, first_failed_at, last_failed_at,"
-    " traceback, message_group, digest, callback"
-)
 
 
 class SqliteDeadLetters:
@@ -36,14 +31,14 @@ class SqliteDeadLetters:
 
     def find(self, wanted: Wanted, bodies: bool = False) -> Iterator[DeadLetter]:
         """Page by page, so that a million need no memory and keep no transaction open."""
-        columns = _COLUMNS + (", body" if bodies else "")
+        columns = COLUMNS + (", body" if bodies else "")
         last = (wanted.dead_after or 0, -1)
         (newest,) = self.database.execute("SELECT max(finished_at) FROM messages WHERE status = 'dead'").fetchone()
         now = max(self.clock_ms(), newest or 0)  # also what died before the clock was set back
         until = now if wanted.dead_before is None else min(wanted.dead_before, now)
         while page := self._page(columns, (*last, until)):
             for row in page:
-                if (letter := _letter(row)) in wanted:
+                if (letter := letter_of(row)) in wanted:
                     yield letter
             seq, *_, last_at = page[-1][:6]
             last = (last_at, seq)
@@ -59,13 +54,19 @@ class SqliteDeadLetters:
                 (*bounds, limits.TOOL_BATCH),
             ).fetchall()
 
+    def some(self, wanted: Wanted, after: str | None, most: int) -> Some:
+        return dead_looks.some(self.database, wanted, after, most)
+
+    def groups(self, wanted: Wanted) -> Groups:
+        return dead_looks.groups(self.database, wanted)
+
     def get(self, message_id: str) -> DeadLetter | None:
         with self.database.refusals:
             row = self.database.execute(
-                f"SELECT {_COLUMNS}, body FROM messages WHERE id = ? AND status = 'dead'",  # noqa: S608  the columns are constants
+                f"SELECT {COLUMNS}, body FROM messages WHERE id = ? AND status = 'dead'",  # noqa: S608  the columns are constants
                 (message_id,),
             ).fetchone()
-        return None if row is None else _letter(row)
+        return None if row is None else letter_of(row)
 
     def redrive(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
         """A running server finds them at its next look."""
@@ -155,42 +156,3 @@ class SqliteDeadLetters:
     def close(self) -> None:
         """Close the connection."""
         self.database.close()
-
-
-def _letter(row: Sequence[Any]) -> DeadLetter:
-    (
-        _,
-        message_id,
-        workload,
-        caller,
-        accepted_at,
-        dead_at,
-        attempts,
-        error_type,
-        error,
-        first,
-        last,
-        traceback,
-        group,
-        digest,
-        callback,
-        *body,
-    ) = row
-    return DeadLetter(
-        id=message_id,
-        workload=workload,
-        caller=caller,
-        group=group,
-        callback=callback,
-        accepted_at=accepted_at,
-        dead_at=dead_at,
-        attempts=attempts,
-        buried_by="queue" if error_type == QUEUE_BURIED else "processor",
-        error_type=error_type or "",
-        error=error or "",
-        first_failed_at=first,
-        last_failed_at=last,
-        traceback=traceback,
-        digest=digest,
-        body=body[0] if body else None,
-    )

@@ -16,6 +16,7 @@ import msgspec
 from decoupled.core import limits
 from decoupled.core.dead_letters import DeadLetter, Outcome, Wanted
 from decoupled.core.metrics import Numbers
+from decoupled.core.dead_letters import DeadLetter, Groups, Outcome, Some, Wanted
 from decoupled.core.workload import Unavailable
 from decoupled.engines.sqlite import admin, admin_socket
 from decoupled.engines.sqlite.data_directory import DataDirectory, DirectoryInUse
@@ -27,14 +28,23 @@ from decoupled.engines.sqlite.queue_clock import QueueClock
 class ToolDeadLetters:
     """Implements DeadLetters."""
 
-    def __init__(self, directory: DataDirectory) -> None:
-        """Raises DataDirectoryError."""
+    def __init__(self, directory: DataDirectory, served: bool = False) -> None:
+        """`served`: by the server that this process is a part of, and by nobody else, even while that comes to its end.
+        Raises DataDirectoryError."""
         self._directory = directory
         self._looking = SqliteDeadLetters(Database(directory.file, read_only=True))
         self._changing: SqliteDeadLetters | ServedDeadLetters | None = None
+        if served:
+            self._changing = ServedDeadLetters(directory, f"the data directory {directory.path} is in use")
 
     def find(self, wanted: Wanted, bodies: bool = False) -> Iterator[DeadLetter]:
         return self._looking.find(wanted, bodies)
+
+    def some(self, wanted: Wanted, after: str | None, most: int) -> Some:
+        return self._looking.some(wanted, after, most)
+
+    def groups(self, wanted: Wanted) -> Groups:
+        return self._looking.groups(wanted)
 
     def get(self, message_id: str) -> DeadLetter | None:
         return self._looking.get(message_id)
@@ -55,7 +65,7 @@ class ToolDeadLetters:
                 owned = self._directory.own()
                 self._changing = SqliteDeadLetters(owned, queue_clock_ms=QueueClock.of(self._directory.path))
             except DirectoryInUse as in_use:
-                self._changing = ServedDeadLetters(self._directory, in_use)
+                self._changing = ServedDeadLetters(self._directory, str(in_use))
         return self._changing
 
     def notes(self) -> list[str]:
@@ -72,7 +82,8 @@ class ToolDeadLetters:
 class ServedDeadLetters:
     """The changing half of DeadLetters, made by the server of the directory."""
 
-    def __init__(self, directory: DataDirectory, in_use: DirectoryInUse) -> None:
+    def __init__(self, directory: DataDirectory, in_use: str) -> None:
+        """`in_use` says who has the directory."""
         self._directory = directory
         self._in_use = in_use
 
