@@ -29,6 +29,16 @@ def derived_id(*parts: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
+def keyed_id(workload: str, caller: str, key: str, index: int = 0) -> str:
+    """The id of an entry that came with an Idempotency-Key, by its place in its request."""
+    return derived_id(workload, "key", caller, key, str(index))
+
+
+def event_id(workload: str, caller: str, event: str) -> str:
+    """The id of a webhook, by what its sender calls it."""
+    return derived_id(workload, "event", caller, event)
+
+
 def new_id(now_ms: int, index: int, random_hex: str) -> str:
     """A fresh id, of 33 hex digits when `random_hex` has 18: the time, the place in the request (under 4,096), chance.
 

@@ -13,8 +13,8 @@ from decoupled.core.status import Status
 
 class Sought(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that is given has to hold. Times are milliseconds since the epoch. `id` and `key` (an Idempotency-Key, with
-    its caller and workload) name one message, or none. `error` is an error's type, or part of its text, in either
-    case."""
+    its caller and workload) name one message, or none; a key names each of a request with several. `error` is an
+    error's type, or part of its text or of a rejection's reason, in either case."""
 
     id: str | None = None
     key: str | None = None

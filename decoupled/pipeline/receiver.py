@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from decoupled.core import callbacks, limits
-from decoupled.core.identifiers import derived_id, digest_of, new_id
+from decoupled.core.identifiers import derived_id, digest_of, event_id, keyed_id, new_id
 from decoupled.core.outcomes import NotSent
 from decoupled.core.problem import Problem, Response, answer
 from decoupled.core.times import now_ms
@@ -67,7 +67,7 @@ def begin(call: Call, workloads: Workloads, now_ms: int, random_hex: Callable[[]
     _require_plain(headers.get("content-encoding", ""))
     if len(body) > limits.MAX_REQUEST_BYTES:
         raise Problem(413, f"The body has {len(body)} bytes; {limits.MAX_REQUEST_BYTES} is the limit.")
-    key = _idempotency_key(headers.get("idempotency-key"))
+    key = idempotency_key(headers.get("idempotency-key"))
     delay_s = _delay_s(headers.get("delay"))
     due_at = now_ms + delay_s * 1000 if delay_s else None
     callback = headers.get("callback-url")
@@ -255,7 +255,7 @@ def _named(raw: bytes | bytearray, workload: Workload, at_most: int) -> list[Fau
         return []  # JSON, with a number that no Python type holds
 
 
-def _idempotency_key(header: str | None) -> str | None:
+def idempotency_key(header: str | None) -> str | None:
     """The key: a Structured Field string ("cart-8417", in quotes) or the bare characters, as many services send it."""
     if header is None:
         return None
@@ -293,8 +293,8 @@ def _identifier(
             return lambda entry, _: derived_id(workload.name, "natural", natural_key(entry))
         return lambda entry, _: derived_id(workload.name, "natural", caller, natural_key(entry))
     if call.event:
-        event_id = derived_id(workload.name, "event", caller, call.event)
-        return lambda _, __: event_id
+        told = event_id(workload.name, caller, call.event)
+        return lambda _, __: told
     if key is not None:
-        return lambda _, index: derived_id(workload.name, "key", caller, key, str(index))
+        return lambda _, index: keyed_id(workload.name, caller, key, index)
     return lambda _, index: new_id(now_ms, index, random_hex())
