@@ -43,7 +43,7 @@ def dashboard(data: Path, stack: str | None, host: str, port: int, read_only: bo
 
     sources, secret = sources_of(data, stack), secret_of(data, stack)
     gate = Gate(Rules(open=False, read_only=read_only), secret)
-    looks = Looks(every_s=limits.LOOK_S if stack is None else limits.LOOK_OF_STACK_S)
+    looks = Looks(every_s=limits.LIVE_EVERY_S if stack is None else limits.LIVE_EVERY_OF_STACK_S)
     serve(lambda: Dashboard(sources, gate, looks), host, port, lambda url: click.echo(_link(url, secret)))
 
 

@@ -249,13 +249,13 @@ CHECKPOINT_RETRY_S = 1.0  # after the log could not be folded whole
 # --- the page for people on call ----------------------------------------------
 MAX_PAGE_WAITING = 32  # requests of it that wait for their turn, in one process
 MAX_PAGE_BODY_BYTES = 256 * KIB  # of what it sends: the ids of a thousand dead letters
-LOOK_S = 1.0  # between two looks at the whole, at least,
-LOOK_OF_STACK_S = 10.0  # where AWS is paid for each,
-LOOK_PART = 20  # and of a process's time for it, one part in so many at most
+LIVE_EVERY_S = 1.0  # between two looks at the whole, at least,
+LIVE_EVERY_OF_STACK_S = 10.0  # where AWS is paid for each,
+LIVE_PART = 20  # and of a process's time for it, one part in so many at most
+LIVE_S = 15.0  # for one of them
 RATE_S, LATENCY_WINDOW_S = 5.0, 60.0  # over which the page has rates, and latencies
 QUEUE_WARN_S, QUEUE_BAD_S = 60.0, 300.0  # that the oldest message waits before the page warns of it, and calls it bad
 DEAD_LATELY_S = 3_600  # since which dead letters are news
-MAX_HISTORY_S = 3_600  # of the page's charts
 SIGN_IN_CODE_S = 600  # that a code counts, which `decoupled sign-in` prints,
 SESSION_S = 8 * 3_600  # and what comes of it
 NONCE_BYTES = 8  # that tell two codes apart

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from decoupled.core.problem import Problem, Response, answer
-from decoupled.dashboard import assets, history
+from decoupled.dashboard import assets, history, letters, messages
 from decoupled.dashboard.gate import Gate
 from decoupled.dashboard.looks import Looks
 from decoupled.dashboard.sources import Sources
@@ -103,6 +103,12 @@ ROUTES: Mapping[tuple[str, ...], Mapping[str, Route]] = {
     ("-", "access"): {"GET": _access},
     ("-", "live"): {"GET": _live},
     ("-", "history"): {"GET": _seen(history.history)},
+    ("-", "messages"): {"GET": _seen(messages.find)},
+    ("-", "messages", "*"): {"GET": _seen(messages.story)},
+    ("-", "dead"): {"GET": _seen(letters.groups)},
+    ("-", "dead", "letters"): {"GET": _seen(letters.listed)},
+    ("-", "dead", "redrive"): {"POST": _changed(letters.redrive)},
+    ("-", "dead", "purge"): {"POST": _changed(letters.purge)},
     ("-", "sign-in"): {"POST": _sign_in},
     ("-", "sign-out"): {"POST": _sign_out},
 }

@@ -25,7 +25,7 @@ class Looks:
     def __init__(
         self,
         forms: Collection[str] = (),
-        every_s: float = limits.LOOK_S,
+        every_s: float = limits.LIVE_EVERY_S,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """`forms`: workloads that can be tried at this server. `every_s`: between two looks, at least."""
@@ -43,7 +43,7 @@ class Looks:
         if self._last is None or began >= self._good_until:
             self._last = self._look(sources.look(), began)
             took = self._clock_s() - began
-            self._good_until = began + max(self._every_s, limits.LOOK_PART * took)
+            self._good_until = began + max(self._every_s, limits.LIVE_PART * took)
         return self._last
 
     def _look(self, look: Look, now: float) -> Live:

@@ -42,6 +42,6 @@ def page_of(
     def dashboard() -> Dashboard:
         directory = DataDirectory(data)
         gate = Gate(rules, PageSecret(directory), KeysFile(data).look)
-        return Dashboard(SqliteSources(directory), gate, Looks(forms))
+        return Dashboard(SqliteSources(directory, list(workloads), served=True), gate, Looks(forms))
 
     return Page(Aside(dashboard, loop), rules.page, callers)

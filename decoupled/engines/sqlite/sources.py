@@ -4,12 +4,16 @@ asked for, and again when the directory has another file by now."""
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+import time
+from collections.abc import Collection, Iterator
 
+from decoupled.core import limits
 from decoupled.core.overview import Look
 from decoupled.engines.protocols import StoreUnavailable
 from decoupled.engines.sqlite.data_directory import DataDirectory
-from decoupled.engines.sqlite.database import DataDirectoryError
+from decoupled.engines.sqlite.database import Database, DataDirectoryError
+from decoupled.engines.sqlite.history import SqlitePast
+from decoupled.engines.sqlite.search import SqliteSearch
 from decoupled.engines.sqlite.stats import SqliteStats
 from decoupled.engines.sqlite.tool import ToolDeadLetters
 
@@ -17,29 +21,35 @@ from decoupled.engines.sqlite.tool import ToolDeadLetters
 class SqliteSources:
     """Implements Sources. Used by one thread."""
 
-    def __init__(self, directory: DataDirectory) -> None:
+    def __init__(self, directory: DataDirectory, workloads: Collection[str] = (), served: bool = False) -> None:
+        """`workloads` are those that are known to be served; `served`: by the server that this process is a part of."""
         self._directory = directory
+        self._workloads = workloads
+        self._served = served
         self._stats: SqliteStats | None = None
+        self._search: SqliteSearch | None = None
         self._file: tuple[int, int] | None = None  # that is open
+        self.past = SqlitePast(directory.path)
 
     def look(self) -> Look:
         self._see_file()
         if self._stats is None:
             with _refusals():
                 self._stats = SqliteStats(self._directory)
-        return self._stats.look_at_all()
+        with _deadline(self._stats.database):
+            return self._stats.look_at_all()
 
     @property
-    def search(self) -> Any:
-        raise ValueError("Messages cannot be found yet.")
-
-    @property
-    def past(self) -> Any:
-        raise ValueError("There is no history yet.")
+    def search(self) -> SqliteSearch:
+        self._see_file()
+        if self._search is None:
+            with _refusals():
+                self._search = SqliteSearch(self._directory, workloads=self._workloads)
+        return self._search
 
     def dead_letters(self) -> ToolDeadLetters:
-        with _refusals():
-            return ToolDeadLetters(self._directory)
+        with _refusals():  # of its own: it may be locked
+            return ToolDeadLetters(DataDirectory(self._directory.path), self._served)
 
     def _see_file(self) -> None:
         """Whether it is still the file that is open."""
@@ -53,14 +63,27 @@ class SqliteSources:
             self._file = file
 
     def close(self) -> None:
-        if self._stats is not None:
-            self._stats.close()
-            self._stats = None
+        for source in (self._stats, self._search):
+            if source is not None:
+                source.close()
+        self._stats, self._search = None, None
 
 
-class _refusals(contextlib.AbstractContextManager[None]):  # noqa: N801  used as a verb's object
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
     """What cannot be opened is not there for now."""
+    try:
+        yield
+    except DataDirectoryError as error:
+        raise StoreUnavailable(str(error)) from error
 
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, DataDirectoryError):
-            raise StoreUnavailable(str(error)) from error
+
+@contextlib.contextmanager
+def _deadline(database: Database) -> Iterator[None]:
+    """What takes longer is interrupted, and is unavailable."""
+    until = time.monotonic() + limits.LIVE_S
+    database.connection.set_progress_handler(lambda: time.monotonic() > until, limits.LOOK_STEPS)
+    try:
+        yield
+    finally:
+        database.connection.set_progress_handler(None, 0)

@@ -1,8 +1,9 @@
 """Counts the messages of a data directory beside its server, by indexes alone: no row of a large table is read. What
-only the server knows, the breakers, it is asked over HTTP."""
+only the server knows, the breakers, it is asked at its own socket; one that does not answer there, over HTTP."""
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import urllib.error
 import urllib.request
@@ -12,13 +13,16 @@ from typing import Any, assert_never
 import msgspec
 
 from decoupled.core import limits
+from decoupled.core.metrics import Numbers
 from decoupled.core.overview import Look, Overview
 from decoupled.core.status import STATUSES, Status
 from decoupled.core.times import now_ms
+from decoupled.core.workload import Unavailable
 from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.messages import queued
 from decoupled.engines.sqlite.queue_clock import QueueClock
+from decoupled.engines.sqlite.tool import ServerNumbers
 
 HEALTH_TIMEOUT_S = limits.HEALTH_WAIT_S + 1.0  # a front waits so long for the writer, and then says so
 
@@ -44,20 +48,26 @@ class SqliteStats:
         """What the file says, and what its server says."""
         with self.database.refusals:
             overview, dead_lately = self._count(self.clock_ms(), self.queue_clock_ms())
-        told, notes = (None, []) if overview.server is None else _ask(overview.server)
-        if told is not None:
-            overview = msgspec.structs.replace(
-                overview, breakers=told.get("breakers"), limited=told.get("limited"), notes=[*notes, *_notes(told)]
-            )
-        else:
-            overview = msgspec.structs.replace(overview, notes=notes)
+        numbers, health, notes = (None, None, []) if overview.server is None else self._told(overview.server)
+        if health is not None:
+            breakers, limited = health.get("breakers"), health.get("limited")
+            overview = msgspec.structs.replace(overview, breakers=breakers, limited=limited)
+            notes = [*notes, *_notes(health)]
         return Look(
             system=f"data directory {self.directory.path.absolute()}",
             engine="sqlite",
-            overview=overview,
-            health=told,
+            overview=msgspec.structs.replace(overview, notes=notes),
+            health=health,
+            numbers=numbers,
             dead_lately=dead_lately,
         )
+
+    def _told(self, server: str) -> tuple[Numbers | None, dict[str, Any] | None, list[str]]:
+        """What only the server knows: its numbers, its health, and what there is to note."""
+        with contextlib.suppress(Unavailable):  # an older one, or it has no socket, or is very busy
+            if (told := ServerNumbers(self.directory).ask()) is not None:
+                return *told, []
+        return None, *_ask(server)
 
     def _count(self, now: int, visible_until: int) -> tuple[Overview, int]:
         """By the file alone; and how many have died lately."""

@@ -14,9 +14,8 @@ from typing import Any, Literal
 import msgspec
 
 from decoupled.core import limits
-from decoupled.core.dead_letters import DeadLetter, Outcome, Wanted
-from decoupled.core.metrics import Numbers
 from decoupled.core.dead_letters import DeadLetter, Groups, Outcome, Some, Wanted
+from decoupled.core.metrics import Numbers
 from decoupled.core.workload import Unavailable
 from decoupled.engines.sqlite import admin, admin_socket
 from decoupled.engines.sqlite.data_directory import DataDirectory, DirectoryInUse
