@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
 from decoupled.core import dead_letters as core
 from decoupled.core import limits
-from decoupled.core.dead_letters import DeadLetter, Wanted
+from decoupled.core.dead_letters import DeadLetter, Some, Wanted
 from decoupled.core.problem import Problem
 from decoupled.core.signed_ids import record_id
 from decoupled.core.times import now_ms
@@ -46,8 +46,8 @@ def listed(call: Call, sources: Sources) -> Letters:
     """GET /-/dead/letters: some of them, the oldest first. Raises Problem 400."""
     given = asked.parameters(call, *_FILTERS, "cursor", "limit")
     most = asked.number(given, "limit", 1, limits.MAX_LETTERS_SHOWN, 100)
-    with contextlib.closing(sources.dead_letters()) as store, _own_cursor():
-        some = store.some(_filtered(given), given.get("cursor"), most)
+    with contextlib.closing(sources.dead_letters()) as store:
+        some = _some(store, _filtered(given), given.get("cursor"), most)
         notes = " ".join(store.notes())
     return Letters([_letter(letter) for letter in some.letters], some.after, notes)
 
@@ -78,10 +78,9 @@ def _filtered(given: Mapping[str, str]) -> Wanted:
     )
 
 
-@contextlib.contextmanager
-def _own_cursor() -> Iterator[None]:
+def _some(store: DeadLetters, wanted: Wanted, cursor: str | None, most: int) -> Some:
     try:
-        yield
+        return store.some(wanted, cursor, most)
     except ValueError as error:
         raise Problem(400, f"cursor is what the answer before had: {error}.") from error
 
@@ -131,7 +130,7 @@ def _change(call: Call, sources: Sources, doing: Doing) -> Changed:
             return _by_ids(store, change, doing)
     until = now_ms() if which.dead_before is None else which.dead_before
     wanted = Wanted(which.workload, which.error, until, which.dead_after, which.alike)
-    with contextlib.closing(sources.dead_letters()) as store, _own_cursor():
+    with contextlib.closing(sources.dead_letters()) as store:
         return _counted(store, wanted, doing) if change.dry_run else _batch(store, wanted, change.cursor, doing)
 
 
@@ -151,7 +150,7 @@ def _counted(store: DeadLetters, wanted: Wanted, doing: Doing) -> Changed:
 
 
 def _batch(store: DeadLetters, wanted: Wanted, cursor: str | None, doing: Doing) -> Changed:
-    some = store.some(wanted, cursor, limits.PAGE_BATCH)
+    some = _some(store, wanted, cursor, limits.PAGE_BATCH)
     counts, failures = _do(store, some.letters, doing)
     return Changed(counts, some.after, wanted.dead_before, failures=failures, note=" ".join(store.notes()))
 

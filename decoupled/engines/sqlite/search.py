@@ -171,7 +171,7 @@ class SqliteSearch:
         hide what was accepted by the wrong time."""
         if accepted_after is None or order is not NEWEST_FIRST:
             return (accepted_after or 0, -1)[2 - len(order.columns) :]
-        ((low, high),) = look.rows("SELECT coalesce(min(seq), 1) - 1, coalesce(max(seq), 0) FROM messages", ())
+        ((low, high),) = look.rows(_ENDS, ())
         while low < high:
             middle = (low + high + 1) // 2
             ((told,),) = look.rows(_TELLS, (middle, _TELLING, accepted_after))
@@ -179,6 +179,9 @@ class SqliteSearch:
         return (low,)
 
 
+_ENDS = """
+SELECT (SELECT coalesce(min(seq), 1) - 1 FROM messages), (SELECT coalesce(max(seq), 0) FROM messages)
+"""  # one after the other: asked for both at once, SQLite reads all in between
 _TELLING = 20  # rows, of which one will do
 _TELLS = """
 SELECT max(seq) FROM (SELECT seq, status, finished_at FROM messages WHERE seq >= ? ORDER BY seq LIMIT ?)
