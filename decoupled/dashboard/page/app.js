@@ -1,8 +1,147 @@
-// The page: asks once a second how the system is doing, and shows it.
-async function look() {
-  const answer = await fetch("-/live");
-  document.getElementById("live").textContent = JSON.stringify(await answer.json(), null, 2);
+// The shell at work: which view is shown, by the address's hash; the header and the footer; what is said when the
+// connection is lost. What a view shows is in its own module: `mount(root, context)`, which returns what unmounts it.
+
+import { h, replace, setAttribute, setText } from "./dom.js";
+import { count, duration } from "./format.js";
+import { LiveLook } from "./live.js";
+import * as dead from "./dead.js";
+import * as messages from "./messages.js";
+import * as overview from "./overview.js";
+import * as signin from "./signin.js";
+import * as tryIt from "./try.js";
+
+const VIEWS = { overview, messages, dead, try: tryIt };
+const TITLES = { overview: "Overview", messages: "Messages", dead: "Dead letters", try: "Try it" };
+const SAID_MS = 8_000; // that a saying stays
+const MAX_SAYINGS = 3; // at a time
+
+const live = new LiveLook();
+const main = document.getElementById("main");
+let unmount = null;
+let shown = null; // the hash that is shown, or "locked"
+
+/** "#/messages/ID?status=dead" is the view `messages`, the path ["ID"], and its parameters. */
+function route(hash = location.hash) {
+  const [path, query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
+  const [view, ...rest] = path.split("/").filter(Boolean).map(decoded);
+  return { view: view in VIEWS ? view : "overview", path: rest, params: new URLSearchParams(query) };
 }
 
-look();
-setInterval(look, 1000);
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
+/** The hash of a view: `link("messages", ["ID"], {status: "dead"})`; what is null or "" is left out. */
+function link(view, path = [], params = {}) {
+  const given = Object.entries(params).filter(([, value]) => value != null && value !== "");
+  const query = given.length ? `?${new URLSearchParams(given)}` : "";
+  return `#/${[view === "overview" ? "" : view, ...path.map(encodeURIComponent)].filter(Boolean).join("/")}${query}`;
+}
+
+/** What every view is given. */
+function contextOf({ view, path, params }) {
+  return {
+    live, // a LiveLook: what the server says of itself, once a second
+    path,
+    params,
+    link,
+    go: (...to) => (location.hash = link(...to)),
+    /** Other parameters in the address, with the view left as it is: for what is sought, so that it can be shared. */
+    rewrite(changed) {
+      shown = link(view, path, changed);
+      history.replaceState(null, "", shown);
+    },
+    say,
+    signIn: () => account.open?.(),
+  };
+}
+
+function show() {
+  const locked = live.state.connection === "locked";
+  const ours = location.hash.startsWith("#/"); // and else a code to sign in with, or nothing
+  if (!ours && !locked && shown !== null && shown !== "locked" && location.hash) return;
+  const wanted = locked ? "locked" : ours ? location.hash : "#/";
+  if (wanted === shown) return;
+  const first = shown === null;
+  shown = wanted;
+  unmount?.();
+  const to = route();
+  replace(main);
+  main.className = `view view-${locked ? "signin" : to.view}`;
+  unmount = (locked ? signin : VIEWS[to.view]).mount(main, contextOf(to));
+  for (const tab of document.querySelectorAll(".tabs a")) {
+    setAttribute(tab, "aria-current", !locked && tab.dataset.view === to.view ? "page" : null);
+  }
+  if (!first) {
+    window.scrollTo(0, 0);
+    main.focus({ preventScroll: true });
+  }
+  title();
+}
+
+function title() {
+  const { now, connection } = live.state;
+  const colours = Object.values(now?.boxes ?? {}).map((box) => box.colour);
+  const worst = colours.includes("bad") ? "trouble" : colours.includes("warn") ? "look" : "";
+  const how = connection === "lost" ? "no connection" : worst;
+  const view = connection === "locked" ? "Sign in" : TITLES[route().view];
+  document.title = `${how ? `(${how}) ` : ""}${view} · ${now?.system ?? "decoupled"}`;
+}
+
+function header({ now, connection, since, why }) {
+  setText(document.getElementById("system"), now?.system ?? "");
+  const dead = document.getElementById("dead-count");
+  dead.hidden = !now?.overview.dead;
+  setText(dead, now?.overview.dead ? count(now.overview.dead) : "");
+  // Said once, when it is lost and when it is back; not at every try: the seconds stand in a part that is not read out.
+  const lost = connection === "lost";
+  document.body.classList.toggle("is-lost", lost);
+  const line = document.getElementById("connection");
+  line.className = `connection is-${connection}`;
+  const words = { ok: "Live", connecting: "Connecting …", locked: "Signed out", lost: `No connection: ${why}. Trying again.` };
+  if (line.firstChild?.textContent !== words[connection]) replace(line, h("span", {}, words[connection]), h("span", { "aria-hidden": "true" }));
+  setText(line.lastChild, lost ? ` Last seen ${duration(Math.round((Date.now() - since) / 1000))} ago.` : "");
+}
+
+function footer({ now }) {
+  const foot = document.getElementById("foot");
+  const version = now ? `decoupled ${now.version}` : "decoupled";
+  if (foot.dataset.version === version) return;
+  const other = foot.dataset.version && now ? "The server has another version now: " : "";
+  foot.dataset.version ||= version;
+  replace(
+    foot,
+    h("span", {}, version),
+    h("a", { href: "docs" }, "API"),
+    h("a", { href: "metrics" }, "Metrics"),
+    other && h("strong", {}, other, h("a", { href: "" }, "load its page"), "."),
+  );
+}
+
+/** A short word on what was done, which goes away by itself and is read out. `kind`: ok, warn or bad. */
+function say(text, kind = "ok") {
+  const sayings = document.getElementById("sayings");
+  while (sayings.children.length >= MAX_SAYINGS) sayings.firstChild.remove();
+  const saying = h("p", { class: `saying is-${kind}` }, text);
+  sayings.append(saying);
+  setTimeout(() => saying.remove(), SAID_MS);
+}
+
+// Signing in is always there, in the header: `mount` returns what opens its dialog as `open`, too.
+const account = signin.mountAccount(document.getElementById("account"), { live, say }) ?? {};
+
+document.getElementById("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the hash is the view's
+  main.focus();
+});
+window.addEventListener("hashchange", show);
+live.subscribe((state) => {
+  header(state);
+  footer(state);
+  show();
+  title();
+});

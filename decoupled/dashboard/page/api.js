@@ -1,0 +1,70 @@
+// Asking the server. Every answer that is not what was asked for is a Trouble, with the words of its problem details;
+// `dashboard/shapes.py` has the routes. Nothing is drawn here.
+
+const WAIT_MS = 15_000; // for an answer; a look at the server's side is cut short sooner
+
+/** What went wrong. `status` 0: there was no answer at all. `problem`: RFC 9457's members, where there are any. */
+export class Trouble extends Error {
+  constructor(status, message, problem = {}, retryAfterS = null) {
+    super(message);
+    this.name = "Trouble";
+    this.status = status;
+    this.problem = problem;
+    this.retryAfterS = retryAfterS;
+  }
+}
+
+/** GET of one of the page's own routes: "live", "messages/ID". `parameters` that are null or "" are left out. */
+export function get(route, parameters = {}, { signal } = {}) {
+  const given = Object.entries(parameters).filter(([, value]) => value != null && value !== "");
+  const query = given.length ? `?${new URLSearchParams(given)}` : "";
+  return ask(`-/${route}${query}`, { method: "GET" }, signal);
+}
+
+/** POST of JSON to one of the page's own routes: "dead/redrive". */
+export function post(route, value = {}, { signal } = {}) {
+  return ask(`-/${route}`, json("POST", value), signal);
+}
+
+/** Any request to this server's API: `call("POST", "orders", entry, {"idempotency-key": "…"})`. Resolves to the status,
+ *  the headers and the decoded body, whatever the status is. */
+export async function call(method, path, value, headers = {}, { signal } = {}) {
+  const options = value === undefined ? { method, headers: {} } : json(method, value);
+  Object.assign(options.headers, headers);
+  const response = await reach(path, options, signal);
+  return { status: response.status, headers: response.headers, body: await decoded(response) };
+}
+
+function json(method, value) {
+  return { method, body: JSON.stringify(value), headers: { "content-type": "application/json" } };
+}
+
+async function ask(path, options, signal) {
+  // The header says that this page asks: no form and no page of another origin can send it.
+  const headers = { accept: "application/json", ...options.headers, "x-decoupled": "page" };
+  const response = await reach(path, { ...options, headers, credentials: "same-origin" }, signal);
+  const body = await decoded(response);
+  if (response.ok && body !== undefined) return body;
+  const problem = body && typeof body === "object" ? body : {};
+  const words = problem.detail || problem.title || `the server answered with ${response.status}`;
+  throw new Trouble(response.status, words, problem, Number(response.headers.get("retry-after")) || null);
+}
+
+async function reach(path, options, signal) {
+  const late = AbortSignal.timeout(WAIT_MS);
+  try {
+    return await fetch(path, { cache: "no-store", ...options, signal: signal ? AbortSignal.any([signal, late]) : late });
+  } catch (error) {
+    if (signal?.aborted) throw error; // whoever asked does not want it any more
+    throw new Trouble(0, late.aborted ? "the server takes too long to answer" : "the server does not answer");
+  }
+}
+
+async function decoded(response) {
+  const text = await response.text().catch(() => "");
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
