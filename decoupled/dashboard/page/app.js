@@ -23,8 +23,9 @@ let shown = null; // the hash that is shown, or "locked"
 /** "#/messages/ID?status=dead" is the view `messages`, the path ["ID"], and its parameters. */
 function route(hash = location.hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
-  const [view, ...rest] = path.split("/").filter(Boolean).map(decoded);
-  return { view: view in VIEWS ? view : "overview", path: rest, params: new URLSearchParams(query) };
+  const parts = path.split("/").filter(Boolean).map(decoded);
+  const view = Object.hasOwn(VIEWS, parts[0] ?? "") ? parts.shift() : "overview";
+  return { view, path: parts, params: new URLSearchParams(query) };
 }
 
 function decoded(part) {
@@ -109,13 +110,12 @@ function header({ now, connection, since, why }) {
 
 function footer({ now }) {
   const foot = document.getElementById("foot");
-  const version = now ? `decoupled ${now.version}` : "decoupled";
-  if (foot.dataset.version === version) return;
-  const other = foot.dataset.version && now ? "The server has another version now: " : "";
-  foot.dataset.version ||= version;
+  if (!now || foot.dataset.shown === now.version) return;
+  const other = foot.dataset.shown ? "The server has another version now: " : "";
+  foot.dataset.shown = now.version;
   replace(
     foot,
-    h("span", {}, version),
+    h("span", {}, `decoupled ${now.version}`),
     h("a", { href: "docs" }, "API"),
     h("a", { href: "metrics" }, "Metrics"),
     other && h("strong", {}, other, h("a", { href: "" }, "load its page"), "."),
