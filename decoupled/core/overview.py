@@ -4,6 +4,7 @@ counts stands in its `stats.py`."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -90,6 +91,16 @@ CHARTED = (
     "commit_p99_s",
 )
 """What a history has, in this order: a mean, a quantile or a depth of each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What was measured from `span_ms` before `at_ms` to then: of each of CHARTED a number, None where it is not
+    known."""
+
+    at_ms: int
+    span_ms: int
+    values: tuple[float | None, ...]
 
 
 class History(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -27,8 +27,10 @@ from decoupled.engines.sqlite.admin import Admin
 from decoupled.engines.sqlite.data_directory import DataDirectory, Watch
 from decoupled.engines.sqlite.database import Database, DataDirectoryError
 from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
+from decoupled.engines.sqlite.depths import Depths
 from decoupled.engines.sqlite.driver import OLD_SQLITE, VERSION, wal_reset_bug
 from decoupled.engines.sqlite.ends import SqliteEnds
+from decoupled.engines.sqlite.history import HistoryFile
 from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.outage import Outage
@@ -52,6 +54,7 @@ from decoupled.server.outlet import standard_error
 from decoupled.server.page import page_of, rules_of
 from decoupled.server.quiet import quiet_collector
 from decoupled.server.quotas import Quotas
+from decoupled.server.sampler import Sampler
 from decoupled.server.scheduling.claims import Poller
 from decoupled.server.scheduling.unserved import Unserved
 from decoupled.server.server_health import ServerHealth
@@ -121,6 +124,10 @@ async def _serve(
         door = _inside(listener, quotas, watches, database, table, workloads, health, clock, options, certificate)
     health.looks += [door.trouble, *([] if certificate is None else [certificate.trouble])]
     health.fronts = door.ready
+    sampler = Sampler(
+        writer.counting.numbers, Depths(directory, queue_clock), HistoryFile(options.data), loop, clock.now_ms
+    )
+    health.looks.append(sampler.trouble)
     stop = asyncio.Event()
     last_resort = LastResort(loop, stop.set, door.client)
     listen_to_signals(loop, stop, door)
@@ -134,6 +141,7 @@ async def _serve(
     files.look_after(loop, stop)
     poller.start()
     await door.start()
+    sampler.start()
     announce(welcome(options, workloads, released, health.unserved.look()))
     quiet_collector()
     await stop.wait()
@@ -142,6 +150,7 @@ async def _serve(
     if tools is not None:
         tools.close()
     await door.leave()
+    await sampler.close()
     if files.taken():
         await poller.drain(0)
         return

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from decoupled.core import limits
-from decoupled.core.overview import CHARTED, History
+from decoupled.core.overview import CHARTED, History, Sample
 from decoupled.engines.sqlite import history
 from decoupled.engines.sqlite.data_directory import HISTORY_NAME
-from decoupled.engines.sqlite.history import HEADER_BYTES, SLOT_BYTES, HistoryFile, Sample, SqlitePast
+from decoupled.engines.sqlite.history import HEADER_BYTES, SLOT_BYTES, HistoryFile, SqlitePast
 from tests.support.model_engine import ManualClock
 
 EPOCH_MS, HOUR_MS, STEP_MS = 1_795_000_000_000, 3_600_000, int(limits.HISTORY_STEP_S * 1000)
@@ -30,8 +30,8 @@ ADD_FOR_LONG = """
 import sys
 import tempfile
 from pathlib import Path
-from decoupled.core.overview import CHARTED
-from decoupled.engines.sqlite.history import HistoryFile, Sample
+from decoupled.core.overview import CHARTED, Sample
+from decoupled.engines.sqlite.history import HistoryFile
 
 file, begun = HistoryFile(Path(sys.argv[1])), int(sys.argv[2])
 print("adding", flush=True)

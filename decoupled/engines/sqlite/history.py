@@ -20,11 +20,10 @@ import stat
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from decoupled.core import limits
-from decoupled.core.overview import CHARTED, History
+from decoupled.core.overview import CHARTED, History, Sample
 from decoupled.core.times import now_ms
 from decoupled.engines.sqlite.data_directory import HISTORY_NAME, write_private
 
@@ -37,16 +36,6 @@ _BODY = struct.Struct(f"<Qqq{len(CHARTED)}d")
 _CHECK = struct.Struct("<I4x")
 SLOT_BYTES = _BODY.size + _CHECK.size
 MAX_NUMBER = 2**62  # of a sample: whoever claims to have taken more is damaged
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What was measured from `span_ms` before `at_ms` to then: of each of CHARTED a number, None where it is not
-    known."""
-
-    at_ms: int
-    span_ms: int
-    values: tuple[float | None, ...]
 
 
 class HistoryFile:

@@ -20,6 +20,7 @@ from decoupled.core.times import now_ms
 from decoupled.core.workload import Unavailable
 from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.depths import waiting_now
 from decoupled.engines.sqlite.messages import queued
 from decoupled.engines.sqlite.queue_clock import QueueClock
 from decoupled.engines.sqlite.tool import ServerNumbers
@@ -73,30 +74,7 @@ class SqliteStats:
         """By the file alone; and how many have died lately."""
         self.database.execute("BEGIN")  # all counts are of the same moment
         try:
-            unfinished, visible = self.database.execute(
-                """
-                SELECT count(*), coalesce(sum(visible_at <= ?), 0)
-                FROM messages INDEXED BY messages_queued WHERE status = 'queued'
-                """,
-                (visible_until,),
-            ).fetchone()
-            in_flight = self._one(
-                """
-                SELECT coalesce(sum(in_flight), 0) FROM messages INDEXED BY messages_queued
-                WHERE status = 'queued' AND visible_at > ?
-                """,
-                visible_until,
-            )
-            oldest = self._one(
-                """
-                SELECT min(seq) FROM messages INDEXED BY messages_queued WHERE status = 'queued' AND seq NOT IN (
-                    SELECT seq FROM messages INDEXED BY messages_due
-                    WHERE status = 'queued' AND due_at IS NOT NULL AND due_at > ?
-                )
-                """,
-                now,
-            )
-            since = None if oldest is None else self._one("SELECT accepted_at FROM messages WHERE seq = ?", oldest)
+            unfinished, visible, in_flight, since = waiting_now(self.database, now, visible_until)
             by_workload = queued(self.database, limits.MAX_QUEUED_COUNTED)
             counts = self._by_status(unfinished)
             died = self._one(
