@@ -36,7 +36,7 @@ def _sought(call: Call) -> Sought:
     given["limit"] = asked.number(given, "limit", 1, limits.MAX_FOUND, Sought().limit)
     if "id" in given:
         given["id"] = _id(given["id"])
-    if "key" in given:
+    if given.get("key", "").startswith('"'):  # as it stands in a header
         given["key"] = idempotency_key(given["key"])
     try:
         return msgspec.convert(given, Sought)

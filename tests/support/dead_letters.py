@@ -105,7 +105,9 @@ def dead_letters(
 
 def fill(data: Path, letters: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
     """Put them into a data directory, as an import does, while no server has it: 10,000 in a second."""
-    with contextlib.closing(DataDirectory(data).own()) as database, database.transaction():
+    directory = DataDirectory(data)
+    with contextlib.closing(directory.own()) as database, database.transaction():
         outcomes = SqliteDeadLetters(database).restore(letters)
+    directory.unlock()
     assert all(outcome.done for outcome in outcomes)
     return letters

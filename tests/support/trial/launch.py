@@ -32,6 +32,7 @@ from decoupled.cli import main as cli
 from decoupled.core import limits
 from decoupled.engines.sqlite import database
 from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.wal import WriteAheadLog
 from decoupled.server.fronts.child import FrontProcess
@@ -156,6 +157,8 @@ POINTS: dict[str, Point] = {
     "before_settle": _before(settling, "settle"),
     "before_commit_of_a_settlement": _before_commit(settling, "settle"),
     "after_commit_of_a_settlement": _after_commit(settling, "settle"),
+    "before_commit_of_a_redrive": _before_commit(SqliteDeadLetters, "redrive"),
+    "after_commit_of_a_redrive": _after_commit(SqliteDeadLetters, "redrive"),
     "after_release": _after_commit(SqliteQueue, "release_in_flight"),
     "checkpoint": _checkpoint,
 }
