@@ -60,7 +60,8 @@ def test_the_wheel_claims_one_name(programs: Path) -> None:
     tops = {line.split("/")[0] for line in record.read_text().splitlines() if not line.startswith("..")}
     assert tops == {"decoupled", record.parent.name}
     kit = site / "decoupled/kit"
-    for name in ("functions/receiver.py", "templates/decoupled-architecture.yaml", "scripts/test-orders.sh"):
+    carried = ("functions/receiver.py", "templates/decoupled-architecture.yaml", "scripts/test-orders.sh")
+    for name in (*carried, "templates/grafana-dashboard.json", "templates/prometheus-alerts.yml"):
         assert (kit / name).read_bytes() == (ROOT / name).read_bytes()
     docs = ROOT / "decoupled/server/http/docs"
     names = {file.name for file in docs.iterdir()}
