@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from decoupled.core.problem import Problem, Response, answer
-from decoupled.dashboard import assets, history, letters, messages
+from decoupled.dashboard import assets, exposition, history, letters, messages
 from decoupled.dashboard.gate import Gate
 from decoupled.dashboard.looks import Looks
 from decoupled.dashboard.sources import Sources
@@ -63,7 +63,13 @@ def _access(dashboard: Dashboard, call: Call, _client: str) -> Any:
 
 def _live(dashboard: Dashboard, call: Call, _client: str) -> Any:
     access = dashboard.gate.check_seen(call)
-    return msgspec.structs.replace(dashboard.looks.now(dashboard.sources), access=access)
+    return msgspec.structs.replace(dashboard.looks.live(dashboard.sources), access=access)
+
+
+def _metrics(dashboard: Dashboard, call: Call, _client: str) -> Response:
+    dashboard.gate.check_seen(call)
+    look = dashboard.looks.look(dashboard.sources)
+    return exposition.render(look.numbers, look.overview, look.health, call.headers.get("accept", ""))
 
 
 def _sign_in(dashboard: Dashboard, call: Call, client: str) -> Response:
@@ -100,6 +106,7 @@ def _changed(handle: Handle) -> Route:
 ROUTES: Mapping[tuple[str, ...], Mapping[str, Route]] = {
     ("",): {"GET": _page},
     ("-", "assets", "*"): {"GET": _asset},
+    ("metrics",): {"GET": _metrics},
     ("-", "access"): {"GET": _access},
     ("-", "live"): {"GET": _live},
     ("-", "history"): {"GET": _seen(history.history)},

@@ -34,19 +34,28 @@ class Looks:
         self._clock_s = clock_s
         self._counted: deque[tuple[float, Numbers]] = deque()  # the eldest first
         self._before: Overview | None = None
-        self._last: Live | None = None
+        self._last: tuple[Look, Live] | None = None
         self._good_until = 0.0
 
-    def now(self, sources: Sources) -> Live:
-        """The last one, while it is good: one that took long is kept for longer. Raises what a source raises."""
+    def live(self, sources: Sources) -> Live:
+        """As the page has it. Raises what a source raises."""
+        return self._now(sources)[1]
+
+    def look(self, sources: Sources) -> Look:
+        """As it is. Raises what a source raises."""
+        return self._now(sources)[0]
+
+    def _now(self, sources: Sources) -> tuple[Look, Live]:
+        """The last one, while it is good: one that took long is kept for longer."""
         began = self._clock_s()
         if self._last is None or began >= self._good_until:
-            self._last = self._look(sources.look(), began)
+            look = sources.look()
+            self._last = look, self._shown(look, began)
             took = self._clock_s() - began
             self._good_until = began + max(self._every_s, limits.LIVE_PART * took)
         return self._last
 
-    def _look(self, look: Look, now: float) -> Live:
+    def _shown(self, look: Look, now: float) -> Live:
         before, self._before = self._before, look.overview
         if look.numbers is None:
             self._counted.clear()

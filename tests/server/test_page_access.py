@@ -6,8 +6,10 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from tests.support.dead_letters import AN_ORDER
 from tests.support.page import BROWSER, ask, code_of, dashboard, post, signed_in
 from tests.support.server import Server, decoupled, free_port, serving, wait_for
 
@@ -176,7 +178,7 @@ def test_it_is_shown_while_no_server_runs_and_lets_one_start(tmp_path: Path) -> 
 
 def test_another_file_in_its_place_is_noticed(tmp_path: Path) -> None:
     with serving(tmp_path / "one", "--fronts", "1") as one, serving(tmp_path / "two", "--fronts", "1") as two:
-        two.accept("/orders", *[ORDER] * 3)
+        two.accept("/orders", *[msgspec.json.decode(AN_ORDER)] * 3)
         two.wait_until_settled()
     with dashboard("--data", one.data) as beside:
         cookie = signed_in(beside, code=beside.code)
@@ -193,11 +195,3 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
         assert "cannot listen" in decoupled("dashboard", "--data", server.data, "--port", port, status=1)
-
-
-ORDER = {
-    "customer": {"email": "ana@example.com", "name": "Ana Ruiz"},
-    "currency": "EUR",
-    "lines": [{"sku": "KB-104", "quantity": 2, "unit_price": "39.90"}],
-    "shipping_address": {"line1": "1 Main Street", "city": "Dublin", "postal_code": "D01 F5P2", "country": "IE"},
-}
