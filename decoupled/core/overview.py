@@ -53,6 +53,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     health: Mapping[str, Any] | None = None  # of a server that runs, as in GET /health
     numbers: Numbers | None = None  # what a server has counted since it started
     recent: tuple[Numbers, float] | None = None  # what was counted in the last so many seconds, where that is known
+    charted: Mapping[str, float] = {}  # the last numbers of CHARTED, where these are all that there is
     dead_lately: int | None = None  # dead letters of the last hour
 
 

@@ -36,14 +36,14 @@ def live(look: Look, rates: Window | None, lately: Window | None, grows: bool, f
         detail=detail,
         access=NOBODY,
         overview=_with_rates(look, rates),
-        rejected_per_s=_rate(rates, "rejected"),
-        dead_per_s=_rate(rates, "dead"),
-        retried_per_s=_rate(rates, "retried"),
-        accept=_latency(lately, "accept_seconds"),
-        waiting=_latency(lately, "waiting_seconds"),
-        processing=_latency(lately, "processing_seconds"),
+        rejected_per_s=_total(look, rates, "rejected"),
+        dead_per_s=_total(look, rates, "dead"),
+        retried_per_s=_total(look, rates, "retried"),
+        accept=_latency(lately, "accept_seconds") or _charted(look, "accept"),
+        waiting=_latency(lately, "waiting_seconds") or _charted(look, "waiting"),
+        processing=_latency(lately, "processing_seconds") or _charted(look, "processing"),
         commit_messages=None if not (made := sum(commits.counts)) else round(commits.sum / made, 2),
-        commit=_latency(lately, "commit_seconds"),
+        commit=_latency(lately, "commit_seconds") or Latency(None, None),
         fronts=health.get("fronts"),
         workers=health.get("workers"),
         wal_bytes=None if numbers is None else _gauge(numbers, "wal_bytes"),
@@ -70,7 +70,7 @@ def status_of(look: Look) -> tuple[Status, str | None]:
 
 
 def _with_rates(look: Look, rates: Window | None) -> Any:
-    accepted, processed = _rate(rates, "accepted"), _rate(rates, "processed")
+    accepted, processed = _total(look, rates, "accepted"), _total(look, rates, "processed")
     if accepted is None or processed is None:
         return look.overview
     return msgspec.structs.replace(look.overview, accepted_per_s=accepted, processed_per_s=processed)
@@ -95,9 +95,19 @@ def _counts(window: Window | None, metric: str) -> Counts:
     return total
 
 
-def _latency(window: Window | None, metric: str) -> Latency:
+def _latency(window: Window | None, metric: str) -> Latency | None:
+    """None where nothing was measured."""
     counts = _counts(window, metric).counts
-    return Latency(quantile(metric, counts, 0.5), quantile(metric, counts, 0.99))
+    return Latency(quantile(metric, counts, 0.5), quantile(metric, counts, 0.99)) if any(counts) else None
+
+
+def _charted(look: Look, what: str) -> Latency:
+    return Latency(look.charted.get(f"{what}_p50_s"), look.charted.get(f"{what}_p99_s"))
+
+
+def _total(look: Look, window: Window | None, metric: str) -> float | None:
+    rate = _rate(window, metric)
+    return look.charted.get(f"{metric}_per_s") if rate is None else rate
 
 
 def _gauge(numbers: Numbers, metric: str) -> int | None:

@@ -255,6 +255,13 @@ def test_a_source_that_knows_what_is_recent_is_believed() -> None:
     assert [workload.name for workload in told.workloads] == ["orders"]
 
 
+def test_where_charts_are_all_that_there_is_their_last_numbers_are_shown() -> None:
+    charted = {"accepted_per_s": 7.5, "processed_per_s": 7.0, "dead_per_s": 0.5, "accept_p99_s": 0.2}
+    told = shown(msgspec.structs.replace(look(None, engine="aws", server=None), charted=charted))
+    assert (told.overview.accepted_per_s, told.dead_per_s, told.rejected_per_s) == (7.5, 0.5, None)
+    assert (told.accept.p50_s, told.accept.p99_s) == (None, 0.2)
+
+
 def test_all_metrics_of_the_page_are_metrics() -> None:
     for name in ("accepted", "processed", "rejected", "dead", "retried", "wal_bytes", "commit_messages"):
         assert name in METRICS
