@@ -14,11 +14,13 @@ from decoupled.core.workload import Message, Write
 
 class Delivery(msgspec.Struct, frozen=True):
     """A message handed out once: `receipt` is good for this delivery only, and lapses when the message is handed out
-    again. `receive_count` counts deliveries, this one included."""
+    again. `receive_count` counts deliveries, this one included. `waited_ms`: how long it could have been handed out
+    before, where the engine knows."""
 
     message: Message
     receipt: str
     receive_count: int
+    waited_ms: int = 0
 
 
 class NotSent(msgspec.Struct, frozen=True):

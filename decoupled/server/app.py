@@ -42,7 +42,7 @@ from decoupled.pipeline.settlement import Policy
 from decoupled.server.callers import proofs
 from decoupled.server.callers.proofs import Asked
 from decoupled.server.certificate import Served, served
-from decoupled.server.counting import Counting
+from decoupled.server.counting import Counting, Requests
 from decoupled.server.door import Door, Sender
 from decoupled.server.fronts.crew import Fronts
 from decoupled.server.group_commit import Writer
@@ -119,9 +119,12 @@ async def _serve(
     door: Door
     if size := options.front_processes:
         given, answer = partial(_given, options, clock), health.answer
-        door = Fronts(size, listener, given, quotas, watches, answer, loop, certificate)
+        door = Fronts(size, listener, given, quotas, watches, answer, loop, certificate, writer.counting.of_requests)
     else:
-        door = _inside(listener, quotas, watches, database, table, workloads, health, clock, options, certificate)
+        requests = writer.counting.requests
+        door = _inside(
+            listener, quotas, watches, database, table, workloads, health, clock, options, certificate, requests
+        )
     health.looks += [door.trouble, *([] if certificate is None else [certificate.trouble])]
     health.fronts = door.ready
     sampler = Sampler(
@@ -218,6 +221,7 @@ def _inside(
     clock: Clock,
     options: Options,
     certificate: Served | None,
+    requests: Requests,
 ) -> Door:
     """A front within this process, for those that want no others."""
     from decoupled.server.http.inside import Inside
@@ -226,10 +230,10 @@ def _inside(
     callers = proofs.callers(Asked.by(options), keys.look, senders.look, clock.now_ms)
     if callers is not None:
         health.looks.append(callers.trouble)
-    answer, now, snapshot, origins = health.answer, clock.now_ms, database.snapshot, options.cors_origins
+    answer, now, read, origins = health.answer, clock.now_ms, database.snapshot, options.cors_origins
     page = page_of(options.data, rules_of(options), workloads, callers, asyncio.get_running_loop())
     return Inside(
-        listener, sender, watches, table, workloads, answer, now, snapshot, callers, certificate, origins, page
+        listener, sender, watches, table, workloads, answer, now, read, callers, certificate, origins, page, requests
     )
 
 

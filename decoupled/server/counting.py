@@ -4,12 +4,14 @@ than there are workloads here."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from decoupled.core.dead_letters import DeadLetter, Outcome
-from decoupled.core.metrics import METRICS, UNSERVED, Counts, Numbers
+from decoupled.core.metrics import FSYNC_S, LATENCY_S, METRICS, SIZES, UNSERVED, Counts, Numbers
+from decoupled.core.outcomes import Delivery
 
 _OF_CHANGES = {
     "redriven": ("redriven", "dead_ended"),
@@ -18,11 +20,44 @@ _OF_CHANGES = {
 }
 
 
+class Requests:
+    """What a process that has clients counts of their requests: a front, or the writer itself."""
+
+    def __init__(self) -> None:
+        self._accepted: dict[str, Counts] = {}
+        self._refused: dict[int, int] = {}
+
+    def accepted(self, workload: str, seconds: float) -> None:
+        """One was answered with 202, so long after it was whole."""
+        counts = self._accepted.get(workload)
+        if counts is None:
+            counts = self._accepted[workload] = Counts([0] * (len(LATENCY_S) + 1))
+        counts.counts[bisect_left(LATENCY_S, seconds)] += 1
+        counts.sum += seconds
+
+    def refused(self, status: int) -> None:
+        """One was answered with an error."""
+        self._refused[status] = self._refused.get(status, 0) + 1
+
+    def take(self) -> Numbers | None:
+        """What was counted since this was last asked; None if that is nothing."""
+        if not (self._accepted or self._refused):
+            return None
+        numbers = Numbers()
+        if self._accepted:
+            numbers.histograms["accept_seconds"], self._accepted = self._accepted, {}
+        if self._refused:
+            numbers.counters["refused"] = {str(status): count for status, count in self._refused.items()}
+            self._refused = {}
+        return numbers
+
+
 class Counting:
-    """Of one server, since it started."""
+    """Of one server, since it started. `requests`: those that this process takes itself."""
 
     def __init__(self, workloads: Iterable[str] = ()) -> None:
         self.numbers = Numbers()
+        self.requests = Requests()
         self._served = frozenset(workloads)
         for metric in METRICS.values():
             labels = self._served if metric.label == "workload" else () if metric.label else ("",)
@@ -31,6 +66,8 @@ class Counting:
             elif metric.kind == "histogram":
                 empty = {label: Counts([0] * (len(metric.buckets) + 1)) for label in labels}
                 self.numbers.histograms[metric.name] = empty
+        self._commits = self.numbers.histograms["commit_seconds"][""]
+        self._added = self.numbers.histograms["commit_messages"][""]
 
     def count(self, metric: str, workload: str, by: int = 1) -> None:
         """So many messages of a workload, which is served or not."""
@@ -40,9 +77,9 @@ class Counting:
 
     def committed(self, added: Sequence[str], took_s: float) -> None:
         """A transaction, with these new messages: of each its workload."""
-        self.numbers.observe("commit_seconds", took_s)
+        self._commits.observe(FSYNC_S, took_s)
         if added:
-            self.numbers.observe("commit_messages", len(added))
+            self._added.observe(SIZES, len(added))
             for workload, count in Counter(added).items():
                 self.count("accepted", workload, count)
 
@@ -58,10 +95,35 @@ class Counting:
             for metric in _OF_CHANGES.get(outcome.done or "", ()):
                 self.count(metric, letter.workload)
 
+    # --- how long it took -----------------------------------------------------
+
+    def taken(self, workload: str, deliveries: Sequence[Delivery]) -> None:
+        """They were claimed from the queue. Only for the first time had they waited for a worker, and for nothing
+        else."""
+        observe = self.numbers.observe
+        for delivery in deliveries:
+            if delivery.receive_count == 1:
+                observe("waiting_seconds", delivery.waited_ms / 1000, workload)
+
+    def taken_at_once(self, workload: str, count: int) -> None:
+        """So many were handed out in the transaction that accepted them."""
+        self.numbers.observe("waiting_seconds", 0.0, workload, count)
+
+    def decided(self, workload: str, took_s: Sequence[float], each: int = 1) -> None:
+        """Workers have decided so many messages, in these times."""
+        for seconds in took_s:
+            self.numbers.observe("processing_seconds", seconds, workload, each)
+
     # --- for those who ask ----------------------------------------------------
+
+    def of_requests(self, numbers: Numbers | None) -> None:
+        """What fronts have counted since they last told."""
+        if numbers is not None:
+            self.numbers.add(numbers)
 
     def told(self, health: Mapping[str, Any], sizes: Mapping[str, int]) -> Numbers:
         """All of them, with those that are as they are now: as GET /health says it, and files have it in bytes."""
+        self.of_requests(self.requests.take())
         numbers, breakers = self.numbers, health["breakers"]
         numbers.counters["workers_replaced"] = dict(health["workers_replaced"])
         numbers.counters["log_lines_dropped"] = {"": health["log_lines_dropped"]}

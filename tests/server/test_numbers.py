@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
+import os
+import random
 import signal
+import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,6 +103,144 @@ def test_a_metric_has_its_numbers_from_the_start_on(server: Server) -> None:
     assert told.gauges["up"] == {"": 1.0}
     assert told.gauges["wal_bytes"][""] > 0
     assert told.gauges["file_bytes"][""] > 0
+
+
+# --- how long it took -----------------------------------------------------------
+
+
+def observations(server: Server, metric: str) -> dict[str, int]:
+    """How many there are of a histogram."""
+    told = numbers(server).histograms[metric].items()
+    return {label: count for label, counts in told if (count := sum(counts.counts))}
+
+
+def test_requests_are_measured_one_by_one_and_messages_too(server: Server) -> None:
+    for _ in range(3):
+        server.post("/hazards", {})
+    server.accept("/ledger", *[{"account": 1, "amount": 1}] * 20)
+    server.post("/calls", {"act": "sleep", "seconds": 0.3}, prefer="wait=20")  # it is accepted before it ends
+    server.post("/calls", [{}, {"no": "call"}])
+    server.wait_until_settled()
+    wait_for(lambda: observations(server, "accept_seconds"), lambda it: it == {"hazards": 3, "ledger": 1, "calls": 2})
+    expected = {"hazards": 3, "ledger": 20, "echoes": 20, "calls": 2}
+    assert wait_for(lambda: observations(server, "processing_seconds"), lambda it: it == expected)
+    assert observations(server, "waiting_seconds") == expected
+    told = numbers(server)
+    assert told.histograms["processing_seconds"]["calls"].sum >= 0.3
+    assert told.histograms["accept_seconds"]["calls"].sum > 0
+    assert told.histograms["commit_messages"][""].sum == sum(told.counters["accepted"].values()) == 45
+    assert sum(told.histograms["commit_seconds"][""].counts) > sum(told.histograms["commit_messages"][""].counts)
+
+
+def test_what_is_refused_is_counted_by_its_status(server: Server) -> None:
+    expected = {"404": 2, "422": 3, "405": 1, "501": 1}
+    for _ in range(3):
+        assert server.post("/hazards", {"no": "hazard"}).status == 422
+    assert server.get("/nothing/here/at/all").status == 404
+    assert server.get("/hazards/nothing").status == 404
+    assert server.ask("DELETE", "/hazards").status == 405
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall(b"nonsense\r\n\r\n")
+        assert b" 501 " in client.recv(1_000)
+    assert wait_for(lambda: counted(server, "refused"), lambda it: it == {"refused": expected})
+
+
+def test_fronts_that_are_replaced_tell_what_they_have_counted(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", *OPTIONS, "--fronts", "2") as server:
+        wait_for(lambda: len(server.fronts()), lambda count: count == 2)
+        before = {*server.fronts()}
+        for _ in range(30):
+            assert server.post("/calls", {}).status == 202
+        os.kill(server.pid, signal.SIGHUP)
+        wait_for(server.fronts, lambda fronts: not before & {*fronts})
+        assert wait_for(lambda: observations(server, "accept_seconds"), lambda it: it == {"calls": 30})
+
+
+def test_a_front_that_dies_takes_no_message_out_of_the_count(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", *OPTIONS, "--fronts", "1") as server:
+        server.accept("/calls", *[{}] * 50)
+        (front,) = server.fronts()
+        os.kill(front, signal.SIGKILL)
+        wait_for(server.fronts, lambda fronts: bool(fronts) and front not in fronts)
+        server.accept("/calls", *[{}] * 7)
+        server.wait_until_settled()
+        assert wait_for(lambda: counted(server, "processed"), lambda it: it == {"processed": {"calls": 57}})
+        assert counted(server, "accepted") == {"accepted": {"calls": 57}}
+
+
+# --- the sum --------------------------------------------------------------------
+
+
+def held_to_the_file(server: Server) -> dict[str, Any]:
+    """By workload, what is counted of each status, and what there is in the file: alike, at rest."""
+    counters = numbers(server).counters
+    ended = {metric: dict(Counter(counters[metric])) for metric in ("accepted", "processed", "rejected", "dead")}
+    for name, count in counters["dead_ended"].items():
+        ended["dead"][name] -= count
+    ended = {metric: {name: count for name, count in values.items() if count} for metric, values in ended.items()}
+    found: dict[str, dict[str, int]] = {metric: {} for metric in ended}
+    rows = server.rows("SELECT workload, status, count(*) FROM messages GROUP BY 1, 2 ORDER BY 1, 2")
+    for name, status, count in rows:
+        if status != "queued":
+            found[status][name] = count
+        found["accepted"][name] = found["accepted"].get(name, 0) + count
+    return {"counted": ended, "found": found}
+
+
+class Traffic(threading.Thread):
+    """Orders of all kinds, some sent again under the same key, while workers and fronts die and people change dead
+    letters."""
+
+    def __init__(self, server: Server, seed: int) -> None:
+        super().__init__()
+        self.server = server
+        self.random = random.Random(seed)
+        self.trouble: list[str] = []
+
+    def run(self) -> None:
+        for number in range(60):
+            try:
+                self._step(number)
+            except (OSError, http.client.HTTPException):  # a front died with it: it may have been accepted
+                pass
+            except Exception as error:  # noqa: BLE001  for the test to show
+                self.trouble.append(repr(error))
+
+    def _step(self, number: int) -> None:
+        acts = self.random.choices(["well", "reject", "raise", "memory", "os_exit", "kill"], [40, 8, 2, 2, 1, 1], k=20)
+        match self.random.randrange(6):
+            case 0:
+                self.server.post("/ledger", [{"account": 1, "amount": number}] * self.random.randrange(1, 60))
+            case 1:
+                key = f"{self.random.randrange(5)}"
+                self.server.post("/calls", [{}] * 3, idempotency_key=key)
+            case 2:
+                self.server.post("/calls", {}, delay="1")
+            case 3:
+                self.server.post("/calls", {}, callback_url="http://127.0.0.1:9/")  # refused
+            case _:
+                self.server.post("/hazards", [{"act": act} for act in acts])
+
+
+@pytest.mark.parametrize("fronts", ["2", "0"])
+def test_what_is_counted_is_what_there_is(tmp_path: Path, fronts: str) -> None:
+    seed = random.randrange(2**32)
+    with serving(tmp_path / "data", *OPTIONS, "--fronts", fronts) as server:
+        traffic = [Traffic(server, seed + number) for number in range(3)]
+        for thread in traffic:
+            thread.start()
+        for command in ("redrive", "purge", "redrive"):
+            wait_for(lambda: server.statuses().get("dead", 0), lambda dead: dead > 5, seconds=60)
+            decoupled("dead", command, "--data", server.data, "--all", *["--yes"] * (command == "purge"))
+            if fronts == "2":
+                os.kill(server.fronts()[0], signal.SIGKILL)
+        for thread in traffic:
+            thread.join()
+        assert [thread.trouble for thread in traffic] == [[]] * 3
+        server.wait_until_settled(120)
+        both = wait_for(lambda: {"seed": seed} | held_to_the_file(server), lambda it: it["counted"] == it["found"])
+        assert all(both["found"].values()), both
+        assert numbers(server).counters["redriven"]["hazards"] > 0
 
 
 # --- who asks -------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 
 from decoupled.core import limits
 from decoupled.core.problem import Problem, Response
+from decoupled.server.counting import Requests
 from decoupled.server.http.connection import Connection
 from decoupled.server.http.exchange import Reply
 from decoupled.server.http.parser import Reader, Request
@@ -80,6 +81,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.requests = Requests()
         self.connections: list[Connection] = []
         self.wires: dict[Connection, Wire] = {}
         self.in_turn: deque[Connection] = deque()

@@ -9,6 +9,7 @@ from typing import Any
 
 import uvloop
 
+from decoupled.core.metrics import Numbers
 from decoupled.server.fronts.child import FrontProcess, Given
 from decoupled.server.watches import Watches
 
@@ -36,6 +37,9 @@ class Owner:
 
     def health(self) -> tuple[int, str]:
         return 200, "{}"
+
+    def counted(self, _numbers: Numbers | None) -> None:
+        """It counts nothing."""
 
     def lost(self, _front: FrontProcess, _cause: str) -> None:
         self.lost_one.set()

@@ -33,6 +33,10 @@ SELECT name, looked FROM groups WHERE name IS NULL OR looked = :most OR EXISTS (
 """
 
 
+Chosen = tuple[int, int]
+"""A row, and since when it has been visible."""
+
+
 class Rounds:
     """Where each workload's round has come to."""
 
@@ -40,9 +44,9 @@ class Rounds:
         self._database = database
         self._left_off: dict[str, str] = {}
         self._looks = 0  # that the round may still take
-        self.chosen: list[int] = []  # the last time
+        self.chosen: list[Chosen] = []  # the last time
 
-    def next(self, workload: str, maximum: int, now: int, share: Share) -> list[int]:
+    def next(self, workload: str, maximum: int, now: int, share: Share) -> list[Chosen]:
         """The rows of up to `maximum` visible messages: each group's longest-waiting ones. What one group does not
         need, the others get that have their turn."""
         self.chosen = []
@@ -54,9 +58,9 @@ class Rounds:
             self.chosen = self._waiting(workload, "", now, min(maximum, share("")))
         return self.chosen
 
-    def _shared(self, workload: str, maximum: int, now: int, share: Share) -> list[int]:
+    def _shared(self, workload: str, maximum: int, now: int, share: Share) -> list[Chosen]:
         left = maximum
-        found: dict[str, list[int]] = {}
+        found: dict[str, list[Chosen]] = {}
         hungry: dict[str, int] = {}
         groups = self._visible(workload, max(maximum // TURN, FEW), now, share)
         while left and (turn := dict(islice(groups, max(left // TURN, min(left, FEW))))):
@@ -66,7 +70,7 @@ class Rounds:
             left = self._take(workload, hungry, left, now, found)
         return [row for rows in found.values() for row in rows]
 
-    def _take(self, workload: str, groups: dict[str, int], left: int, now: int, found: dict[str, list[int]]) -> int:
+    def _take(self, workload: str, groups: dict[str, int], left: int, now: int, found: dict[str, list[Chosen]]) -> int:
         """An equal part for each of these groups, of what is left. Returns what is left then; of `groups`, those that
         may have more."""
         each = max(1, left // len(groups))
@@ -78,9 +82,9 @@ class Rounds:
                 del groups[name]
         return left
 
-    def _in_order(self, workload: str, maximum: int, now: int, share: Share) -> list[int]:
+    def _in_order(self, workload: str, maximum: int, now: int, share: Share) -> list[Chosen]:
         """Of each group the one message whose turn it is, if it may go now."""
-        found: dict[str, int] = {}
+        found: dict[str, Chosen] = {}
 
         def one(group: str) -> int:
             head = ordered.head(self._database, workload, group, now)
@@ -121,22 +125,22 @@ class Rounds:
             self._looks -= looked
             start = name + _NEXT
 
-    def _waiting(self, workload: str, group: str, now: int, maximum: int) -> list[int]:
+    def _waiting(self, workload: str, group: str, now: int, maximum: int) -> list[Chosen]:
         """The rows of a group's visible messages, the longest-waiting first, but for those that are known to be
         damaged."""
         if maximum <= 0:
             return []
         aside = ",".join(map(str, self._database.damage.set_aside))
-        rows = self._database.execute(
+        rows: list[Chosen] = self._database.execute(
             f"""
-            SELECT seq FROM messages INDEXED BY messages_queued
+            SELECT seq, visible_at FROM messages INDEXED BY messages_queued
             WHERE status = 'queued' AND workload = ? AND message_group = ? AND visible_at <= ?
                 {aside and f"AND seq NOT IN ({aside})"}
             ORDER BY visible_at LIMIT ?
             """,  # noqa: S608  what is added are numbers
             (workload, group, now, maximum),
-        )
-        return [row for (row,) in rows]
+        ).fetchall()
+        return rows
 
 
 _NEXT = "\0"  # after a name: the first of all names that follow it

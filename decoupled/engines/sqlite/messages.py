@@ -14,7 +14,7 @@ from decoupled.core.workload import Message
 from decoupled.engines.protocols import Refuse, Share, StoreDamaged, StoreUnavailable, unheard, whole
 from decoupled.engines.sqlite import ordered
 from decoupled.engines.sqlite.database import Database
-from decoupled.engines.sqlite.groups import Rounds
+from decoupled.engines.sqlite.groups import Chosen, Rounds
 from decoupled.engines.sqlite.inserts import insert, insert_claimed
 
 # A loose index scan: one step for each workload, however many messages wait. What is added to it is constant.
@@ -137,36 +137,40 @@ class SqliteQueue:
         with self.database.transaction():
             return self._hand_out(self._rounds.next(workload, maximum, now, share), workload, now, visibility_timeout_s)
 
-    def _hand_out(self, which: Sequence[int], workload: str, now: int, visibility_timeout_s: float) -> list[Delivery]:
+    def _hand_out(
+        self, which: Sequence[Chosen], workload: str, now: int, visibility_timeout_s: float
+    ) -> list[Delivery]:
         if not which:
             return []
+        since = dict(which)
         with self.database.refusals:
             rows = self.database.execute(
                 """
                 UPDATE messages SET visible_at = ?, receive_count = receive_count + 1, in_flight = 1
                 WHERE seq IN (SELECT value FROM json_each(?))
-                RETURNING receive_count, id, body, caller, accepted_at, message_group, callback
+                RETURNING seq, receive_count, id, body, caller, accepted_at, message_group, callback
                 """,
-                (now + int(visibility_timeout_s * 1000), json.dumps(which)),
+                (now + int(visibility_timeout_s * 1000), json.dumps(list(since))),
             ).fetchall()
         return [
             Delivery(
                 Message(message_id, workload, body, caller, accepted_at, group, callback=callback),
                 _receipt(message_id, count),
                 count,
+                now - since[seq],
             )
-            for count, message_id, body, caller, accepted_at, group, callback in rows
+            for seq, count, message_id, body, caller, accepted_at, group, callback in rows
         ]
 
     def set_aside_damaged(self) -> int:
         """Hands each of them out by itself, and takes that back: so it shows which of them cannot be."""
         before = len(self.database.damage.set_aside)
-        for seq in self._rounds.chosen:
+        for chosen in self._rounds.chosen:
             self.database.begin()
             try:
-                self._hand_out([seq], "", 0, 0)
+                self._hand_out([chosen], "", 0, 0)
             except StoreDamaged:
-                self.database.damage.set_aside_message(seq)
+                self.database.damage.set_aside_message(chosen[0])
             finally:
                 self.database.roll_back()
         return len(self.database.damage.set_aside) - before

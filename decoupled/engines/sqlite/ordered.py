@@ -15,7 +15,7 @@ from decoupled.engines.sqlite.database import Database
 
 # Two seeks, in indexes that hold all of it: no row of the table is read, which may be damaged.
 _HEAD = """
-SELECT seq, visible_at <= :now AND NOT EXISTS (
+SELECT seq, visible_at, visible_at <= :now AND NOT EXISTS (
     SELECT 1 FROM messages INDEXED BY messages_in_flight
     WHERE in_flight = 1 AND ordered = 1 AND workload = :workload AND message_group = :group AND visible_at > :now
 )
@@ -25,13 +25,14 @@ ORDER BY seq LIMIT 1
 """
 
 
-def head(database: Database, workload: str, group: str, now: int) -> int | None:
-    """The `seq` of the message of a group whose turn it is, if it may be handed out now."""
+def head(database: Database, workload: str, group: str, now: int) -> tuple[int, int] | None:
+    """The `seq` of the message of a group whose turn it is, if it may be handed out now; and since when it is
+    visible."""
     row = database.execute(_HEAD, {"workload": workload, "group": group, "now": now}).fetchone()
     if row is None:
         return None
-    seq, free = row
-    return seq if free and seq not in database.damage.set_aside else None
+    seq, since, free = row
+    return (seq, since) if free and seq not in database.damage.set_aside else None
 
 
 def follows(database: Database, message: Message) -> bool:

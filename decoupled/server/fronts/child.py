@@ -12,6 +12,7 @@ from functools import partial
 from typing import IO, Any, Protocol, assert_never
 
 from decoupled.core.frames import MAX_FRAME_BYTES
+from decoupled.core.metrics import Numbers
 from decoupled.core.outcomes import Together
 from decoupled.server.child import ChildProcess
 from decoupled.server.door import Sender
@@ -41,6 +42,10 @@ class Owner(Protocol):
 
     def health(self) -> tuple[int, str]:
         """The server's, as an HTTP status and a JSON text."""
+        ...
+
+    def counted(self, numbers: Numbers | None) -> None:
+        """This much, since it last told."""
         ...
 
     def lost(self, front: FrontProcess, cause: str) -> None:
@@ -95,8 +100,9 @@ class FrontProcess(ChildProcess):
                 send = self.owner.sender.send
                 for number, messages in requests:
                     send(messages, partial(self._sent, number))
-            case State(troubles):
+            case State(troubles, numbers):
                 self.troubles = troubles
+                self.owner.counted(numbers)
             case AskHealth():
                 self.send(encode(Health(*self.owner.health())))
                 self.flush()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from decoupled.core import limits
+from decoupled.core.metrics import Numbers
 from decoupled.server.certificate import Served
 from decoupled.server.crew import Crew
 from decoupled.server.door import Sender
@@ -47,12 +48,15 @@ class Fronts(Crew[FrontProcess]):
         health: Health,
         loop: asyncio.AbstractEventLoop,
         certificate: Served | None = None,
+        counted: Callable[[Numbers | None], None] = lambda _: None,
     ) -> None:
-        """`given`: what each is told when it starts, beside its place here. Raises OSError."""
+        """`given`: what each is told when it starts, beside its place here. `counted` hears what they count. Raises
+        OSError."""
         super().__init__(size, ("a front", "fronts"), loop, log)
         self.sender = sender
         self.watches = watches
         self.health = health
+        self.counted = counted
         self._listener = listener
         self._given = given
         self._certificate = certificate

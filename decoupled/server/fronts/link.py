@@ -19,6 +19,7 @@ from typing import assert_never, cast
 
 from decoupled.core import limits
 from decoupled.core.frames import MAX_FRAME_BYTES, Frames, frame
+from decoupled.core.metrics import Numbers
 from decoupled.core.outcomes import NotSent, Together
 from decoupled.core.problem import Response, answer
 from decoupled.core.workload import Message
@@ -136,10 +137,10 @@ class Link(asyncio.Protocol):
             self._transport.write(frame(encode(AskHealth())))
         self._asking.append((reply, self._now + limits.HEALTH_WAIT_S))
 
-    def report(self, troubles: Iterable[Trouble]) -> None:
-        """A sign of life; the first one says that this front is ready."""
+    def report(self, troubles: Iterable[Trouble], numbers: Numbers | None = None) -> None:
+        """A sign of life; the first one says that this front is ready. With what was counted since the last one."""
         told = [(trouble.detail, trouble.refuses) for trouble in troubles]
-        self._transport.write(frame(encode(State(told))))
+        self._transport.write(frame(encode(State(told, numbers))))
 
     # --- from the writer ------------------------------------------------------
 

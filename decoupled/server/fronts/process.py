@@ -30,6 +30,7 @@ from decoupled.server import logs
 from decoupled.server.callers import proofs
 from decoupled.server.callers.proofs import Asked
 from decoupled.server.certificate import Certificate
+from decoupled.server.counting import Requests
 from decoupled.server.fronts.link import Link
 from decoupled.server.fronts.protocol import LISTENER, State, encode
 from decoupled.server.fronts.seats import Seat, Seats
@@ -89,18 +90,20 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
     last_resort = LastResort(loop, lambda: leave(True), CLIENT)
     seat = Seat(Seats(given["seats"]), given["seat"])
     of, ends, ask = given["of"], SqliteEnds(database), link.ask_health
+    requests = Requests()
     page = page_of(data, msgspec.convert(given["page"], Rules), workloads, callers, loop)
-    gateway = Gateway(link, table, ends, workloads, ask, loop, clock.now_ms, database.snapshot, callers, of, page)
+    now, snapshot = clock.now_ms, database.snapshot
+    gateway = Gateway(link, table, ends, workloads, ask, loop, now, snapshot, callers, of, page, requests)
     link.watching = gateway.watching
     tls = None if given["certificate"] is None else Certificate.handed(given["certificate"]).context()
-    server = HttpServer(gateway.handle, loop, of, seat, tls, given["origins"], gateway.hearing.close)
+    server = HttpServer(gateway.handle, loop, of, seat, tls, given["origins"], gateway.hearing.close, requests)
     server.start(socket.socket(fileno=listener))
 
     def report() -> None:
         told = database.damage.told()
         looks = [server.trouble(), None if told is None else Trouble(told)]
         looks += [] if callers is None else [callers.trouble()]
-        link.report([trouble for trouble in looks if trouble is not None])
+        link.report([trouble for trouble in looks if trouble is not None], requests.take())
         loop.call_later(REPORT_S, report)
 
     def damaged(what: str) -> None:
@@ -114,6 +117,7 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
     at_once = await asked_to_leave
     await (server.stop() if at_once else server.retire())
     page.close()
+    link.report([], requests.take())
     last_resort.check()
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from decoupled.core.metrics import Numbers
 from decoupled.core.outcomes import Together
 from decoupled.core.workload import Message
 from decoupled.server.watches import Topic
@@ -34,9 +35,11 @@ class AskHealth(msgspec.Struct, array_like=True, tag=1):
 
 
 class State(msgspec.Struct, array_like=True, tag=2):
-    """A sign of life, with what is wrong in the front: details, and whether requests are refused because of them."""
+    """A sign of life, with what is wrong in the front: details, and whether requests are refused because of them. And
+    what it has counted since the last one."""
 
     troubles: list[tuple[str, bool]]
+    numbers: Numbers | None = None
 
 
 class Watch(msgspec.Struct, array_like=True, tag=3):

@@ -4,8 +4,7 @@ takes no answer away.
     bytes ─▶ Intake ─▶ Request ─▶ handler ─ ─ ─ ▶ Response ─▶ bytes
                 └ refused: answered as the last, and nothing more is read
 
-A request has no task and no coroutine: the handler gets a function to answer with, and the group commit calls it.
-"""
+A request has no task and no coroutine: the handler gets a function to answer with, and the group commit calls it."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from decoupled.server.http.exchange import Server, Stream
 from decoupled.server.http.intake import Intake
 from decoupled.server.http.outflow import Outflow
 from decoupled.server.http.parser import Request
-from decoupled.server.http.shares import address_of, too_much
+from decoupled.server.http.shares import client_at, too_much
 
 
 class Connection(asyncio.Protocol):
@@ -65,9 +64,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=0)  # so that `pause_writing` tells of every byte that is not sent
-        peer = transport.get_extra_info("peername")
-        self._client = str(peer[0]) if peer else ""
-        self.address = address_of(self._client)
+        self._client, self.address = client_at(transport.get_extra_info("peername"))
         self._server.joined(self)
 
     def data_received(self, data: bytes) -> None:
@@ -136,6 +133,7 @@ class Connection(asyncio.Protocol):
             if isinstance(request, Request):
                 self._begin(request)
             elif not transport.is_closing():
+                self._server.requests.refused(request.status)
                 opened = "" if self._server.opened is None else self._server.opened(self._intake.reader.origin)
                 transport.write(encode(request.response(), None, True, self._server.date, opened))
                 self._close(transport)
@@ -170,6 +168,8 @@ class Connection(asyncio.Protocol):
                 response.forget()
             self._count()  # the client has left
         elif isinstance(response, Response):
+            if response.status >= 400:
+                self._server.requests.refused(response.status)
             last = self._is_last(request)
             transport.write(encode(response, request, last, self._server.date, request.opened))
             self._answered(transport, last)

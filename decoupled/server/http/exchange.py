@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from decoupled.core.problem import Response
+from decoupled.server.counting import Requests
 from decoupled.server.http.parser import Request
 from decoupled.server.http.shares import Shares
 
@@ -68,6 +69,7 @@ class Server(Protocol):
 
     handle: Handler
     opened: Callable[[str | None], str] | None  # of `Cors`
+    requests: Requests  # counts them
     shares: Shares
     now: float  # seconds, at most a second old
     date: str  # of the header

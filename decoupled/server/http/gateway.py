@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -21,6 +22,7 @@ from decoupled.pipeline import prefer, receiver, status
 from decoupled.pipeline.call import Call
 from decoupled.pipeline.receiver import Admission
 from decoupled.server.callers.callers import Caller, Callers
+from decoupled.server.counting import Requests
 from decoupled.server.http import routes
 from decoupled.server.http.dashboard import MAY_BEGIN, Page
 from decoupled.server.http.exchange import Reply
@@ -58,6 +60,7 @@ class Gateway:
         callers: Callers | None = None,
         of: int = 1,
         page: Page | None = None,
+        requests: Requests | None = None,
     ) -> None:
         """`health` replies to a request for it, now or later. What is read of the table in one `snapshot` costs less;
         it begins with the first of these reads. Without `callers`, nobody is asked who it is. One `of` so many that
@@ -69,6 +72,7 @@ class Gateway:
         self.clock_ms = clock_ms
         self.callers = callers
         self._page = page
+        self.requests = requests or Requests()
         self._pages = pages(workloads, () if callers is None else callers.kinds)
         self._random_hex = _random_hex(18).__next__
         self._turns = Turns(loop)
@@ -82,6 +86,7 @@ class Gateway:
         others have their turn in between."""
         if request.target[1:2] in MAY_BEGIN and self._page is not None and self._page.handle(request, reply):
             return
+        request.began = time.perf_counter()
         if len(request.body) > limits.AT_ONCE_BYTES:
             self._turns.take(partial(_step, self._all(request, reply), request, reply))
             return
@@ -169,7 +174,10 @@ class Gateway:
         return None
 
     def _responded(self, admission: Admission, request: Request, outcome: Together) -> Response:
-        return _safely(request, receiver.respond, admission, of_each(outcome, len(admission.messages)))
+        response = _safely(request, receiver.respond, admission, of_each(outcome, len(admission.messages)))
+        if response.status == 202:
+            self.requests.accepted(admission.messages[0].workload, time.perf_counter() - request.began)
+        return response
 
 
 def call_of(request: Request, callers: Callers | None = None) -> Call:

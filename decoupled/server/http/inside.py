@@ -14,6 +14,7 @@ from decoupled.core.workload import Message, Workloads
 from decoupled.engines.protocols import Table
 from decoupled.server.callers.callers import Callers
 from decoupled.server.certificate import Served
+from decoupled.server.counting import Requests
 from decoupled.server.door import Sender, Sent
 from decoupled.server.health import Trouble
 from decoupled.server.http.dashboard import Page
@@ -45,6 +46,7 @@ class Inside:
         certificate: Served | None,
         origins: Collection[str],
         page: Page,
+        requests: Requests,
     ) -> None:
         def tell_health(reply: Reply) -> None:
             status, body = health()
@@ -55,13 +57,15 @@ class Inside:
         self._callers = callers
         local = _Local(sender, watches, loop)
         self._page = page
+        ends, tell = watches.ends, tell_health
         gateway = Gateway(
-            local, table, watches.ends, workloads, tell_health, loop, clock_ms, snapshot, callers, page=page
+            local, table, ends, workloads, tell, loop, clock_ms, snapshot, callers, page=page, requests=requests
         )
         local.watching = gateway.watching
         self._certificate = certificate
         tls = None if certificate is None else certificate.now.context()
-        self._server = HttpServer(gateway.handle, loop, tls=tls, origins=origins, leaving=gateway.hearing.close)
+        close = gateway.hearing.close
+        self._server = HttpServer(gateway.handle, loop, tls=tls, origins=origins, leaving=close, requests=requests)
 
     async def start(self) -> None:
         if self._callers is not None:

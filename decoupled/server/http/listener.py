@@ -13,6 +13,7 @@ from ssl import SSLContext
 from typing import Protocol
 
 from decoupled.core import limits
+from decoupled.server.counting import Requests
 from decoupled.server.health import Trouble
 from decoupled.server.http.connection import Connection
 from decoupled.server.http.cors import Cors
@@ -67,12 +68,14 @@ class HttpServer:
         tls: SSLContext | None = None,
         origins: Collection[str] = (),
         leaving: Callable[[], None] = lambda: None,
+        requests: Requests | None = None,
     ) -> None:
         """One `of` so many that serve on the same socket, where each has its `seat`. `origins`: of `Cors`. `leaving` is
         called when nobody is let in any more."""
         cors = Cors(origins) if origins else None
         self.handle = handle if cors is None else cors.around(handle)
         self.opened: Callable[[str | None], str] | None = None if cors is None else cors.opened
+        self.requests = requests or Requests()
         self.tls = tls  # for clients to come; None: plain HTTP
         self.loop = loop
         self.stopping = False  # what is answered from now on is the last answer of its connection

@@ -33,6 +33,7 @@ class Request:
     """One request."""
 
     __slots__ = (
+        "began",
         "body",
         "client",
         "cookies",
@@ -48,6 +49,7 @@ class Request:
     )
 
     def __init__(self) -> None:
+        self.began = 0.0  # when it was handed over, whole: by the clock of time.perf_counter
         self.client = ""  # its address
         self.method = ""
         self.target = b""

@@ -189,6 +189,12 @@ def too_much() -> Problem:
     return Problem(503, "Too much is being sent at once.", resend="safe", retry_after_s=1)
 
 
+def client_at(peer: tuple[object, ...] | None) -> tuple[str, str]:
+    """A client's address as it is, and as it counts."""
+    host = str(peer[0]) if peer else ""
+    return host, address_of(host)
+
+
 def address_of(host: str) -> str:
     """What counts as one address: with IPv6 the /64 that a client has as a rule to itself."""
     try:

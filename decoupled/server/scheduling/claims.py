@@ -23,6 +23,7 @@ from decoupled.pipeline import blame
 from decoupled.pipeline.settlement import Policy
 from decoupled.server.group_commit import Writer
 from decoupled.server.options import Options
+from decoupled.server.scheduling.batches import batches
 from decoupled.server.scheduling.groups import Groups
 from decoupled.server.scheduling.settling import Settler
 from decoupled.server.watches import Watches
@@ -141,36 +142,32 @@ class Poller:
         by_workload: dict[str, list[Delivery]] = {}
         for delivery in claimed:
             by_workload.setdefault(delivery.message.workload, []).append(delivery)
-        self._hand_out([batch for name, some in by_workload.items() for batch in self._batches(name, some)])
+        for name, some in by_workload.items():
+            self.writer.counting.taken_at_once(name, len(some))
+            self._hand_out(self._batches(name, some))
         self.wake()
 
-    def _hand_out(self, batches: Sequence[Batch]) -> None:
-        for batch in batches:
+    def _hand_out(self, claimed: Sequence[Batch]) -> None:
+        for batch in claimed:
             if batch.workload in self.concurrent.slots:
                 self.concurrent.give(batch.deliveries)
             else:
                 self._waiting.append(batch)
 
     def _batches(self, workload: str, deliveries: Sequence[Delivery]) -> list[Batch]:
-        """Up to ten messages each, fewer where a message takes long. One whose group may hang goes alone, and nothing
-        is handed to its worker behind it. What is decided at once is one batch."""
+        """What is decided at once is one batch."""
         if workload in self.concurrent.slots:
             return [Batch(workload, deliveries)] if deliveries else []
         message_s = self._message_s.get(workload, FIRST_GUESS_S)
-        alone: list[Batch] = []
-        if not self.breakers.free(workload):
-            suspects = [it for it in deliveries if self.breakers.suspect(workload, it.message.group)]
-            alone = [Batch(workload, [delivery], AHEAD_S) for delivery in suspects]
-            deliveries = [it for it in deliveries if it not in suspects] if suspects else deliveries
-        size = max(1, min(limits.RECEIVE_MAX, int(AHEAD_S / message_s)))
-        parts = [deliveries[start : start + size] for start in range(0, len(deliveries), size)]
-        return [Batch(workload, part, message_s * len(part)) for part in parts] + alone
+        some = () if self.breakers.free(workload) else deliveries
+        suspects = [it for it in some if self.breakers.suspect(workload, it.message.group)]
+        return batches(workload, deliveries, message_s, suspects)
 
     # --- claim ----------------------------------------------------------------
 
     def _claim(self) -> list[Batch]:
         """Inside a transaction: batches for the room there is, shared between the workloads that have messages."""
-        batches: list[Batch] = []
+        claimed: list[Batch] = []
         self.settler.forget_buried()
         self._caught_up = True
         self._claiming_of = None
@@ -191,8 +188,8 @@ class Poller:
             self._caught_up = self._caught_up and len(deliveries) < wanted
             most = self.options.max_receive_count
             fit = [delivery for delivery in deliveries if not self.settler.received_too_often(delivery, most)]
-            batches += self._batches(name, fit)
-        return batches
+            claimed += self._batches(name, fit)
+        return claimed
 
     def _room_for(self, workload: str, sharers: int) -> int:
         """How many messages to claim beside the first one, of a workload that shares its workers with so many."""
@@ -221,11 +218,12 @@ class Poller:
                 self._get_past(error)
             return
         self.settler.tell_buried()
-        batches = future.result()
-        for batch in batches:
+        claimed = future.result()
+        for batch in claimed:
             self.groups.took(batch.workload, batch.deliveries)
-        self._hand_out(batches)
-        if batches:
+            self.writer.counting.taken(batch.workload, batch.deliveries)
+        self._hand_out(claimed)
+        if claimed:
             self.wake()
 
     def _get_past(self, error: StoreDamaged) -> None:
@@ -249,6 +247,7 @@ class Poller:
 
     def _decided(self, batch: Batch, decisions: list[Decision], took_s: float) -> None:
         self._caught_up &= not self.groups.decided(batch.workload, batch.deliveries)
+        self.writer.counting.decided(batch.workload, [took_s / len(batch.deliveries)], len(batch.deliveries))
         if self.groups.telling(batch.workload, decisions):
             mean = self._message_s.get(batch.workload, FIRST_GUESS_S)
             self._message_s[batch.workload] = max(1e-6, mean + 0.2 * (took_s / len(batch.deliveries) - mean))
@@ -262,6 +261,7 @@ class Poller:
 
     def _decided_at_once(self, batch: Batch, decisions: list[Decision]) -> None:
         self._caught_up &= not self.groups.decided(batch.workload, batch.deliveries)
+        self.writer.counting.decided(batch.workload, batch.took_s)
         self.settler.settle(list(zip(batch.deliveries, decisions, strict=True)))
         self.wake()
 

@@ -19,11 +19,13 @@ GRACE_S = 1.0  # beyond the function timeout, for the worker itself to interrupt
 
 @dataclass(slots=True)
 class Batch:
-    """Deliveries of one workload, decided together. `expected_s`: how long that should take."""
+    """Deliveries of one workload, decided together. `expected_s`: how long that should take. `took_s`: how long each
+    took, where they were begun one by one."""
 
     workload: str
     deliveries: Sequence[Delivery]
     expected_s: float = 0.0
+    took_s: Sequence[float] = ()
 
 
 class Owner(Protocol):

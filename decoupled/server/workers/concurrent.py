@@ -33,6 +33,7 @@ class ConcurrentWorker(WorkerProcess):
     def __init__(self, options: Options, owner: Owner) -> None:
         super().__init__(options, owner)
         self.in_flight: dict[int, Delivery] = {}  # by the number that it has there
+        self._given_at: dict[int, float] = {}  # of each, likewise
         self.count: Counter[str] = Counter()  # of them, by workload
         self.reserved = False  # for suspects: gets nothing else until they are decided
         self._given = 0
@@ -41,8 +42,10 @@ class ConcurrentWorker(WorkerProcess):
     def give(self, deliveries: Sequence[Delivery]) -> None:
         """Hand over messages."""
         self.send(pack_messages([delivery.message for delivery in deliveries]))
+        now = time.monotonic()
         for delivery in deliveries:
             self.in_flight[self._given] = delivery
+            self._given_at[self._given] = now
             self._given += 1
             self.count[delivery.message.workload] += 1
 
@@ -62,19 +65,20 @@ class ConcurrentWorker(WorkerProcess):
             return
         leaves = leaving is not None and self.leaving is None
         self.leaving = leaving
-        by_workload: dict[str, tuple[list[Delivery], list[Decision]]] = {}
+        by_workload: dict[str, tuple[list[Delivery], list[Decision], list[float]]] = {}
         for number, decision in zip(numbers, decisions, strict=True):
             delivery = self.in_flight.pop(number)
             name = delivery.message.workload
             self.count[name] -= 1
-            deliveries, decided = by_workload.setdefault(name, ([], []))
+            deliveries, decided, took_s = by_workload.setdefault(name, ([], [], []))
             deliveries.append(delivery)
             decided.append(decision)
+            took_s.append(self._heard_at - self._given_at.pop(number))
         if leaves:
             self.owner.leaves(self)
-        for name, (deliveries, decided) in by_workload.items():
+        for name, (deliveries, decided, took_s) in by_workload.items():
             self.useful = True
-            self.owner.decided(self, Batch(name, deliveries), decided, 0.0)
+            self.owner.decided(self, Batch(name, deliveries, took_s=took_s), decided, 0.0)
         if self.leaving is not None and not self.in_flight:
             self.kill(self.leaving.detail)
 
