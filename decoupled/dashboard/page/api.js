@@ -26,13 +26,13 @@ export function post(route, value = {}, { signal } = {}) {
   return ask(`-/${route}`, json("POST", value), signal);
 }
 
-/** Any request to this server's API: `call("POST", "orders", entry, {"idempotency-key": "…"})`. Resolves to the status,
- *  the headers and the decoded body, whatever the status is. */
-export async function call(method, path, value, headers = {}, { signal } = {}) {
-  const options = value === undefined ? { method, headers: {} } : json(method, value);
-  Object.assign(options.headers, headers);
-  const response = await reach(path, options, signal);
-  return { status: response.status, headers: response.headers, body: await decoded(response) };
+/** Any request to this server's API: `call("POST", "orders", text, {"idempotency-key": "…"})`. `json` is sent as it is, and
+ *  the answer's is there as text, too: JavaScript's numbers would not keep all digits. Resolves whatever the status is. */
+export async function call(method, path, json, headers = {}, { signal } = {}) {
+  const typed = json === undefined ? {} : { "content-type": "application/json" };
+  const response = await reach(path, { method, body: json, headers: { ...typed, ...headers } }, signal);
+  const text = await response.text().catch(() => "");
+  return { status: response.status, headers: response.headers, body: parsed(text), text };
 }
 
 function json(method, value) {
@@ -61,7 +61,10 @@ async function reach(path, options, signal) {
 }
 
 async function decoded(response) {
-  const text = await response.text().catch(() => "");
+  return parsed(await response.text().catch(() => ""));
+}
+
+function parsed(text) {
   try {
     return JSON.parse(text);
   } catch {
