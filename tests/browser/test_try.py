@@ -10,9 +10,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from decoupled.dashboard.shapes import WorkloadNow
-from tests.support.axe import violations
 from tests.support.browser import playwright_page
 from tests.support.lives import live, overview
+from tests.support.page_checks import violations
 from tests.support.page_server import page_server
 from tests.support.server import Server, serving
 
