@@ -14,11 +14,12 @@ export class Trouble extends Error {
   }
 }
 
-/** GET of one of the page's own routes: "live", "messages/ID". `parameters` that are null or "" are left out. */
-export function get(route, parameters = {}, { signal } = {}) {
+/** GET of one of the page's own routes: "live", "messages/ID". `parameters` that are null or "" are left out. `read`: what
+ *  makes a value of the JSON, where its numbers have to keep all of their digits. */
+export function get(route, parameters = {}, { signal, read } = {}) {
   const given = Object.entries(parameters).filter(([, value]) => value != null && value !== "");
   const query = given.length ? `?${new URLSearchParams(given)}` : "";
-  return ask(`-/${route}${query}`, { method: "GET" }, signal);
+  return ask(`-/${route}${query}`, { method: "GET" }, signal, read);
 }
 
 /** POST of JSON to one of the page's own routes: "dead/redrive". */
@@ -39,11 +40,11 @@ function json(method, value) {
   return { method, body: JSON.stringify(value), headers: { "content-type": "application/json" } };
 }
 
-async function ask(path, options, signal) {
+async function ask(path, options, signal, read) {
   // The header says that this page asks: no form and no page of another origin can send it.
   const headers = { accept: "application/json", ...options.headers, "x-decoupled": "page" };
   const response = await reach(path, { ...options, headers, credentials: "same-origin" }, signal);
-  const body = await decoded(response);
+  const body = parsed(await response.text().catch(() => ""), response.ok ? read : undefined);
   if (response.ok && body !== undefined) return body;
   const problem = body && typeof body === "object" ? body : {};
   const words = problem.detail || problem.title || `the server answered with ${response.status}`;
@@ -60,13 +61,9 @@ async function reach(path, options, signal) {
   }
 }
 
-async function decoded(response) {
-  return parsed(await response.text().catch(() => ""));
-}
-
-function parsed(text) {
+function parsed(text, read = JSON.parse) {
   try {
-    return JSON.parse(text);
+    return read(text);
   } catch {
     return undefined;
   }

@@ -62,7 +62,8 @@ class DeadLetters {
     this.stopAccess = whenAccessChanges(context.live, (may, why) => {
       this.#may = may;
       this.#why.hidden = !why;
-      setText(this.#why, why);
+      const enter = h("button", { type: "button", on: { click: () => context.signIn() } }, "Sign in");
+      replace(this.#why, why, " ", context.live.now?.access.how.length > 0 && enter);
       for (const button of this.#groups.querySelectorAll("button.acts")) button.disabled = !may;
       this.#choiceChanged();
     });

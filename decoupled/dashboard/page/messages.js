@@ -7,6 +7,8 @@ import * as story from "./story.js";
 
 const PAGE = 50; // rows a look
 const MAX_ROWS = 1_000; // in the list; whoever wants more narrows it down
+const FIRST_FIELDS = 4; // that are always seen
+const WIDE = "(min-width: 40rem)"; // where there is room for all of them
 const STATUSES = ["queued", "processed", "rejected", "dead"];
 
 /** `context`: see contextOf in app.js. "#/messages/ID" is the story of one. */
@@ -16,14 +18,18 @@ export function mount(root, context) {
 
 function mountSearch(root, context) {
   const fields = makeFields(context);
+  const nodes = fields.map((each) => each.node);
+  const more = h(
+    "details",
+    { class: "more-fields" },
+    h("summary", {}, "More to find by"),
+    h("div", { class: "field-grid" }, nodes.slice(FIRST_FIELDS)),
+  );
   const form = h(
     "form",
     { class: "panel search", role: "search", "aria-label": "Messages" },
-    h(
-      "div",
-      { class: "field-grid" },
-      fields.map((each) => each.node),
-    ),
+    h("div", { class: "field-grid" }, nodes.slice(0, FIRST_FIELDS)),
+    more,
     h(
       "div",
       { class: "row" },
@@ -49,6 +55,7 @@ function mountSearch(root, context) {
   });
   const stop = suggestWorkloads(form, context.live);
   for (const each of fields) each.set(context.params.get(each.name) ?? "");
+  more.open = fields.slice(FIRST_FIELDS).some((each) => each.value()) || matchMedia(WIDE).matches;
   results.look(values(fields));
   return () => {
     stop();
@@ -59,12 +66,12 @@ function mountSearch(root, context) {
 function makeFields({ params }) {
   return [
     textField("id", "Id", "of a message"),
-    textField("key", "Idempotency-Key", "as it was sent"),
     choiceField("status", "Status", STATUSES),
     choiceField("workload", "Workload", [params.get("workload")].filter(Boolean)),
+    textField("error", "Error", "type or text"),
+    textField("key", "Idempotency-Key", "as it was sent"),
     textField("caller", "Caller"),
     textField("group", "Group"),
-    textField("error", "Error", "type or text"),
     timeField("accepted_after", "Accepted from"),
     timeField("accepted_before", "Accepted until"),
   ];

@@ -5,7 +5,7 @@ import { get } from "./api.js";
 import { h, replace } from "./dom.js";
 import { change } from "./change.js";
 import { age, dateTime, duration, exactTime } from "./format.js";
-import { prettyJson } from "./schema.js";
+import { jsonText, parseJson, prettyJson } from "./schema.js";
 import { mayChange, whyNot } from "./signin.js";
 
 const AGAIN_MS = 2_000; // between two looks at one that has not ended
@@ -38,7 +38,7 @@ export function mount(root, context) {
   async function look() {
     clearTimeout(timer);
     try {
-      const story = await get(`messages/${encodeURIComponent(id)}`, {}, { signal: ended.signal });
+      const story = await get(`messages/${encodeURIComponent(id)}`, {}, { signal: ended.signal, read });
       const text = JSON.stringify(story);
       if (text !== shown) replace(place, ...parts(story, context, look)); // what is being read stays as it is
       shown = text;
@@ -55,6 +55,11 @@ export function mount(root, context) {
     clearTimeout(timer);
     ended.abort();
   };
+}
+
+/** Its result keeps the digits of its numbers: what clients are told is shown as they are told it. */
+function read(text) {
+  return { ...JSON.parse(text), result: parseJson(text).result };
 }
 
 function unknown(id, error) {
@@ -105,7 +110,7 @@ function parts(story, context, look) {
       ),
       story.note && h("p", { class: "muted small" }, story.note),
     ),
-    record.result != null && json("Result", prettyJson(record.result)),
+    story.result != null && json("Result", jsonText(story.result)),
     record.reason &&
       h(
         "section",
