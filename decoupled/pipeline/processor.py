@@ -9,8 +9,7 @@ last attempt, so it is marked before it is touched, and goes alone:
     deliveries ─┬─ first ──────▶ decide all ──▶ settle all, concurrently
                 └─ again, each ▶ begin_attempt ▶ decide ▶ settle        the mark outlives a crash
 
-Messages of an ordered workload go in rounds, the next one of each group in each: none before the one ahead of it is
-finished.
+Messages of an ordered workload go in rounds (`rounds.py`).
 
 What calls others and waits for them is decided at once (`concurrently.py`); of what was delivered before, that of which
 every start so far has returned: one that did not is alone from then on.
@@ -22,17 +21,20 @@ import signal
 import threading
 from _signal import getsignal  # type: ignore[import-not-found]  # without the search for a name of what it finds
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from types import FrameType
 from typing import Any
 
 import msgspec
 
 from decoupled.core.effects import encode
+from decoupled.core.metrics import Numbers
 from decoupled.core.outcomes import Decision, Delivery, Failure, Reject
 from decoupled.core.status import FINAL
 from decoupled.core.workload import Message, Rejected, Unavailable, Workload, Workloads, decoder
 from decoupled.engines.protocols import Queue, Table
 from decoupled.pipeline import blame, network
+from decoupled.pipeline.rounds import Store, process_in_order
 from decoupled.pipeline.settlement import Policy, bury_again, settle, settle_duplicate
 
 TIME_RESERVED_S = 3.0  # of the function's time, for committing what was decided: a store's time-out and one retry
@@ -46,55 +48,47 @@ def process(
     workloads: Workloads,
     policy: Policy,
     remaining_s: Callable[[], float],
+    tally: Numbers | None = None,
 ) -> list[Delivery]:
-    """Process a batch within the time that remains. Returns the deliveries that must be made again, only."""
+    """Process a batch within the time that remains. Returns the deliveries that must be made again, only. `tally`: see
+    `settle`; and how long each decision took, of those that are made at once as long as all of them."""
     time_s = remaining_s()
     reserved_s = min(TIME_RESERVED_S, time_s / 4)  # a short function timeout still leaves time to process
 
+    def took(began: float, some: Sequence[Delivery]) -> None:
+        if tally is not None:
+            for delivery in some:
+                tally.observe("processing_seconds", perf_counter() - began, delivery.message.workload)
+
     def decide_one(delivery: Delivery) -> Decision:
+        began = perf_counter()
         decision = decide(delivery.message, workloads, remaining_s() - reserved_s, whole_s=time_s - reserved_s)
+        took(began, [delivery])
         return policy.runs.judge(delivery, decision)
 
     def decide_each(some: Sequence[Delivery]) -> list[tuple[Delivery, Decision]]:
         together = [delivery for delivery in some if _is_concurrent(delivery, workloads)]
         decided = [(delivery, decide_one(delivery)) for delivery in some if not _is_concurrent(delivery, workloads)]
         if together:
-            messages = [delivery.message for delivery in together]
+            began, messages = perf_counter(), [delivery.message for delivery in together]
             decisions = _at_once(messages, workloads, remaining_s() - reserved_s, time_s - reserved_s)
+            took(began, together)
             decided += [(it, policy.runs.judge(it, decision)) for it, decision in zip(together, decisions, strict=True)]
         return decided
+
+    def store(decided: Sequence[tuple[Delivery, Decision]], begun: bool = False) -> list[Delivery]:
+        return settle(decided, queue, table, policy, begun, tally)
 
     def process_some(deliveries: Sequence[Delivery]) -> list[Delivery]:
         first = [delivery for delivery in deliveries if delivery.receive_count == 1]
         again = [delivery for delivery in deliveries if delivery.receive_count > 1]
-        failed = settle(decide_each(first), queue, table, policy)
-        company, more = _process_again(again, decide_one, workloads, queue, table, policy, remaining_s)
-        return failed + more + settle(decide_each(company), queue, table, policy, begun=True)
+        failed = store(decide_each(first))
+        company, more = _process_again(again, decide_one, store, workloads, queue, table, policy, remaining_s)
+        return failed + more + store(decide_each(company), begun=True)
 
     failed = process_some([delivery for delivery in deliveries if not _is_ordered(delivery, workloads)])
     in_order = [delivery for delivery in deliveries if _is_ordered(delivery, workloads)]
-    return failed + _process_in_order(in_order, process_some, queue, table, policy)
-
-
-def _process_in_order(
-    deliveries: Sequence[Delivery],
-    process_some: Callable[[Sequence[Delivery]], list[Delivery]],
-    queue: Queue,
-    table: Table,
-    policy: Policy,
-) -> list[Delivery]:
-    """Once a message has to be delivered again, those of its group behind it are given back as they are."""
-    waiting: dict[tuple[str, str], list[Delivery]] = {}
-    for delivery in deliveries:
-        waiting.setdefault((delivery.message.workload, delivery.message.group), []).append(delivery)
-    failed: list[Delivery] = []
-    while waiting:
-        came_back = process_some([group[0] for group in waiting.values()])
-        held = {(delivery.message.workload, delivery.message.group) for delivery in came_back}
-        behind = [(delivery, blame.BEHIND) for name in held for delivery in waiting[name][1:]]
-        failed += came_back + settle(behind, queue, table, policy)
-        waiting = {name: group[1:] for name, group in waiting.items() if name not in held and group[1:]}
-    return failed
+    return failed + process_in_order(in_order, process_some, store)
 
 
 def _is_concurrent(delivery: Delivery, workloads: Workloads) -> bool:
@@ -110,6 +104,7 @@ def _is_ordered(delivery: Delivery, workloads: Workloads) -> bool:
 def _process_again(
     suspects: Sequence[Delivery],
     decide_one: Callable[[Delivery], Decision],
+    store: Store,
     workloads: Workloads,
     queue: Queue,
     table: Table,
@@ -123,13 +118,13 @@ def _process_again(
     sick: Failure | None = None  # the table's last answer; once it is sick, the rest need not wait for its time-outs
     for delivery in suspects:
         if sick is not None:
-            failed += settle([(delivery, sick)], queue, table, policy)
+            failed += store([(delivery, sick)])
             continue
         try:
             record = table.begin_attempt(delivery)
         except Unavailable as error:
             sick = blame.unavailable(error)
-            failed += settle([(delivery, sick)], queue, table, policy, begun=True)  # it may have been counted
+            failed += store([(delivery, sick)], begun=True)  # it may have been counted
             continue
         if record.status in FINAL:
             failed += settle_duplicate(delivery, queue, table, policy)
@@ -141,7 +136,7 @@ def _process_again(
             if policy.span_s and record.attempts > 1:  # should it kill this process, it is not to come back too soon
                 queue.retry_later([(delivery, remaining_s() + policy.pause_s(record.attempts - 1, None))])
             culprit = blame.never_returned(record, delivery.receive_count, policy.max_attempts)
-            failed += settle([(delivery, culprit or decide_one(delivery))], queue, table, policy, begun=True)
+            failed += store([(delivery, culprit or decide_one(delivery))], begun=True)
     return company, failed
 
 

@@ -24,15 +24,18 @@ class Runs:
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
         self._failed: dict[str, None] = {}  # message ids, the eldest first
+        self.held: set[str] = set()  # workloads of which the last message that was judged is held
 
     def judge(self, delivery: Delivery, decision: Decision) -> Decision:
         """The decision, or `held` if it is a failure like those of a long run."""
         workload = delivery.message.workload
+        self.held.discard(workload)
         if not isinstance(decision, Failure):
             self._runs.pop(workload, None)
         elif decision.kind == "failed":
             alike, run = blame.alike(decision), self._runs.get(workload)
             if run is not None and run.alike == alike and run.messages >= limits.HOLD_AFTER:
+                self.held.add(workload)
                 return blame.held(decision)
             if self._is_new(delivery.message.id):
                 if run is None or run.alike != alike:
