@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from decoupled.core.workload import Workloads, listed
 from decoupled.engines.aws.sqs_format import SqsEvent, batch_item_failures, deliveries
@@ -14,12 +14,24 @@ from decoupled.pipeline.loading import load
 from decoupled.pipeline.processor import process
 from decoupled.pipeline.settlement import Policy
 
+if TYPE_CHECKING:
+    from decoupled.engines.aws.measuring import Measuring
+    from decoupled.engines.aws.unmeasured import Unmeasured
+
 ROOT = Path(__file__).parents[1]  # of the zip, which has the user's modules too
 
 
 def handler(event: SqsEvent, context: Any) -> dict[str, Any]:
     """Lambda's entry point, behind the event source mapping with ReportBatchItemFailures."""
-    failed = process(deliveries(event), *connect(), remaining_s=lambda: context.get_remaining_time_in_millis() / 1000)
+    queue, table, workloads, policy = connect()
+    failed = measuring().processed(
+        deliveries(event),
+        queue,
+        lambda some, queue, tally: process(
+            some, queue, table, workloads, policy, lambda: context.get_remaining_time_in_millis() / 1000, tally
+        ),
+        policy.runs.held,
+    )
     return batch_item_failures(event, failed)
 
 
@@ -37,5 +49,14 @@ def connect() -> tuple[Queue, Table, Workloads, Policy]:
     return queue, table, workloads, policy
 
 
+@functools.cache
+def measuring() -> Measuring | Unmeasured:
+    """What measures, if the stack asks for it."""
+    from decoupled.engines.aws.unmeasured import measuring_of
+
+    return measuring_of(os.environ, connect()[2])
+
+
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
     connect()  # while Lambda lends a start-up a whole CPU
+    measuring()

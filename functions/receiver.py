@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import Producer, Table
@@ -15,6 +15,10 @@ from decoupled.pipeline.issued import Issued
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.waiting import Waiting, receive
 
+if TYPE_CHECKING:
+    from decoupled.engines.aws.measuring import Measuring
+    from decoupled.engines.aws.unmeasured import Unmeasured
+
 ROOT = Path(__file__).parents[1]  # of the zip, which has the user's modules too
 
 
@@ -22,7 +26,10 @@ def handler(event: Event, context: Any) -> EventResponse:
     """Lambda's entry point, behind the route `POST /{workload}`."""
     queue, workloads, issued = connect()
     waiting = Waiting(lambda: context.get_remaining_time_in_millis() / 1000)
-    return answered(event, lambda call: receive(call, queue, workloads, issued, table, waiting))
+    return measuring().taken(
+        queue,
+        lambda producer: answered(event, lambda call: receive(call, producer, workloads, issued, table, waiting)),
+    )
 
 
 @functools.cache
@@ -43,5 +50,14 @@ def table() -> Table:
     return DynamoTable(client("dynamodb", attempts=1), os.environ["TABLE_NAME"])
 
 
+@functools.cache
+def measuring() -> Measuring | Unmeasured:
+    """What measures, if the stack asks for it."""
+    from decoupled.engines.aws.unmeasured import measuring_of
+
+    return measuring_of(os.environ, connect()[1])
+
+
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
     connect()  # while Lambda lends a start-up a whole CPU
+    measuring()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import Table
@@ -14,6 +14,10 @@ from decoupled.pipeline.issued import Issued
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.waiting import Waiting, read
 
+if TYPE_CHECKING:
+    from decoupled.engines.aws.measuring import Measuring
+    from decoupled.engines.aws.unmeasured import Unmeasured
+
 ROOT = Path(__file__).parents[1]  # of the zip, which has the user's modules too
 
 
@@ -21,7 +25,9 @@ def handler(event: Event, context: Any) -> EventResponse:
     """Lambda's entry point, behind `GET /{workload}/{id}` and `GET /{workload}/{collection}/{key}`."""
     table, workloads, issued = connect()
     waiting = Waiting(lambda: context.get_remaining_time_in_millis() / 1000)
-    return answered(event, lambda call: read(call, table, workloads, issued, waiting), operators())
+    return measuring().answered(
+        lambda: answered(event, lambda call: read(call, table, workloads, issued, waiting), operators())
+    )
 
 
 @functools.cache
@@ -39,5 +45,14 @@ def operators() -> frozenset[str]:
     return frozenset(os.environ.get("OPERATORS", "").split(",")) - {""}
 
 
+@functools.cache
+def measuring() -> Measuring | Unmeasured:
+    """What measures, if the stack asks for it."""
+    from decoupled.engines.aws.unmeasured import measuring_of
+
+    return measuring_of(os.environ, connect()[1])
+
+
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
     connect()  # while Lambda lends a start-up a whole CPU
+    measuring()
