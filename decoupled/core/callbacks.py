@@ -78,7 +78,8 @@ def callback(
     body = _body(message, shown(message), final, now_ms)
     name = host(message.callback)
     group = name if len(name) <= limits.MAX_GROUP_CHARS else derived_id("group", name)
-    return Message(message.callback_id(purged), WORKLOAD, body, message.caller, now_ms, group)
+    trace = final.trace or message.trace
+    return Message(message.callback_id(purged), WORKLOAD, body, message.caller, now_ms, group, trace=trace)
 
 
 def _body(message: Message, message_id: str, final: Commit | Reject, now_ms: int) -> str:

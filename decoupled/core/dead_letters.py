@@ -11,7 +11,7 @@ from typing import IO, Annotated, Literal
 
 import msgspec
 
-from decoupled.core import identifiers, limits
+from decoupled.core import identifiers, limits, traces
 from decoupled.core.alike import alike
 
 PURGED = "purged from the dead letters"
@@ -43,6 +43,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     recorded: bool = True
     body: str | None = None  # None where it was not asked for, or is not known
     callback: str = ""  # where its client wants to be told of the end; likewise
+    trace: str = ""  # the context of the trace that it is part of; likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,7 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     recorded: bool = True
     body: _Text | None = None
     callback: Annotated[str, msgspec.Meta(max_length=limits.MAX_CALLBACK_BYTES)] = ""
+    trace: Annotated[str, msgspec.Meta(max_length=limits.MAX_TRACE_CHARS)] = ""
 
 
 _TIMES = [name for name in DeadLetter.__struct_fields__ if name.endswith("_at")]
@@ -195,6 +197,7 @@ def decode(line: bytes) -> DeadLetter:
     for name in _TIMES:
         if values[name] is not None:
             values[name] = round(values[name].timestamp() * 1000)
+    values["trace"] = traces.kept(values["trace"])
     return DeadLetter(**values)
 
 

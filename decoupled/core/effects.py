@@ -146,7 +146,9 @@ def _messages(emits: Sequence[Emit], message: Message, workloads: Workloads) -> 
             later[index] = _delay_s(emit, len(body))
         text = body.decode().translate(ESCAPED)
         emitted_id, group = message.emitted_id(index), workload.group_of(entry, message.caller)
-        messages.append(Message(emitted_id, emit.workload, text, message.caller, message.accepted_at, group))
+        messages.append(
+            Message(emitted_id, emit.workload, text, message.caller, message.accepted_at, group, trace=message.trace)
+        )
     return messages, later
 
 

@@ -275,6 +275,17 @@ HISTORY_LOOK_S = 2.0  # for one, before it is given up
 HISTORY_END_S = 1.0  # for the last one to end when the server does
 HISTORY_GAP_S = 1.0  # that no sample is of, before a chart shows it as a gap
 
+# --- traces -------------------------------------------------------------------
+MAX_TRACEPARENT_CHARS = 512  # 55 by now; a later version of it may be longer
+MAX_TRACESTATE_CHARS = 512  # W3C asks that so many are passed on; a longer one is left out whole
+MAX_TRACESTATE_MEMBERS = 32  # W3C
+MAX_TRACE_CHARS = 55 + 1 + MAX_TRACESTATE_CHARS  # of both, as a message carries them
+CLIENT_TRACES_PER_S = 10.0  # of a front, that clients decide to have sampled; TRACE_CLIENTS_PER_S says otherwise
+TRACE_EXPORT_EVERY_S = 1.0  # unless OTEL_BSP_SCHEDULE_DELAY says otherwise: what a process is killed with is lost
+TRACE_FLUSH_S = 1.0  # for the last spans to leave, when a process ends or a function answers
+TRACE_END_S = TRACE_FLUSH_S + 0.5  # for a worker to do that
+MAX_SPAN_ERROR_CHARS = 1_000  # of an error's text in a span
+
 # --- tools --------------------------------------------------------------------
 MAX_TOOLS = 16  # that a server talks to at once
 ASK_S = 2.0  # for it to say how it is doing

@@ -65,12 +65,14 @@ class Commit(msgspec.Struct, frozen=True, tag=True, array_like=True):
     writes: list[Write] = []
     emits: list[Message] = []
     later: dict[int, float] = {}  # seconds after the commit at which one of `emits` is due, by its place there
+    trace: str = ""  # the context that what follows goes on with, where it was decided in a span
 
 
 class Reject(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """A business rule said no."""
 
     reason: str
+    trace: str = ""  # likewise
 
 
 FailureKind = Literal["unavailable", "failed", "undecodable", "not_ours", "not_started", "not_yet", "held"]

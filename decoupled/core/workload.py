@@ -37,6 +37,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     due_at: int | None = None  # not before this time, likewise; told to the queue, which hands it out without
     digest: str = ""  # of the entry, where its sender gave a key for it: told to the queue, likewise
     callback: str = ""  # a URL that the final record is sent to
+    trace: str = ""  # the context of the trace that it is part of, if it is: see `core/traces.py`
 
     @property
     def owner(self) -> str:

@@ -112,3 +112,10 @@ def test_a_project_of_0_2_passes_its_test_and_is_served_with_what_it_had(tmp_pat
         assert server.get("/returns/reasons/all").json == {"broken": 1, "late": 1, "unwanted": 3}
     with serving(project / "data", "--workloads", "./boxes.py") as server:
         assert server.get("/boxes/83c00570989d7328c961c32f07580960d805e7cd").json["status"] == "dead"
+
+
+def test_an_upgraded_server_processes_what_schema_4_had_queued(tmp_path: Path) -> None:
+    with serving(copy_of("schema-4", tmp_path), "--workloads", "orders,notifications") as server:
+        server.wait_until("processed", "/orders/1c16550b29f53a632bbcd50b9a05713cece14685")
+        assert server.get("/orders/cb3da910673d5402451bf9d347b6b2cbe13e0438").json["status"] == "processed"
+        assert server.rows("SELECT DISTINCT trace FROM messages") == [("",)]

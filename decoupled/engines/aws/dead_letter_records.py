@@ -34,6 +34,7 @@ def recorded(item: Attributes, retention_ms: int) -> DeadLetter:
         sqs_deletes_at=dead_at + retention_ms,
         body=record.body,
         callback=records.callback_of(item),
+        trace=records.trace_of(item),
     )
 
 
@@ -49,13 +50,21 @@ def message(item: Attributes, body: str) -> Message:
         records.group_of(item),
         digest=record.digest,
         callback=records.callback_of(item),
+        trace=records.trace_of(item),
     )
 
 
 def copied(letter: DeadLetter) -> Message:
     """The message, without its body, that a dead letter is of which has no record."""
     return Message(
-        letter.id, letter.workload, "", letter.caller, letter.accepted_at, letter.group, callback=letter.callback
+        letter.id,
+        letter.workload,
+        "",
+        letter.caller,
+        letter.accepted_at,
+        letter.group,
+        callback=letter.callback,
+        trace=letter.trace,
     )
 
 
@@ -79,6 +88,7 @@ def untold(copy: Copy, retention_ms: int, body: bool) -> DeadLetter:
         recorded=False,
         body=message.body if body else None,
         callback=message.callback,
+        trace=message.trace,
     )
 
 

@@ -37,6 +37,7 @@ _STORY = (
     "body",
     "group",
     "callback",
+    "trace",
     "dead",
     "dead_at",
 )
@@ -187,7 +188,7 @@ class AwsDeadLetters:
         return list(self._threads.map(self._restore_one, chosen))
 
     def _restore_one(self, letter: DeadLetter) -> Outcome:
-        item = records.dead(letters.record(letter), letter.group, letter.callback)
+        item = records.dead(letters.record(letter), letter.group, letter.callback, letter.trace)
         return Outcome("imported") if self._records.restore(item) else _not_dead(self._records.read(letter.id))
 
     def purge(self, chosen: Sequence[DeadLetter]) -> list[Outcome]:

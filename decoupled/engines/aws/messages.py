@@ -24,6 +24,7 @@ from decoupled.engines.aws.sqs_format import (
     entry,
     in_order,
     numbered,
+    scheduled,
     visibility,
 )
 
@@ -78,7 +79,8 @@ class SqsQueue:
         """Under the name of its id: sent again, the first one counts."""
         if self._schedules is None or message.due_at is None:
             return NotSent(f"nothing here can be due later than {limits.MAX_DELAY_S} s", transient=False)
-        return self._schedules.create(self._entry(message, message.due_at), message.due_at, message.id)
+        sent = scheduled(message)
+        return self._schedules.create(in_order(sent, message) if self._fifo else sent, message.due_at, message.id)
 
     def send_again(self, message: Message, occasion: str) -> NotSent | None:
         """Send a message that was sent before, on purpose: for the same occasion twice has no further effect."""
@@ -130,7 +132,7 @@ class SqsQueue:
         if self._schedules is None:
             return NotSent("no schedules are set up here", transient=False)
         return self._schedules.create(
-            entry(message), due_at, derived_id(message.id, "not before", str(due_at // 60_000))
+            scheduled(message), due_at, derived_id(message.id, "not before", str(due_at // 60_000))
         )
 
     def send_dead_letter(self, message: Message, dead: Record) -> None:

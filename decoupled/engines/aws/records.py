@@ -63,9 +63,9 @@ def final(
     return attributes
 
 
-def dead(record: Record, group: str = "", callback: str = "") -> Attributes:
-    """A dead record, with its story, its body, and what the message has again when it is redriven: its group, and the
-    URL of its callback."""
+def dead(record: Record, group: str = "", callback: str = "", trace: str = "") -> Attributes:
+    """A dead record, with its story, its body, and what the message has again when it is redriven: its group, the URL
+    of its callback, and the context of its trace."""
     attributes: Attributes = {
         "pk": {"S": record.id},
         "workload": {"S": record.workload},
@@ -80,7 +80,7 @@ def dead(record: Record, group: str = "", callback: str = "") -> Attributes:
     for name in ("caller", "digest", "error_type", "error", "traceback"):
         if text := getattr(record, name):
             attributes[name] = encode(text)
-    for name, text in (("group", group), ("callback", callback)):
+    for name, text in (("group", group), ("callback", callback), ("trace", trace)):
         if text:
             attributes[name] = encode(text)
     for name in ("finished_at", "first_failed_at", "last_failed_at"):
@@ -135,6 +135,11 @@ def callback_of(attributes: Attributes) -> str:
     return attributes["callback"]["S"] if "callback" in attributes else ""
 
 
+def trace_of(attributes: Attributes) -> str:
+    """The context of the trace that a dead record, or what it emits, is part of."""
+    return attributes["trace"]["S"] if "trace" in attributes else ""
+
+
 def group_of(attributes: Attributes) -> str:
     """The group that a record, or what it emits, tells of; those of 0.2 have none."""
     return attributes["group"]["S"] if "group" in attributes else ""
@@ -150,6 +155,7 @@ def emits(attributes: Attributes) -> Sequence[Message]:
             caller=emit["caller"]["S"],
             accepted_at=decode_time(emit["accepted_at"]),
             group=group_of(emit),
+            trace=trace_of(emit),
             due_at=decode_time(emit["due_at"]) if "due_at" in emit else None,
         )
         for emit in (part["M"] for part in attributes.get("emits", {}).get("L", []))
@@ -187,4 +193,6 @@ def _emitted(message: Message) -> Attributes:
     }
     if message.due_at is not None:
         attributes["due_at"] = encode_time(message.due_at)
+    if message.trace:
+        attributes["trace"] = encode(message.trace)
     return attributes

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from decoupled.core import limits
+from decoupled.core import limits, traces
 from decoupled.core.identifiers import derived_id, is_id
 from decoupled.core.outcomes import Delivery, Record
 from decoupled.core.times import parse_ms, rfc3339
@@ -31,11 +31,25 @@ def entry(message: Message) -> Entry:
         "digest": message.digest,
         "callback": message.callback,
     }
-    return {
+    sent: Entry = {
         "MessageBody": message.body,
         "MessageAttributes": _attributes(attributes),
         "MessageGroupId": group_id(message),
     }
+    if message.trace:
+        sent["MessageSystemAttributes"] = _attributes({"AWSTraceHeader": traces.xray(message.trace)})
+        sent["MessageAttributes"] |= _attributes({"tracestate": traces.state(message.trace)})
+    return sent
+
+
+def scheduled(message: Message) -> Entry:
+    """The entry for a schedule, which puts it on the queue later. The context of a trace is an attribute of ours there:
+    the scheduler has a trace of its own to tell of in AWSTraceHeader."""
+    sent = entry(message)
+    if sent.pop("MessageSystemAttributes", None):
+        sent["MessageAttributes"].pop("tracestate", None)
+        sent["MessageAttributes"] |= _attributes({"trace": message.trace})
+    return sent
 
 
 def in_order(sent: Entry, message: Message, occasion: str = "") -> Entry:
@@ -49,7 +63,8 @@ def dead_letter_entry(message: Message, record: Record) -> Entry:
     """The entry with its story: as much of that as SQS has attributes for, the most important first. The record has
     all of it."""
     sent = entry(message)
-    sent["MessageAttributes"].pop("digest", None)
+    for name in ("digest", "tracestate"):
+        sent["MessageAttributes"].pop(name, None)
     died_at = record.finished_at or record.accepted_at
     story = {
         "dead_at": rfc3339(died_at),
@@ -172,7 +187,7 @@ def received_attributes(received: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-SYSTEM_ATTRIBUTES = ["SentTimestamp", "MessageGroupId"]
+SYSTEM_ATTRIBUTES = ["SentTimestamp", "MessageGroupId", "AWSTraceHeader"]
 """What a receive must ask for, of what SQS itself knows of a message."""
 
 
@@ -192,4 +207,13 @@ def message_of(sqs_id: str, body: str, attributes: Mapping[str, str], system: Ma
         group=_group(system.get("MessageGroupId", ""), workload),
         digest=attributes.get("digest", ""),
         callback=attributes.get("callback", ""),
+        trace=_trace(attributes, system),
     )
+
+
+def _trace(attributes: Mapping[str, str], system: Mapping[str, str]) -> str:
+    """The context of a trace, as a schedule's or SQS's own attribute has it."""
+    if trace := traces.kept(attributes.get("trace", "")):
+        return trace
+    trace = traces.of_xray(system.get("AWSTraceHeader", ""))
+    return traces.kept(f"{trace} {attributes.get('tracestate', '')}") if trace else ""

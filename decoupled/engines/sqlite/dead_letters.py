@@ -96,6 +96,7 @@ class SqliteDeadLetters:
             "caller": letter.caller,
             "message_group": letter.group,
             "callback": letter.callback,
+            "trace": letter.trace,
             "accepted_at": letter.accepted_at,
             "finished_at": letter.dead_at,
             "attempts": letter.attempts,
@@ -132,15 +133,15 @@ class SqliteDeadLetters:
         rows = self.database.execute(
             f"""
             UPDATE messages SET status = 'rejected', reason = ?, finished_at = ?, body = NULL
-            WHERE id = ? AND {may("purge")} RETURNING id, workload, caller, accepted_at, callback
+            WHERE id = ? AND {may("purge")} RETURNING id, workload, caller, accepted_at, callback, trace
             """,  # noqa: S608  the condition is a constant
             (PURGED, now, letter.id),
         ).fetchall()
         if not rows:
             return self._not_dead(letter.id)
-        ((message_id, workload, caller, accepted_at, callback),) = rows
+        ((message_id, workload, caller, accepted_at, callback, trace),) = rows
         if callback:
-            purged = Message(message_id, workload, "", caller, accepted_at, callback=callback)
+            purged = Message(message_id, workload, "", caller, accepted_at, callback=callback, trace=trace)
             told = callbacks.callback(purged, Reject(PURGED), now, purged=True)
             insert(self.database, [told], self.queue_clock_ms(), now)
         return Outcome("purged")

@@ -18,7 +18,7 @@ QUEUE_BURIED = "MaxReceiveCountExceeded"  # the error type of what the queue's o
 
 COLUMNS = (
     "seq, id, workload, caller, accepted_at, finished_at, attempts, error_type, error, first_failed_at, last_failed_at,"
-    " traceback, message_group, digest, callback"
+    " traceback, message_group, digest, callback, trace"
 )
 
 _TEXT = f"substr(coalesce(error, ''), 1, {limits.MAX_ALIKE_SEEN_CHARS})"
@@ -120,6 +120,7 @@ def letter_of(row: Sequence[Any]) -> DeadLetter:
         group,
         digest,
         callback,
+        trace,
         *body,
     ) = row
     return DeadLetter(
@@ -128,6 +129,7 @@ def letter_of(row: Sequence[Any]) -> DeadLetter:
         caller=caller,
         group=group,
         callback=callback,
+        trace=trace,
         accepted_at=accepted_at,
         dead_at=dead_at,
         attempts=attempts,

@@ -21,7 +21,7 @@ def insert(database: Database, messages: Sequence[Message], now: int, now_ms: in
         for m in some:
             visible_at = now if m.due_at is None else now + max(0, m.due_at - now_ms)
             values += (visible_at, m.due_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group)
-            values += (m.workload in database.ordered, m.digest, m.callback)
+            values += (m.workload in database.ordered, m.digest, m.callback, m.trace)
         inserted = database.execute(_INSERT[len(some)], values).rowcount
         if inserted == len(some):
             database.added += [m.workload for m in some]
@@ -32,10 +32,11 @@ def insert(database: Database, messages: Sequence[Message], now: int, now_ms: in
 
 
 def _insert(rows: int) -> str:
-    values = ", ".join(["('queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
+    values = ", ".join(["('queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
     return f"""
     INSERT INTO messages
-        (status, visible_at, due_at, id, workload, accepted_at, caller, body, message_group, ordered, digest, callback)
+        (status, visible_at, due_at, id, workload, accepted_at, caller, body, message_group, ordered, digest, callback,
+         trace)
     VALUES {values} ON CONFLICT (id) DO NOTHING
     """  # noqa: S608  what is added is constant
 
@@ -54,7 +55,7 @@ def insert_claimed(
         values: list[Any] = []
         for m in some:
             values += (visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group)
-            values += (m.workload in database.ordered, m.digest, m.callback)
+            values += (m.workload in database.ordered, m.digest, m.callback, m.trace)
         inserted = database.execute(_INSERT_CLAIMED[len(some)], values).rowcount
         if inserted == len(some):
             fresh += some
@@ -66,11 +67,11 @@ def insert_claimed(
 
 
 def _insert_claimed(rows: int) -> str:
-    values = ", ".join(["('queued', ?, 1, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
+    values = ", ".join(["('queued', ?, 1, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
     return f"""
     INSERT INTO messages
         (status, visible_at, receive_count, in_flight, id, workload, accepted_at, caller, body, message_group, ordered,
-         digest, callback)
+         digest, callback, trace)
     VALUES {values} ON CONFLICT (id) DO NOTHING
     """  # noqa: S608  what is added is constant
 

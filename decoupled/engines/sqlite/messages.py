@@ -148,18 +148,18 @@ class SqliteQueue:
                 """
                 UPDATE messages SET visible_at = ?, receive_count = receive_count + 1, in_flight = 1
                 WHERE seq IN (SELECT value FROM json_each(?))
-                RETURNING seq, receive_count, id, body, caller, accepted_at, message_group, callback
+                RETURNING seq, receive_count, id, body, caller, accepted_at, message_group, callback, trace
                 """,
                 (now + int(visibility_timeout_s * 1000), json.dumps(list(since))),
             ).fetchall()
         return [
             Delivery(
-                Message(message_id, workload, body, caller, accepted_at, group, callback=callback),
+                Message(message_id, workload, body, caller, accepted_at, group, callback=callback, trace=trace),
                 _receipt(message_id, count),
                 count,
                 now - since[seq],
             )
-            for seq, count, message_id, body, caller, accepted_at, group, callback in rows
+            for seq, count, message_id, body, caller, accepted_at, group, callback, trace in rows
         ]
 
     def set_aside_damaged(self) -> int:

@@ -32,7 +32,8 @@ CREATE TABLE messages (
     mark INTEGER NOT NULL DEFAULT 0,
     digest TEXT NOT NULL DEFAULT '',
     callback TEXT NOT NULL DEFAULT '',
-    ended INTEGER
+    ended INTEGER,
+    trace TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX messages_queued ON messages (workload, message_group, visible_at) WHERE status = 'queued';
 CREATE INDEX messages_ordered ON messages (workload, message_group, seq, visible_at)
@@ -88,5 +89,6 @@ MIGRATIONS = {
     CREATE INDEX messages_ended ON messages (workload, caller, ended, seq) WHERE ended IS NOT NULL;
     {_FOLLOWING}
     """,
+    4: "ALTER TABLE messages ADD COLUMN trace TEXT NOT NULL DEFAULT '';",  # 0.3.0, too: which trace it is part of
 }
 SCHEMA_VERSION = max(MIGRATIONS) + 1

@@ -153,8 +153,9 @@ class SqliteTable:
         """A row for a message that did not come from this queue. Never visible: it is in flight elsewhere."""
         self.database.execute(
             """
-            INSERT INTO messages (status, id, workload, accepted_at, caller, body, message_group, digest, callback)
-            VALUES ('queued', ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
+            INSERT INTO messages (status, id, workload, accepted_at, caller, body, message_group, digest, callback,
+                trace)
+            VALUES ('queued', ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
             """,
             (
                 message.id,
@@ -165,6 +166,7 @@ class SqliteTable:
                 message.group,
                 message.digest,
                 message.callback,
+                message.trace,
             ),
         )
 
