@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from decoupled.core.semconv import MESSAGING_SYSTEM_SQS
 from decoupled.core.workload import Workloads, listed
 from decoupled.engines.aws.sqs_format import SqsEvent, batch_item_failures, deliveries
 from decoupled.engines.protocols import Queue, Table
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.processor import process
 from decoupled.pipeline.settlement import Policy
+from decoupled.telemetry import process as telemetry
 
 if TYPE_CHECKING:
     from decoupled.engines.aws.measuring import Measuring
@@ -32,6 +34,7 @@ def handler(event: SqsEvent, context: Any) -> dict[str, Any]:
         ),
         policy.runs.held,
     )
+    telemetry.flush()
     return batch_item_failures(event, failed)
 
 
@@ -41,6 +44,7 @@ def connect() -> tuple[Queue, Table, Workloads, Policy]:
     from decoupled.engines.aws.messages import queues_of
     from decoupled.engines.aws.table import DynamoTable
 
+    telemetry.start("processor", MESSAGING_SYSTEM_SQS)
     workloads = load(os.environ["WORKLOADS"].split(","), ROOT)
     queue = queues_of(os.environ, workloads)
     ordered = {name for name, workload in workloads.items() if workload.ordered}

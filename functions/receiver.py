@@ -8,12 +8,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from decoupled.core.semconv import MESSAGING_SYSTEM_SQS
 from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import Producer, Table
 from decoupled.pipeline.call import Event, EventResponse, answered
 from decoupled.pipeline.issued import Issued
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.waiting import Waiting, receive
+from decoupled.telemetry import process as telemetry
+from decoupled.telemetry.functions import answering
 
 if TYPE_CHECKING:
     from decoupled.engines.aws.measuring import Measuring
@@ -26,9 +29,10 @@ def handler(event: Event, context: Any) -> EventResponse:
     """Lambda's entry point, behind the route `POST /{workload}`."""
     queue, workloads, issued = connect()
     waiting = Waiting(lambda: context.get_remaining_time_in_millis() / 1000)
+    receiving = functools.partial(receive, workloads=workloads, issued=issued, table=table, waiting=waiting)
     return measuring().taken(
         queue,
-        lambda producer: answered(event, lambda call: receive(call, producer, workloads, issued, table, waiting)),
+        lambda producer: answering(event, producer, lambda to: answered(event, lambda call: receiving(call, to))),
     )
 
 
@@ -37,6 +41,7 @@ def connect() -> tuple[Producer, Workloads, Issued]:
     """What the function's environment names."""
     from decoupled.engines.aws.messages import queues_of
 
+    telemetry.start("receiver", MESSAGING_SYSTEM_SQS)
     workloads = load(os.environ["WORKLOADS"].split(","), ROOT)
     return queues_of(os.environ, workloads), workloads, Issued.from_environment(os.environ)
 

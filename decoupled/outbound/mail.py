@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from decoupled.core import limits
+from decoupled.core import limits, tracing
 from decoupled.core.identifiers import is_id
 from decoupled.core.workload import Rejected, Unavailable
 from decoupled.outbound.addresses import mailbox
@@ -104,11 +104,13 @@ def send(server_url: str, mail: Mail) -> None:
 
 async def send_in_thread(server_url: str, mail: Mail) -> None:
     """`send`, in one of a few threads: while they all wait for the mail server, so do further e-mails."""
+    server = _server(server_url)
     try:
         sent = asyncio.get_running_loop().run_in_executor(_threads(), send, server_url, mail)
     except RuntimeError as error:  # the system's limit is reached
         raise Unavailable(f"no thread can be started: {error}") from error
-    await sent
+    with tracing.mailing(server.hostname or "", server.port):
+        await sent
 
 
 @functools.cache

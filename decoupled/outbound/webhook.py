@@ -12,7 +12,7 @@ import ipaddress
 import re
 from collections.abc import Collection, Mapping
 
-from decoupled.core import limits, urls
+from decoupled.core import limits, tracing, urls
 from decoupled.core.backoff import asked_to_wait_s
 from decoupled.core.workload import BadField, Rejected, Unavailable
 
@@ -64,9 +64,11 @@ async def post(url: str, headers: Mapping[str, str], body: bytes, trusted_hosts:
         raise Rejected(f"{parts.scheme} is not allowed, only https")
     target = parts._replace(path=parts.path or "/").geturl()
     try:
-        async with asyncio.timeout(limits.OUTBOUND_TIMEOUT_S):
-            kept = connections.kept(None if trusted else is_public)
-            status, retry_after = await kept.post(target, name, headers, body)
+        with tracing.posting(parts) as calling:
+            async with asyncio.timeout(limits.OUTBOUND_TIMEOUT_S):
+                kept = connections.kept(None if trusted else is_public)
+                status, retry_after = await kept.post(target, name, {**headers, **calling.headers}, body)
+            calling.answered(status)
     except connections.NotPermitted as error:
         raise Rejected(f"{name} is not a public address") from error
     except TimeoutError as error:

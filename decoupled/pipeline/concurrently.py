@@ -23,7 +23,7 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from decoupled.core import limits
+from decoupled.core import limits, tracing
 from decoupled.core.effects import encode
 from decoupled.core.outcomes import Decision, Failure
 from decoupled.core.workload import Message, Unavailable, Workload, Workloads
@@ -53,6 +53,9 @@ class Concurrently:
     def begin(self, message: Message, limit_s: float, decided: Decided, whole_s: float | None = None) -> None:
         """Decide a message within that time; `decided` is called once, at once if there is nothing to wait for. It runs
         in a copy of the caller's context."""
+        if message.trace:
+            message, finish = tracing.begun(message)
+            decided = partial(_tell, finish, decided)
         opened = open_entry(message, self._workloads, limit_s)
         if isinstance(opened, Failure):
             decided(opened)
@@ -114,6 +117,10 @@ class Concurrently:
         call.decide(call.failure())
         self._overdue.add(call)
         call.cancel()
+
+
+def _tell(finish: Callable[[Decision], Decision], decided: Decided, decision: Decision) -> None:
+    decided(finish(decision))
 
 
 class _Call:

@@ -27,6 +27,7 @@ from typing import Any
 
 import msgspec
 
+from decoupled.core import tracing
 from decoupled.core.effects import encode
 from decoupled.core.metrics import Numbers
 from decoupled.core.outcomes import Decision, Delivery, Failure, Reject
@@ -62,7 +63,8 @@ def process(
 
     def decide_one(delivery: Delivery) -> Decision:
         began = perf_counter()
-        decision = decide(delivery.message, workloads, remaining_s() - reserved_s, whole_s=time_s - reserved_s)
+        alone = decide_traced if delivery.message.trace else decide
+        decision = alone(delivery.message, workloads, remaining_s() - reserved_s, whole_s=time_s - reserved_s)
         took(began, [delivery])
         return policy.runs.judge(delivery, decision)
 
@@ -161,6 +163,13 @@ def decide(message: Message, workloads: Workloads, limit_s: float, whole_s: floa
         return verdict(error, limit_s, whole_s)
 
 
+def decide_traced(message: Message, workloads: Workloads, limit_s: float, whole_s: float | None = None) -> Decision:
+    """As `decide`, for a message that carries the context of a trace."""
+    if (workload := workloads.get(message.workload)) and workload.is_async:  # which sees to that itself
+        return decide(message, workloads, limit_s, whole_s)
+    return tracing.traced(message, lambda it: decide(it, workloads, limit_s, whole_s))
+
+
 def _at_once(
     messages: Sequence[Message], workloads: Workloads, limit_s: float, whole_s: float | None
 ) -> list[Decision]:
@@ -210,7 +219,6 @@ _SIGALRM = int(signal.SIGALRM)
 
 RAISED = (Exception, SystemExit, TimeLimitExceeded)
 """The edge: of what a workload raises, what is a verdict."""
-
 
 Interrupt = Callable[[int, FrameType | None], None]
 """A handler of SIGALRM, which may raise TimeLimitExceeded in what runs in the main thread."""

@@ -17,6 +17,7 @@ from decoupled.core.metrics import Numbers
 from decoupled.core.outcomes import PROCESSED, Commit, Decision, Delivery, Failure, NotStored, Record, Reject, Stored
 from decoupled.core.status import FINAL
 from decoupled.core.times import now_ms, rfc3339
+from decoupled.core.traces import trace_id
 from decoupled.core.workload import Unavailable
 from decoupled.engines.protocols import Queue, Table
 from decoupled.pipeline import blame
@@ -269,4 +270,5 @@ def _log_failure(delivery: Delivery, failure: Failure, delay_s: float) -> None:
 
 def _fields(delivery: Delivery) -> dict[str, Any]:
     message = delivery.message
-    return {"message_id": message.id, "workload": message.workload, "receive_count": delivery.receive_count}
+    fields = {"message_id": message.id, "workload": message.workload, "receive_count": delivery.receive_count}
+    return fields | {"trace_id": trace_id(message.trace)} if message.trace else fields

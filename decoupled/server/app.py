@@ -19,6 +19,7 @@ import uvloop
 
 from decoupled.core import limits
 from decoupled.core.dead_letters import DeadLetter, Outcome
+from decoupled.core.semconv import MESSAGING_SYSTEM_HERE
 from decoupled.core.times import Clock, now_ms
 from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
@@ -61,6 +62,7 @@ from decoupled.server.server_health import ServerHealth
 from decoupled.server.signals import listen_to_signals
 from decoupled.server.watches import Watches
 from decoupled.server.welcome import welcome
+from decoupled.telemetry import process as telemetry
 
 log = logging.getLogger("decoupled.server")
 
@@ -102,6 +104,7 @@ async def _serve(
 ) -> None:
     loop = asyncio.get_running_loop()
     workloads = load(options.workloads, options.root)
+    telemetry.start("writer", MESSAGING_SYSTEM_HERE)
     clock, queue_clock = Clock(_clock_set), QueueClock.keep(options.data)
     queue = SqliteQueue(database, queue_clock, clock.now_ms)
     released = _adopt(queue, database, workloads, options)
@@ -158,6 +161,7 @@ async def _serve(
         await poller.drain(0)
         return
     await _drain(poller, queue, options.drain_s)
+    telemetry.stop()
     last_resort.check()
 
 

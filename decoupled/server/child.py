@@ -170,6 +170,11 @@ class ChildProcess(asyncio.Protocol):
 
     # --- its end --------------------------------------------------------------
 
+    def hang_up(self) -> None:
+        """Nothing more for it to do: it may say what it has to, and end by itself."""
+        if self._transport is not None and not self.gone:
+            self._transport.write_eof()
+
     def kill(self, cause: str) -> None:
         """End the process, and say that it was for that cause."""
         self._cause = self._cause or cause

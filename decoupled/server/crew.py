@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from decoupled.core import limits
+from decoupled.core import limits, tracing
 from decoupled.core.backoff import doubled_s
 from decoupled.server.child import ChildProcess
 from decoupled.server.health import Trouble
@@ -108,8 +108,20 @@ class Crew(Generic[C]):
                 some.remove(member)
         return replaced
 
+    async def end(self) -> None:
+        """End them all, once they have nothing to do any more. Where there are traces, they send what they have of
+        them."""
+        self._stopping = True
+        if tracing.active is not None:
+            for member in [*self.members, *self.departing]:
+                member.hang_up()
+            until = self.loop.time() + limits.TRACE_END_S
+            while (self.members or self.departing) and self.loop.time() < until:
+                await asyncio.sleep(0.01)
+        self.stop()
+
     def stop(self) -> None:
-        """End them all."""
+        """End them all, at once."""
         self._stopping = True
         if self._filling is not None:
             self._filling.cancel()

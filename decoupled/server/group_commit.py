@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from decoupled.core import limits
+from decoupled.core import limits, tracing
 from decoupled.core.outcomes import Delivery, NotSent, Together
 from decoupled.core.workload import Message
 from decoupled.engines.protocols import Feed, StoreBusy, StoreDamaged, StoreUnavailable, Transactions
@@ -83,6 +83,7 @@ class Writer:
         self.counting = counting or Counting()
         self.failure: str | None = None  # why the last transaction failed, until one succeeds
         self.taker: Taker  # set before the first send
+        self.began_ns = 0  # when the last transaction did, where there are traces
         self._accepting = 0  # messages that the transaction now being made puts on the queue
         self._accepted_before = 0  # and the one before it
         self._last_send = -math.inf
@@ -141,6 +142,8 @@ class Writer:
 
     def _write(self) -> None:
         self._soon = None
+        if tracing.active is not None:
+            self.began_ns = time.time_ns()
         group = self._gathering
         later: list[Send] = []
         try:
@@ -213,6 +216,9 @@ class Writer:
             self._unlocked(self._locked_since)
         for messages, sent in group.sends:
             self._tell(sent, group.outcome(messages))
+        if tracing.active is not None:
+            accepted = [message.trace for messages, _ in group.sends for message in messages if message.trace]
+            tracing.committed(accepted, "messages", self.began_ns)
         for (_, waiting), (result, error) in zip(group.operations, group.results, strict=True):
             if waiting.done():
                 continue

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from decoupled.core import limits
+from decoupled.core.traces import trace_id
 from decoupled.core.workload import Message
 
 deciding: Message | None = None
@@ -38,7 +39,8 @@ class JsonLines(logging.Formatter):
         }
         line |= {name: value for name, value in vars(record).items() if name not in self._standard}
         if (about := deciding or _deciding_here.get()) is not None:
-            line = {"message_id": about.id, "workload": about.workload} | line
+            traced = {"trace_id": trace_id(about.trace)} if about.trace else {}
+            line = {"message_id": about.id, "workload": about.workload} | traced | line
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         text = json.dumps(line, default=str)

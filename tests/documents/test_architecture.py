@@ -33,12 +33,20 @@ MAY_IMPORT: dict[str, set[str]] = {
         "decoupled.engines.protocols",
         "decoupled.__version__",
     },
+    # Beside the SDK, only what a process or a function starts and ends its traces with.
+    "decoupled.telemetry": {
+        "decoupled.core",
+        "decoupled.pipeline",
+        "decoupled.engines.protocols",
+        "decoupled.__version__",
+    },
     "decoupled.server.app": {
         "decoupled.core",
         "decoupled.engines",
         "decoupled.pipeline",
         "decoupled.dashboard",
         "decoupled.server",
+        "decoupled.telemetry",
     },
     "decoupled.server.fronts.process": {
         "decoupled.core",
@@ -46,6 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "decoupled.pipeline",
         "decoupled.dashboard",
         "decoupled.server",
+        "decoupled.telemetry",
     },
     "decoupled.server.page": {
         "decoupled.core",
@@ -53,7 +62,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "decoupled.dashboard",
         "decoupled.server",
     },
-    "decoupled.server": {"decoupled.core", "decoupled.engines.protocols", "decoupled.pipeline", "decoupled.dashboard"},
+    "decoupled.server": {
+        "decoupled.core",
+        "decoupled.engines.protocols",
+        "decoupled.pipeline",
+        "decoupled.dashboard",
+        "decoupled.telemetry",
+    },
     "decoupled.cli.deploy": {
         "decoupled.core",
         "decoupled.engines.aws",
@@ -80,7 +95,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "decoupled.workload": {"decoupled"},
     "decoupled": {"decoupled.core"},
-    "functions": {"decoupled.core", "decoupled.engines", "decoupled.pipeline"},
+    "functions": {"decoupled.core", "decoupled.engines", "decoupled.pipeline", "decoupled.telemetry"},
 }
 PUBLIC = {"decoupled"}  # names of the package itself, not of a room in it
 
@@ -161,6 +176,7 @@ def test_a_module_opens_with_what_lives_there(path: Path) -> None:
         ("boto3", "decoupled.engines.aws"),
         ("botocore", "decoupled.engines.aws"),
         ("sqlite3", "decoupled.engines.sqlite"),
+        ("opentelemetry", "decoupled.telemetry"),
     ],
 )
 def test_a_driver_has_one_room(library: str, room: str) -> None:
@@ -178,7 +194,17 @@ def test_importing_a_function_loads_no_driver_and_no_server(function: str) -> No
     loaded = set(
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
-    assert not loaded & {"boto3", "botocore", "sqlite3", "uvicorn", "uvloop", "asyncio", "click", "rich"}
+    assert not loaded & {
+        "boto3",
+        "botocore",
+        "sqlite3",
+        "uvicorn",
+        "uvloop",
+        "asyncio",
+        "click",
+        "rich",
+        "opentelemetry",
+    }
 
 
 @pytest.mark.parametrize("function", ["receiver", "processor", "status"])

@@ -16,6 +16,7 @@ from unittest import mock
 
 import botocore.validate
 import moto
+from moto.sqs.models import SQSBackend
 
 from decoupled.core.outcomes import Delivery
 from decoupled.core.workload import Message
@@ -181,8 +182,22 @@ def embedded(directory: Path) -> EmbeddedEngine:
 
 def in_process() -> Iterator[Callable[[], AwsEngine]]:
     """AWS engines on moto, each with queues and a table of its own."""
-    with mock.patch.dict(os.environ, ministack.CREDENTIALS), moto.mock_aws():
+    kept = mock.patch.object(SQSBackend, "send_message_batch", _with_system_attributes(SQSBackend.send_message_batch))
+    with mock.patch.dict(os.environ, ministack.CREDENTIALS), moto.mock_aws(), kept:
         yield _engines("moto")
+
+
+def _with_system_attributes(send: Callable[..., Any]) -> Callable[..., Any]:
+    """Of the messages of a batch, moto forgets them, which SQS does not."""
+
+    def send_all(backend: SQSBackend, queue_name: str, entries: dict[str, Any]) -> Any:
+        messages, failed = send(backend, queue_name, entries)
+        attributes = {entry["Id"]: entry.get("MessageSystemAttributes", {}) for entry in entries.values()}
+        for message in messages:
+            message.system_attributes = attributes[message.user_id]
+        return messages, failed
+
+    return send_all
 
 
 def over_http(endpoint: str) -> Iterator[Callable[[], AwsEngine]]:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from decoupled.core import traces
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message, Workloads
 from decoupled.engines.aws.sqs_format import SqsEvent, batch_item_failures, deliveries, group_id
@@ -111,6 +112,8 @@ def sqs_record(message: Message, receive_count: int = 1, receipt: str = "") -> d
     """A message as the event source mapping hands it over."""
     attributes = {"id": message.id, "workload": message.workload, "accepted_at": str(message.accepted_at)}
     attributes |= {name: text for name in ("caller", "callback", "digest") if (text := getattr(message, name))}
+    attributes |= {"tracestate": state} if (state := traces.state(message.trace)) else {}
+    traced = {"AWSTraceHeader": traces.xray(message.trace)} if message.trace else {}
     return {
         "messageId": f"sqs-{message.id}",
         "receiptHandle": receipt or f"receipt-{message.id}-{receive_count}",
@@ -121,6 +124,7 @@ def sqs_record(message: Message, receive_count: int = 1, receipt: str = "") -> d
             "SenderId": "AROAEXAMPLE:receiver",
             "ApproximateFirstReceiveTimestamp": str(message.accepted_at + 5),
             "MessageGroupId": group_id(message),
+            **traced,
         },
         "messageAttributes": {
             name: {"stringValue": value, "stringListValues": [], "binaryListValues": [], "dataType": "String"}

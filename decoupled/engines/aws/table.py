@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from decoupled.core import callbacks, limits
+from decoupled.core import callbacks, limits, tracing
 from decoupled.core.identifiers import is_id
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotStored, Page, Record, Reject, Stored
 from decoupled.core.signed_ids import keys_of
@@ -75,6 +75,7 @@ class DynamoTable:
 
     def commit(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> list[Stored | NotStored]:
         """Messages that touch the same items one after the other, all others at the same time."""
+        began_ns = time.time_ns()
         outcomes: dict[int, Stored | NotStored] = {}
 
         def apply(lane: list[int]) -> None:
@@ -89,6 +90,8 @@ class DynamoTable:
             apply(lanes[0])
         else:
             list(self._threads.map(apply, lanes))
+        if tracing.active is not None:
+            tracing.committed([decision.trace for _, decision in decided if decision.trace], "records", began_ns)
         return [outcomes[index] for index in range(len(decided))]
 
     def _apply(self, message: Message, decision: Commit | Reject, now_ms: int) -> Stored | NotStored:
@@ -215,7 +218,7 @@ class DynamoTable:
         delivers the message again, and both are done again."""
         message = delivery.message
         with unavailable():
-            item = records.dead(dead, message.group, message.callback)
+            item = records.dead(dead, message.group, message.callback, message.trace)
             _, final = self._open.unless_final(self._dynamodb.put_item, Item=item)
         if final is None:
             self._send_dead_letter(message, dead)

@@ -17,6 +17,7 @@ import msgspec
 import uvloop
 
 from decoupled.core.frames import frame
+from decoupled.core.semconv import MESSAGING_SYSTEM_HERE
 from decoupled.core.times import Clock
 from decoupled.dashboard.access import Rules
 from decoupled.engines.sqlite.database import FILE_NAME, Database
@@ -41,6 +42,7 @@ from decoupled.server.last_resort import LastResort
 from decoupled.server.page import page_of
 from decoupled.server.parent import end_before_it, end_with_parent, keep_from_children, leave_to_parent
 from decoupled.server.quiet import quiet_collector
+from decoupled.telemetry import process as telemetry
 
 REPORT_S = 1.0
 OOM_SCORE = 250  # after the workers
@@ -65,6 +67,7 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
     loop = asyncio.get_running_loop()
     workloads = load(given["workloads"], given["root"] and Path(given["root"]))
     data = Path(given["data"])
+    telemetry.start("front", MESSAGING_SYSTEM_HERE, told=True)
     clock, queue_clock = Clock(ahead_ms=given["ahead_ms"]), QueueClock.of(data)
     database = Database(data / FILE_NAME, read_only=True)
     database.begin_serving(log.critical)
@@ -96,6 +99,7 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
     gateway = Gateway(link, table, ends, workloads, ask, loop, now, snapshot, callers, of, page, requests)
     link.watching = gateway.watching
     tls = None if given["certificate"] is None else Certificate.handed(given["certificate"]).context()
+    gateway.scheme = "http" if tls is None else "https"
     server = HttpServer(gateway.handle, loop, of, seat, tls, given["origins"], gateway.hearing.close, requests)
     server.start(socket.socket(fileno=listener))
 
@@ -118,6 +122,7 @@ async def _serve(connection: socket.socket, given: dict[str, Any]) -> None:
     await (server.stop() if at_once else server.retire())
     page.close()
     link.report([], requests.take())
+    telemetry.stop()
     last_resort.check()
 
 

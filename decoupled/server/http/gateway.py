@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeVar, TypeVarTuple
 
-from decoupled.core import limits
+from decoupled.core import limits, tracing
 from decoupled.core.outcomes import Together, of_each
 from decoupled.core.problem import Problem, Response
 from decoupled.core.times import now_ms
@@ -23,7 +23,7 @@ from decoupled.pipeline.call import Call
 from decoupled.pipeline.receiver import Admission
 from decoupled.server.callers.callers import Caller, Callers
 from decoupled.server.counting import Requests
-from decoupled.server.http import routes
+from decoupled.server.http import routes, traced
 from decoupled.server.http.dashboard import MAY_BEGIN, Page
 from decoupled.server.http.exchange import Reply
 from decoupled.server.http.hearing import Hearing, Wait
@@ -73,6 +73,7 @@ class Gateway:
         self.callers = callers
         self._page = page
         self.requests = requests or Requests()
+        self.scheme = "http"  # that its clients speak
         self._pages = pages(workloads, () if callers is None else callers.kinds)
         self._random_hex = _random_hex(18).__next__
         self._turns = Turns(loop)
@@ -87,6 +88,8 @@ class Gateway:
         if request.target[1:2] in MAY_BEGIN and self._page is not None and self._page.handle(request, reply):
             return
         request.began = time.perf_counter()
+        if tracing.active is not None and request.method == "POST":
+            reply = traced.begin(request, self.scheme, reply)
         if len(request.body) > limits.AT_ONCE_BYTES:
             self._turns.take(partial(_step, self._all(request, reply), request, reply))
             return
@@ -165,6 +168,8 @@ class Gateway:
         messages = admission.messages
         if not messages:
             return receiver.respond(admission, [])
+        if request.traced is not None:
+            messages = list(request.traced.sending(messages))
 
         if wait is None:
             self.sender.send(messages, lambda outcome: reply(self._responded(admission, request, outcome)))
@@ -174,6 +179,8 @@ class Gateway:
         return None
 
     def _responded(self, admission: Admission, request: Request, outcome: Together) -> Response:
+        if request.traced is not None:
+            request.traced.sent(outcome)
         response = _safely(request, receiver.respond, admission, of_each(outcome, len(admission.messages)))
         if response.status == 202:
             self.requests.accepted(admission.messages[0].workload, time.perf_counter() - request.began)

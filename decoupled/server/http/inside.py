@@ -64,6 +64,7 @@ class Inside:
         local.watching = gateway.watching
         self._certificate = certificate
         tls = None if certificate is None else certificate.now.context()
+        gateway.scheme = "http" if tls is None else "https"
         close = gateway.hearing.close
         self._server = HttpServer(gateway.handle, loop, tls=tls, origins=origins, leaving=close, requests=requests)
 

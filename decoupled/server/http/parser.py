@@ -4,21 +4,23 @@ Node.js) says what the bytes mean, `rules.py` what a head must say; here stand t
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Protocol
 from urllib.parse import unquote
 
 import httptools
 
 from decoupled.core import limits
+from decoupled.core.outcomes import Together
 from decoupled.core.problem import Problem
+from decoupled.core.workload import Message
 from decoupled.server.http import rules
 
 _UPGRADE = ("connection", "upgrade", "http2-settings")
 
 
 class Held(Protocol):
-    """Who has a request that is not answered because the client wants to wait, or is being answered for as long as it
-    likes."""
+    """Who has a request whose client wants to wait for its answer, or to have one that goes on."""
 
     def end(self) -> None:
         """Answer now, or say no more: the place is wanted."""
@@ -26,6 +28,18 @@ class Held(Protocol):
 
     def forget(self) -> None:
         """The client is gone."""
+        ...
+
+
+class Trace(Protocol):
+    """A trace that goes through a request."""
+
+    def sending(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The messages that it is about to send, as they are to be sent."""
+        ...
+
+    def sent(self, outcome: Together) -> None:
+        """What came of that."""
         ...
 
 
@@ -45,6 +59,7 @@ class Request:
         "method",
         "opened",
         "target",
+        "traced",
         "version",
     )
 
@@ -62,6 +77,7 @@ class Request:
         self.kept = 0  # bytes that it takes in memory, once it is whole
         self.opened = ""  # header lines of its answer, of `Cors`
         self.held: Held | None = None  # who keeps its answer back, or goes on with it
+        self.traced: Trace | None = None  # the trace that goes through it, where one does
 
     def path_and_query(self) -> tuple[str, str]:
         """The path with its percent-encoding undone, and the query string as it came."""

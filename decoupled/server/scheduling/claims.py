@@ -292,7 +292,7 @@ class Poller:
             await asyncio.sleep(0.01)
         drained = not self._in_flight()
         for crew in self.crews:
-            crew.stop()
+            await crew.end()
         return drained
 
     def _in_flight(self) -> bool:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
+from decoupled.core import tracing
 from decoupled.core.backoff import backoff_s, doubled_s
 from decoupled.core.metrics import Numbers
 from decoupled.core.outcomes import Commit, Decision, Delivery, Failure
@@ -127,6 +128,8 @@ class Settler:
                 return
             self.writer.counting.settled(tally)
             given_back = future.result()
+            if tracing.active is not None:
+                tracing.committed(tracing.of_decided(decided), "records", self.writer.began_ns)
             if self.watches:
                 self.watches.tell(_ended(decided, given_back))
             self._learn(decided, {delivery.receipt for delivery in given_back})

@@ -25,6 +25,7 @@ from decoupled.pipeline.processor import INTERRUPT_AGAIN_S
 from decoupled.server import logs
 from decoupled.server.workers.lifetime import Lifetime
 from decoupled.server.workers.protocol import Leaving, pack_reply, unpack_messages
+from decoupled.telemetry import process as telemetry
 
 
 def serve(connection: socket.socket, workloads: Workloads, timeout_s: float, lifetime: Lifetime) -> None:
@@ -66,6 +67,11 @@ class _Desk(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The main process is gone, or wants no more of us: nothing that still runs is waited for."""
+        os._exit(0)
+
+    def eof_received(self) -> bool:
+        """The main process wants no more of us, and waits a moment for what we have to say of traces."""
+        telemetry.stop()
         os._exit(0)
 
     def data_received(self, data: bytes) -> None:

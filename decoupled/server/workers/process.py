@@ -13,13 +13,15 @@ from pathlib import Path
 
 from decoupled.core.frames import HEADER, frame
 from decoupled.core.outcomes import Decision
+from decoupled.core.semconv import MESSAGING_SYSTEM_HERE
 from decoupled.core.workload import Message, Workloads
 from decoupled.pipeline.loading import load
-from decoupled.pipeline.processor import BatchLimit, decide
+from decoupled.pipeline.processor import BatchLimit, decide, decide_traced
 from decoupled.server import logs
 from decoupled.server.parent import end_before_it, end_with_parent, leave_to_parent
 from decoupled.server.workers.lifetime import Lifetime, limit_message
 from decoupled.server.workers.protocol import pack_ready, pack_reply, unpack_messages
+from decoupled.telemetry import process as telemetry
 
 OOM_SCORE = 500
 
@@ -34,6 +36,7 @@ def main() -> None:
     logs.configure_logs(named["log_level"])
     sys.stdout = logs.Printed()
     end_before_it(OOM_SCORE)
+    telemetry.start("worker", MESSAGING_SYSTEM_HERE, told=True)
     workloads = load(named["workloads"], named["root"] and Path(named["root"]))
     lifetime = Lifetime(named["memory_mb"], named["messages"])
     limit_message(named["memory_mb"])
@@ -44,6 +47,7 @@ def main() -> None:
         at_once.serve(connection, workloads, timeout_s, lifetime)
     else:
         _serve(connection, workloads, timeout_s, lifetime)
+        telemetry.stop()
 
 
 def _serve(connection: socket.socket, workloads: Workloads, timeout_s: float, lifetime: Lifetime) -> None:
@@ -65,7 +69,8 @@ def _decide_all(messages: list[Message], workloads: Workloads, timeout_s: float)
     with BatchLimit(timeout_s):
         for message in messages:
             logs.deciding = message
-            decisions.append(decide(message, workloads, deadline - time.monotonic(), whole_s=timeout_s))
+            alone = decide_traced if message.trace else decide
+            decisions.append(alone(message, workloads, deadline - time.monotonic(), whole_s=timeout_s))
         logs.deciding = None
     return decisions
 
