@@ -47,7 +47,7 @@ def test_a_preflight_is_answered_before_anybody_is_asked_who_it_is(server: Serve
             "access-control-allow-origin": SHOP,
             "access-control-allow-methods": "GET, POST",
             "access-control-allow-headers": "authorization, callback-url, content-type, delay, idempotency-key,"
-            " last-event-id, prefer, x-api-key",
+            " last-event-id, prefer, traceparent, tracestate, x-api-key",
             "access-control-max-age": "600",
             "access-control-expose-headers": "location, preference-applied, ratelimit, ratelimit-policy, retry-after,"
             " www-authenticate",

@@ -15,7 +15,8 @@ from decoupled.server.http.exchange import Handler, Reply
 from decoupled.server.http.parser import Request
 
 METHODS = "GET, POST"
-HEADERS = "authorization, callback-url, content-type, delay, idempotency-key, last-event-id, prefer, x-api-key"
+HEADERS = "authorization, callback-url, content-type, delay, idempotency-key, last-event-id, prefer, traceparent,"
+HEADERS += " tracestate, x-api-key"
 EXPOSED = "location, preference-applied, ratelimit, ratelimit-policy, retry-after, www-authenticate"
 
 
