@@ -4,7 +4,6 @@ than there are workloads here."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -21,35 +20,35 @@ _OF_CHANGES = {
 
 
 class Requests:
-    """What a process that has clients counts of their requests: a front, or the writer itself."""
+    """What a process that has clients counts of their requests: a front, or the writer itself, into its own numbers."""
 
-    def __init__(self) -> None:
-        self._accepted: dict[str, Counts] = {}
-        self._refused: dict[int, int] = {}
+    def __init__(self, numbers: Numbers | None = None) -> None:
+        self._begin(numbers or Numbers())
+
+    def _begin(self, numbers: Numbers) -> None:
+        self._numbers = numbers
+        self._accepted = numbers.histograms.setdefault("accept_seconds", {})
+        self._refused = numbers.counters.setdefault("refused", {})
 
     def accepted(self, workload: str, seconds: float) -> None:
         """One was answered with 202, so long after it was whole."""
         counts = self._accepted.get(workload)
         if counts is None:
             counts = self._accepted[workload] = Counts([0] * (len(LATENCY_S) + 1))
-        counts.counts[bisect_left(LATENCY_S, seconds)] += 1
-        counts.sum += seconds
+        counts.observe(LATENCY_S, seconds)
 
     def refused(self, status: int) -> None:
         """One was answered with an error."""
-        self._refused[status] = self._refused.get(status, 0) + 1
+        label = str(status)
+        self._refused[label] = self._refused.get(label, 0) + 1
 
     def take(self) -> Numbers | None:
-        """What was counted since this was last asked; None if that is nothing."""
+        """What was counted since this was last asked; None if that is nothing. Of a front."""
         if not (self._accepted or self._refused):
             return None
-        numbers = Numbers()
-        if self._accepted:
-            numbers.histograms["accept_seconds"], self._accepted = self._accepted, {}
-        if self._refused:
-            numbers.counters["refused"] = {str(status): count for status, count in self._refused.items()}
-            self._refused = {}
-        return numbers
+        taken = self._numbers
+        self._begin(Numbers())
+        return taken
 
 
 class Counting:
@@ -57,7 +56,6 @@ class Counting:
 
     def __init__(self, workloads: Iterable[str] = ()) -> None:
         self.numbers = Numbers()
-        self.requests = Requests()
         self._served = frozenset(workloads)
         for metric in METRICS.values():
             labels = self._served if metric.label == "workload" else () if metric.label else ("",)
@@ -66,6 +64,7 @@ class Counting:
             elif metric.kind == "histogram":
                 empty = {label: Counts([0] * (len(metric.buckets) + 1)) for label in labels}
                 self.numbers.histograms[metric.name] = empty
+        self.requests = Requests(self.numbers)
         self._commits = self.numbers.histograms["commit_seconds"][""]
         self._added = self.numbers.histograms["commit_messages"][""]
 
@@ -117,13 +116,12 @@ class Counting:
     # --- for those who ask ----------------------------------------------------
 
     def of_requests(self, numbers: Numbers | None) -> None:
-        """What fronts have counted since they last told."""
+        """What a front has counted since it last told."""
         if numbers is not None:
             self.numbers.add(numbers)
 
     def told(self, health: Mapping[str, Any], sizes: Mapping[str, int]) -> Numbers:
         """All of them, with those that are as they are now: as GET /health says it, and files have it in bytes."""
-        self.of_requests(self.requests.take())
         numbers, breakers = self.numbers, health["breakers"]
         numbers.counters["workers_replaced"] = dict(health["workers_replaced"])
         numbers.counters["log_lines_dropped"] = {"": health["log_lines_dropped"]}

@@ -9,17 +9,23 @@ from typing import Any
 
 import pytest
 
+from decoupled.core.dead_letters import Wanted
 from decoupled.core.metrics import Counts, Numbers
 from decoupled.core.outcomes import Commit, Delivery, Failure, Reject
 from decoupled.core.workload import Message
 from decoupled.engines.protocols import StoreUnavailable
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
+from decoupled.engines.sqlite.ends import SqliteEnds
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline.settlement import Policy, settle
 from decoupled.server.counting import Counting, Requests
 from decoupled.server.group_commit import Writer
+from decoupled.server.scheduling.groups import Groups
+from decoupled.server.scheduling.settling import Settler
+from decoupled.server.watches import Watches
+from decoupled.workloads import orders
 
 FAILURE = Failure("failed", "ValueError", "it cannot be")
 
@@ -136,6 +142,34 @@ def test_a_dead_letter_that_a_late_delivery_ends_is_none_any_more(shelf: Shelf) 
     assert shelf.settle((c, Reject("no")), (e, Commit("{}"))) == {"processed": 1, "rejected": 1, "dead_ended": 1}
 
 
+def test_what_a_claim_buries_is_dead_when_that_is_on_the_disk(shelf: Shelf) -> None:
+    """Not before, and not where it was undone."""
+
+    async def test(writer: Writer) -> None:
+        groups = Groups({"orders": orders.WORKLOAD}, None, writer.loop.time, {"": 1})
+        watches = Watches(SqliteEnds(shelf.database), writer.run)
+        settler = Settler(writer, shelf.queue, shelf.table, Policy(3), groups, watches, lambda _: None)
+
+        def claim(fails: bool) -> None:
+            settler.forget_buried()
+            for delivery in shelf.claim():
+                assert settler.received_too_often(delivery, 0)
+            if fails:
+                raise ValueError
+
+        shelf.queue.send([shelf.message(name) for name in "abc"])
+        with pytest.raises(ValueError):
+            await writer.run(lambda: claim(fails=True))
+        shelf.now += 31_000
+        await writer.run(lambda: claim(fails=False))
+        assert shelf.counting.numbers.counters["dead"] == {"orders": 0}
+        settler.tell_buried()
+
+    in_loop(shelf, test)
+    assert shelf.counting.numbers.counters["dead"] == {"orders": 3}
+    assert len(list(shelf.letters.find(Wanted()))) == 3
+
+
 # --- how long it waited -------------------------------------------------------------
 
 
@@ -189,6 +223,7 @@ def test_what_a_front_has_counted_is_told_once() -> None:
     requests.accepted("orders", 100.0)
     counting.of_requests(requests.take())
     counting.of_requests(None)
+    counting.requests.refused(503)  # the writer's own
     numbers = counting.numbers
-    assert numbers.counters["refused"] == {"422": 2}
+    assert numbers.counters["refused"] == {"422": 2, "503": 1}
     assert numbers.histograms["accept_seconds"] == {"orders": Counts([0, 1, *[0] * 10, 1], 100.0015)}
