@@ -24,6 +24,8 @@ def welcome(options: Options, workloads: Workloads, released: int, unserved: Map
     lines += [
         f"{count:,} messages of {name!r} are queued, which is not served: they wait" for name, count in unserved.items()
     ]
+    if options.page == "on":
+        lines.append(f"In a browser, {url} shows how all of it is doing; `decoupled sign-in` gives an operator's link.")
     if shown := [workload for workload in workloads.values() if workload.example is not None and not workload.internal]:
         route, entry = f"{url}/{shown[0].name}", msgspec.json.encode(shown[0].example).decode()
         lines += [

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.support.certificates import Files
 from tests.support.dead_letters import AN_ORDER
 from tests.support.page import BROWSER, ask, code_of, dashboard, post, signed_in
 from tests.support.server import Server, decoupled, free_port, serving, wait_for
@@ -149,6 +150,31 @@ def test_who_says_insecure_may_be_called_anything(tmp_path: Path) -> None:
 def test_there_is_a_link_only_where_a_server_runs(tmp_path: Path) -> None:
     assert "no server of" in decoupled("sign-in", "--data", tmp_path, status=1)
     assert not (tmp_path / "page.secret").exists()
+
+
+def test_with_tls_the_cookie_goes_no_other_way(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    files.issue()
+    server = Server(tmp_path / "data", "--fronts", "1", *files.options)
+    server.trusts = files.trusts()
+    try:
+        server.start()
+        assert decoupled("sign-in", "--data", server.data).startswith(f"https://127.0.0.1:{server.port}/#code=")
+        answer = post(server, "/-/sign-in", {"code": code_of(server.data)})
+        assert answer.headers["set-cookie"].endswith("; Secure")
+        assert ask(server, "/-/live").json["status"] == "ok"
+        assert server.stop() == 0
+    finally:
+        server.end()
+
+
+def test_two_servers_of_one_host_keep_their_sessions_apart(open_: Server, tmp_path: Path) -> None:
+    """A browser sends both cookies to both: it does not tell ports apart."""
+    with serving(tmp_path / "data", "--fronts", "1") as other:
+        cookies = [signed_in(server, code=code_of(server.data)).partition(": ")[2] for server in (open_, other)]
+        both = f"cookie: {'; '.join(cookies)}"
+        assert may(open_, both)["change"] is True
+        assert may(other, both)["change"] is True
 
 
 # --- a process of its own -----------------------------------------------------
