@@ -265,6 +265,8 @@ NONCE_BYTES = 8  # that tell two codes apart
 MAX_SIGNED_CHARS = 1_000  # of either
 SIGN_IN_ATTEMPTS, SIGN_IN_SPAN_S = 10, 60  # of an address that came to nothing, and in which time,
 MAX_SIGN_IN_ADDRESSES = 1_000  # and of how many addresses they are remembered
+PAGE_CACHE_KIB = 8 * KIB  # of each of its connections
+PAGE_END_S = 1.0  # for what it does to end when the process does
 PAGE_ANSWER_S = 20.0  # for one to be answered, its turn included
 
 # --- the charts' history --------------------------------------------------------

@@ -36,6 +36,7 @@ class SqliteSources:
         if self._stats is None:
             with _refusals():
                 self._stats = SqliteStats(self._directory)
+                _keep_little(self._stats.database)
         with _deadline(self._stats.database):
             return self._stats.look_at_all()
 
@@ -45,6 +46,7 @@ class SqliteSources:
         if self._search is None:
             with _refusals():
                 self._search = SqliteSearch(self._directory, workloads=self._workloads)
+                _keep_little(self._search.database)
         return self._search
 
     def dead_letters(self) -> ToolDeadLetters:
@@ -67,6 +69,11 @@ class SqliteSources:
             if source is not None:
                 source.close()
         self._stats, self._search = None, None
+
+
+def _keep_little(database: Database) -> None:
+    """In memory: a front has connections enough, and these look at most of a file once."""
+    database.execute(f"PRAGMA cache_size = -{limits.PAGE_CACHE_KIB}")
 
 
 @contextlib.contextmanager

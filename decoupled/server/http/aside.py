@@ -62,9 +62,11 @@ class Aside:
             self._thread.start()
 
     def close(self) -> None:
-        """Answer no more."""
-        with contextlib.suppress(queue.Full):
-            self._waiting.put_nowait(None)
+        """Answer no more, and let go of everything: whoever folds the log at the end has to be the last one."""
+        if self._thread is not None:
+            with contextlib.suppress(queue.Full):
+                self._waiting.put_nowait(None)
+            self._thread.join(limits.PAGE_END_S)
 
     # --- in the thread --------------------------------------------------------
 
