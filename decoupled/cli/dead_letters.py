@@ -47,6 +47,7 @@ def _filters(command: F) -> F:
     for option in (
         click.option("--newer-than", type=DURATION, help="Dead since less than this: 15m, 2h, 3d."),
         click.option("--older-than", type=DURATION, help="Dead for longer than this: 15m, 2h, 3d."),
+        click.option("--alike", help="Of this kind of error, as the page names it: `KeyError: no product '…'`."),
         click.option("--error", help="Of this error type, or with this in the error's text."),
         click.option("--workload", help="Of this workload."),
     ):
@@ -62,6 +63,7 @@ def _wanted(filters: dict[str, Any]) -> Wanted:
         error=filters["error"],
         dead_before=None if older is None else now_ms - int(older * 1000),
         dead_after=None if newer is None else now_ms - int(newer * 1000),
+        alike=filters["alike"],
     )
 
 

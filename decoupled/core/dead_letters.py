@@ -97,15 +97,22 @@ class Group:
 
 @dataclass(slots=True)
 class Groups:
-    """Those that are wanted, by workload and error. `whole` is False where the time was up before all were counted."""
+    """Those that are wanted, by workload and error. `whole` is False where the time was up before all were counted;
+    then `total` may be known all the same, as what the engine counts without a look at each."""
 
     groups: dict[tuple[str, str], Group] = field(default_factory=dict)
     whole: bool = True
+    known: int = 0
+
+    @property
+    def counted(self) -> int:
+        """How many there are in all groups."""
+        return sum(group.count for group in self.groups.values())
 
     @property
     def total(self) -> int:
-        """How many there are in all groups."""
-        return sum(group.count for group in self.groups.values())
+        """How many there are, as far as is known."""
+        return max(self.known, self.counted)
 
     def add(self, more: Group) -> None:
         """Count some more, which are alike."""

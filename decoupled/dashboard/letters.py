@@ -29,7 +29,7 @@ from decoupled.pipeline.call import Call
 Doing = Literal["redrive", "purge"]
 _DONE: Mapping[Doing, str] = {"redrive": "redriven", "purge": "purged"}
 _NOT_DEAD = "not: it is not dead here"
-_CUT_SHORT = "There are too many to count all of them in a moment: these are the numbers of a part of them."
+_CUT_SHORT = "There are too many to look at all of them in a moment: {:,} were, and the numbers by error are of these."
 _FILTERS = ("workload", "error", "alike", "newer_than_s", "older_than_s")
 
 
@@ -38,8 +38,8 @@ def groups(call: Call, sources: Sources) -> DeadGroups:
     wanted = _filtered(asked.parameters(call, *_FILTERS))
     with contextlib.closing(sources.dead_letters()) as store:
         counted = store.groups(wanted)
-        notes = [*([] if counted.whole else [_CUT_SHORT]), *store.notes()]
-    return DeadGroups(counted.total, _shown(counted), " ".join(notes))
+        note = _note(counted, store)
+    return DeadGroups(counted.total, _shown(counted), note)
 
 
 def listed(call: Call, sources: Sources) -> Letters:
@@ -83,6 +83,10 @@ def _some(store: DeadLetters, wanted: Wanted, cursor: str | None, most: int) -> 
         return store.some(wanted, cursor, most)
     except ValueError as error:
         raise Problem(400, f"cursor is what the answer before had: {error}.") from error
+
+
+def _note(counted: core.Groups, store: DeadLetters) -> str:
+    return " ".join([*([] if counted.whole else [_CUT_SHORT.format(counted.counted)]), *store.notes()])
 
 
 def _shown(counted: core.Groups) -> list[DeadGroup]:
@@ -144,9 +148,8 @@ def _check_ids(which: Which) -> None:
 def _counted(store: DeadLetters, wanted: Wanted, doing: Doing) -> Changed:
     """What would be done."""
     counted = store.groups(wanted)
-    notes = [*([] if counted.whole else [_CUT_SHORT]), *store.notes()]
     counts = {_DONE[doing]: counted.total} if counted.total else {}
-    return Changed(counts, until=wanted.dead_before, kinds=_shown(counted), note=" ".join(notes))
+    return Changed(counts, until=wanted.dead_before, kinds=_shown(counted), note=_note(counted, store))
 
 
 def _batch(store: DeadLetters, wanted: Wanted, cursor: str | None, doing: Doing) -> Changed:

@@ -467,6 +467,8 @@ def test_on_call(server: Server, tmp_path: Path) -> None:
     assert "RuntimeError: the workload says no" in listed
     assert "redriven or purged" in listed
     assert "3 dead" in listed
+    assert "3 dead" in run(server.data, "list", "--alike", "RuntimeError: the workload says no")
+    assert "No dead letters match." in run(server.data, "list", "--alike", "RuntimeError")
     lines = [json.loads(line) for line in run(server.data, "list", "--json", "--workload", "hazards").splitlines()]
     assert [line["id"] for line in lines] == ids
     assert json.loads(run(server.data, "show", ids[0]))["body"].startswith('{"act"')

@@ -67,6 +67,10 @@ def groups(database: Database, wanted: Wanted) -> Groups:
             counted.whole = end is None
     except Late:
         pass
+    if not counted.whole and (wanted.workload, wanted.error, wanted.alike) == (None, None, None):
+        with database.refusals:  # the index has them all by time: ten milliseconds for half a million
+            counting = f"SELECT count(*) FROM messages {DEAD.index} WHERE {DEAD.which} AND {which}"  # noqa: S608
+            (counted.known,) = database.execute(counting, its_values).fetchone()
     return counted
 
 
