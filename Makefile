@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 SHIM := $(if $(filter Linux,$(shell uname)),build/disk.so)
 
-.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-callers bench-lambda lock api-tools aws-tools checkov typescript clean
+.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-callers bench-lambda screenshots lock api-tools aws-tools checkov typescript clean
 
 install: .venv/dev.stamp ## the tests' and tools' dependencies too
 
@@ -53,6 +53,9 @@ bench-callers: install ## what keys, waiting for a record and listening to event
 
 bench-lambda: install ## what the Lambda functions cost, beside the usual way
 	$(BIN)/python -m benchmarks.lambda_bench
+
+screenshots: install ## of the page, idle, under a spike and in an outage: build/screenshots, docs/page.png; needs Chromium
+	$(BIN)/python -m tests.support.screenshots
 
 lock: install ## resolve the dependencies of pyproject.toml anew, for every supported Python
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade \

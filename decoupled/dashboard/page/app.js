@@ -103,8 +103,15 @@ function header({ now, connection, since, why }) {
   document.body.classList.toggle("is-lost", lost);
   const line = document.getElementById("connection");
   line.className = `connection is-${connection}`;
-  const words = { ok: "Live", connecting: "Connecting …", locked: "Signed out", lost: `No connection: ${why}. Trying again.` };
-  if (line.firstChild?.textContent !== words[connection]) replace(line, h("span", {}, words[connection]), h("span", { "aria-hidden": "true" }));
+  const words = {
+    ok: "Live",
+    connecting: "Connecting …",
+    locked: "Signed out",
+    lost: `No connection: ${why.replace(/\.$/, "")}. Trying again.`,
+  };
+  if (line.firstChild?.textContent !== words[connection]) {
+    replace(line, h("span", {}, words[connection]), h("span", { "aria-hidden": "true" }));
+  }
   setText(line.lastChild, lost ? ` Last seen ${duration(Math.round((Date.now() - since) / 1000))} ago.` : "");
 }
 
@@ -139,6 +146,7 @@ document.getElementById("skip").addEventListener("click", (event) => {
   main.focus();
 });
 window.addEventListener("hashchange", show);
+setInterval(() => live.state.connection === "lost" && header(live.state), 1_000);
 live.subscribe((state) => {
   header(state);
   footer(state);

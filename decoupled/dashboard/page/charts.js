@@ -8,8 +8,11 @@ import { Past, SPAN_S } from "./past.js";
 
 const HEIGHT = 168;
 const REFRESH_MS = 60_000; // between two looks at what the server has kept; in between, what is seen live is appended
-const TABLE_STEP_S = 300;
+const LEAST_SPAN_S = 300;
+const TABLE_ROWS = 12;
+const LEAST_MOST = 2; // of an axis
 const DASHES = [[], [7, 4], [2, 3]];
+const WHOLE = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((it) => it * 10 ** power)).flat(); // between two lines
 const brief = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
 // Of each chart: its lines by their columns, each with its name, a text of its values, and the axis that it is read on.
@@ -80,7 +83,7 @@ export function charts() {
       past.replace(history);
       setText(note, history.note ?? "");
     } catch (error) {
-      setText(note, `The last hour is not known: ${error.message}.`);
+      setText(note, `The last hour is not known: ${error.message.replace(/\.$/, "")}. What is seen from now on is drawn.`);
     }
     drawn.forEach((chart) => chart.draw());
   }
@@ -153,10 +156,11 @@ class Chart {
     if (!this.details.open) return;
     const { lines } = this.chart;
     const rows = [];
+    const step = Math.max(60, (this.past.times.at(-1) - this.past.times[0]) / TABLE_ROWS);
     let next = -Infinity;
     this.past.times.forEach((time, place) => {
       if (time < next) return;
-      next = time + TABLE_STEP_S;
+      next = time + step;
       const cells = lines.map((line) => h("td", { class: "number" }, line.text(this.past.series[line.column][place])));
       rows.push(h("tr", {}, h("th", { scope: "row" }, hourAndMinute(time * 1000)), cells));
     });
@@ -183,6 +187,7 @@ function options({ lines, logarithmic }, width, onPlace) {
     gap: 4,
     grid: right ? { show: false } : grid,
     ...(logarithmic ? { splits: decades } : {}),
+    ...(line.text === count ? { incrs: WHOLE } : {}),
     values: (_, splits) => splits.map((it) => (it == null ? "" : written(line)(it))),
   });
   return {
@@ -193,7 +198,7 @@ function options({ lines, logarithmic }, width, onPlace) {
     cursor: { sync: { key: "hour" }, drag: { setScale: false, x: false, y: false }, points: { size: 6 } },
     hooks: { setCursor: [(plot) => onPlace(plot.cursor.idx)] },
     scales: {
-      x: { time: true, range: () => [Date.now() / 1000 - SPAN_S, Date.now() / 1000] },
+      x: { time: true, range: (_, first) => span(first) },
       y: logarithmic ? { distr: 3, range: logRange } : { range: fromNothing },
       right: { range: fromNothing },
     },
@@ -217,9 +222,15 @@ function options({ lines, logarithmic }, width, onPlace) {
   };
 }
 
+/** The last hour, or what there is of it: five minutes at least. */
+function span(first) {
+  const now = Date.now() / 1000;
+  return [Math.max(now - SPAN_S, Math.min(first ?? now, now - LEAST_SPAN_S)), now];
+}
+
 /** From zero to a little more than the most; never so near that idle noise looks like a spike. */
 function fromNothing(_, __, most) {
-  return [0, Math.max(1, (most ?? 0) * 1.08)];
+  return [0, Math.max(LEAST_MOST, (most ?? 0) * 1.08)];
 }
 
 /** A line for each decade, or for each second one, where there are many. */

@@ -28,7 +28,7 @@ export function duration(seconds) {
   if (seconds <= 0) return "0 s";
   if (seconds < 0.0009995) return `${whole.format(seconds * 1e6)} µs`;
   if (seconds < 0.9995) return `${seconds < 0.00995 ? tenths.format(seconds * 1e3) : whole.format(seconds * 1e3)} ms`;
-  if (seconds < 9.95) return `${tenths.format(seconds)} s`;
+  if (seconds < 9.95 && !Number.isInteger(seconds)) return `${tenths.format(seconds)} s`;
   if (seconds < 119.5) return `${whole.format(seconds)} s`;
   const minutes = Math.round(seconds / 60);
   if (minutes < 60) return `${minutes} min`;

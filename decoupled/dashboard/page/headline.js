@@ -33,8 +33,8 @@ function server({ status, detail, overview, engine }) {
   }
   // What is held is told by its workload.
   const parts = (detail ?? "").split("; ").filter((part) => part && !/ held, since /.test(part));
-  if (status === "degraded" && parts.length) {
-    return [trouble("degraded", "warn", `${sentence(clipped(parts.join("; ")))}. ${engine === "sqlite" ? "Requests are still accepted." : ""}`)];
+  if (status === "degraded" && parts.length && engine === "sqlite") { // of a stack, what alarms say is told below
+    return [trouble("degraded", "warn", `${sentence(clipped(parts.join("; ")))}. Requests are still accepted.`)];
   }
   return [];
 }
@@ -65,12 +65,16 @@ function sickGroups({ name, sick_groups: sick, groups = [] }, links) {
 }
 
 /** What a box has to say that no workload has said already. */
-function boxes({ boxes, status, workloads }, link) {
+function boxes({ boxes, status, workloads, overview }, link) {
   if (status === "not running" || status === "unavailable") return [];
-  const told = new Set(workloads.some(({ state }) => state !== "closed") ? ["processor", "table"] : []);
+  const stopped = workloads.some(({ state }) => state !== "closed");
+  const told = {
+    processor: stopped || overview.alarms?.length || workloads.some(({ sick_groups: sick }) => sick),
+    table: stopped,
+    queue: stopped, // old messages are no news where nothing is processed
+  };
   return Object.entries(boxes).flatMap(([name, { colour, why }]) => {
-    if ((colour !== "bad" && colour !== "warn") || told.has(name)) return [];
-    if (name === "queue" && told.size) return []; // it is long since nothing is processed, which has been said
+    if ((colour !== "bad" && colour !== "warn") || told[name]) return [];
     const links = {
       dead: [{ text: "Look at them", href: link("dead") }],
       queue: [{ text: "What waits", href: link("messages", [], { status: "queued" }) }],
