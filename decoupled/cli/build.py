@@ -61,11 +61,12 @@ sys.exit(main())
 )
 @click.option("--output", default=Path("build/lambda.zip"), type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--workloads", help="As those of `serve`.  [default: decoupled.toml's]")
-def build(platform: str, output: Path, workloads: str | None) -> None:
+@click.option("--traces", is_flag=True, help="With OpenTelemetry, for traces: see docs/operations.md.")
+def build(platform: str, output: Path, workloads: str | None, traces: bool) -> None:
     """Pack the zip that all three Lambda functions run."""
     with refusals():
         names, root, _ = served(workloads)
-        click.echo(pack(names, root, platform, output))
+        click.echo(pack(names, root, platform, output, traces))
 
 
 def served(workloads: str | None) -> tuple[Sequence[str], Path | None, Workloads]:
@@ -75,11 +76,12 @@ def served(workloads: str | None) -> tuple[Sequence[str], Path | None, Workloads
     return options.workloads, options.root, load(options.workloads, options.root)
 
 
-def pack(names: Sequence[str], project: Path | None, platform: str, output: Path) -> str:
-    """Write the zip. Returns a line that says how large it became; raises ValueError."""
+def pack(names: Sequence[str], project: Path | None, platform: str, output: Path, traces: bool = False) -> str:
+    """Write the zip, with what traces need if they are wanted. Returns a line that says how large it became; raises
+    ValueError."""
     with tempfile.TemporaryDirectory() as directory:
         staging = Path(directory, "zip")
-        _requirements(project, platform, Path(directory, "theirs"), staging)
+        _requirements(project, platform, Path(directory, "theirs"), staging, traces)
         shutil.rmtree(staging / "bin", ignore_errors=True)
         _copy(kit("functions"), staging / "functions")
         theirs = _project(names, (project or Path()).resolve(), staging)
@@ -95,10 +97,10 @@ def pack(names: Sequence[str], project: Path | None, platform: str, output: Path
     return f"{output}: {len(files)} files, {output.stat().st_size:,} bytes"
 
 
-def _requirements(project: Path | None, platform: str, theirs: Path, staging: Path) -> None:
+def _requirements(project: Path | None, platform: str, theirs: Path, staging: Path, traces: bool) -> None:
     """The project's own requirements first, at our pins where both need a library; then ours above them."""
-    lock = kit("requirements/lambda.lock")
-    pins = re.findall(r"^\S+==[^\\\s]+", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    locks = [kit(f"requirements/{name}.lock") for name in ("lambda", *(["lambda-traces"] if traces else []))]
+    pins = [pin for lock in locks for pin in _pin.findall(lock.read_text(encoding="utf-8"))]
     for name in ("requirements.lock", "requirements.txt") if project is not None else ():
         wanted = project / name if project is not None else Path(name)
         if wanted.is_file() and re.search(r"^[^#\s]", wanted.read_text(encoding="utf-8"), re.MULTILINE):
@@ -108,8 +110,12 @@ def _requirements(project: Path | None, platform: str, theirs: Path, staging: Pa
             _copy(theirs, staging)
             break
     ours = theirs.with_name("ours")
-    _pip(["--require-hashes", "--no-deps"], lock, pins, platform, ours)
-    _copy(ours, staging)
+    for lock in locks:
+        _pip(["--require-hashes", "--no-deps"], lock, pins, platform, ours)
+        _copy(ours, staging)
+
+
+_pin = re.compile(r"^\S+==[^\\\s]+", re.MULTILINE)
 
 
 def _pip(arguments: Sequence[str], wanted: Path, pins: Sequence[str], platform: str, target: Path) -> None:

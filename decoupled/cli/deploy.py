@@ -64,7 +64,8 @@ def deploy(stack: str, parameters: Sequence[str], rotate_id_key: bool) -> None:
         click.echo("== Build")
         with tempfile.TemporaryDirectory() as directory:
             zipped = Path(directory, "lambda.zip")
-            click.echo(pack(workloads, project, platform, zipped).partition(": ")[2])
+            traced = bool(given.get("TracesEndpoint", _deployed(current, "TracesEndpoint")))
+            click.echo(pack(workloads, project, platform, zipped, traced).partition(": ")[2])
             code = zipped.read_bytes()
         click.echo("== Upload")
         bucket = os.environ.get("CODE_BUCKET") or f"decoupled-code-{account}-{region}"
@@ -87,8 +88,13 @@ def _as_deployed(stack: Any) -> str | None:
 
     if stack is None or FILE.exists() or os.environ.get("DECOUPLED_CONFIG") or os.environ.get("DECOUPLED_WORKLOADS"):
         return None
-    found = [p["ParameterValue"] for p in stack.get("Parameters", []) if p["ParameterKey"] == "Workloads"]
-    return found[0] if found else None
+    return _deployed(stack, "Workloads")
+
+
+def _deployed(stack: Any, name: str) -> str | None:
+    """What a parameter of the stack is, if there is such a stack, and such a parameter of it."""
+    parameters = [] if stack is None else stack.get("Parameters", [])
+    return next((p["ParameterValue"] for p in parameters if p["ParameterKey"] == name), None)
 
 
 def _id_keys(aws: Any, stack: str, current: Any, given: Mapping[str, str], rotate: bool) -> dict[str, str]:

@@ -160,3 +160,26 @@ def test_who_deploys_a_workload_with_a_rate_is_told_that_nothing_keeps_it() -> N
     assert [*_not_kept(workloads)] == [
         f"Note: the rates of {name!r} are not kept on AWS: all share MaximumConcurrency" for name in RATES
     ]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_opentelemetry_travels_where_traces_are_wanted(tmp_path: Path, wanted: bool) -> None:
+    zipped = tmp_path / "lambda.zip"
+    subprocess.run([DECOUPLED, "build", "--platform", "local", "--output", zipped, *["--traces"][: 1 if wanted else 0]])
+    unpacked = tmp_path / "unpacked"
+    with zipfile.ZipFile(zipped) as archive:
+        archive.extractall(unpacked)
+    code = "from decoupled.core import tracing; from decoupled.telemetry import process as telemetry\n"
+    code += "telemetry.start('processor', 'aws_sqs'); print(type(tracing.active).__module__)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        cwd=unpacked,
+        env={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": str(unpacked)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if wanted:
+        assert done.stdout == "decoupled.telemetry.spans\n"
+    else:
+        assert (done.stdout, "there are no traces" in done.stderr) == ("builtins\n", True)

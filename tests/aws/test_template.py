@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from opentelemetry.sdk import environment_variables
 
 from decoupled.cli import build
 from decoupled.core import limits
@@ -244,7 +245,23 @@ def environment_read_by(function: str) -> tuple[set[str], set[str]]:
     for room in ("workloads", "outbound") if read else ():
         for module in (ROOT / "decoupled" / room).glob("*.py"):
             optional |= set(re.findall(rf'{read}\("(\w+)"', module.read_text()))
+    if "telemetry.start(" in code:
+        room = "".join(path.read_text() for path in (ROOT / "decoupled" / "telemetry").glob("*.py"))
+        optional |= set(re.findall(r'environ\.get\("(\w+)"', room)) | OPENTELEMETRY_READS
     return set(re.findall(r'environ\["(\w+)"\]', code)), optional
+
+
+OPENTELEMETRY_READS = {
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_SERVICE_NAME",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+}
+
+
+def test_what_opentelemetry_is_to_read_it_reads() -> None:
+    known = {name for name in vars(environment_variables) if name.startswith("OTEL_")}
+    assert known >= OPENTELEMETRY_READS
 
 
 def test_ids_are_signed_with_no_key_that_the_status_function_does_not_know_yet() -> None:
