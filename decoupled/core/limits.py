@@ -273,7 +273,7 @@ PAGE_ANSWER_S = 20.0  # for one to be answered, its turn included
 HISTORY_S = 3_600  # that it goes back
 HISTORY_STEP_S = 5.0  # between two samples,
 HISTORY_LOOK_PART = 0.02  # or longer: looks take no more than this part of the time
-HISTORY_LOOK_S = 2.0  # for one, before it is given up
+HISTORY_LOOK_S = 5.0  # for one, before it is given up
 HISTORY_END_S = 1.0  # for the last one to end when the server does
 HISTORY_GAP_S = 1.0  # that no sample is of, before a chart shows it as a gap
 

@@ -31,8 +31,10 @@ class Depths:
         try:
             with self._database.refusals:
                 return _look(self._database, now_ms, self._queue_clock_ms())
-        except BaseException:
+        except StoreUnavailable as error:
             self.close()  # what is wrong may be over with another one
+            if time.monotonic() > self._until:
+                raise StoreUnavailable(f"that takes over {limits.HISTORY_LOOK_S:g} s") from error
             raise
 
     def _open(self) -> Database:
