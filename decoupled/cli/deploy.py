@@ -73,7 +73,8 @@ def deploy(stack: str, parameters: Sequence[str], rotate_id_key: bool) -> None:
         template_key = f"{stack}/{hashlib.sha256(template).hexdigest()[:32]}.yaml"
         url = aws.upload(bucket, region, {key: code, template_key: template})
         click.echo(f"s3://{bucket}/{key}\n== Deploy {stack} to {account} in {region}")
-        given |= {"CodeBucket": bucket, "CodeKey": key, "Workloads": ",".join(workloads)}
+        named = {"Workloads": ",".join(workloads), "WorkloadNames": ",".join(loaded)}
+        given |= {"CodeBucket": bucket, "CodeKey": key} | named
         outputs = aws.deploy(stack, f"{url}/{template_key}", names, given, click.echo)
         if platform == "local":
             aws.mend_emulators_mappings(stack)
