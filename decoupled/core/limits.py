@@ -113,8 +113,8 @@ WAIT_RESERVED_S = 3.0  # of a function's time, for the last reading and the answ
 AWS_CONCURRENCY = 10  # calls at once of one function: the commits of a batch, or the batch calls of a large send
 CONFLICT_TRIES = 5  # of a transaction that collides with another, before its message goes back to the queue
 STACK_SEARCH_S = 3.0  # that dead records are looked through, before a person is asked to go on
+OUTPUTS_KEPT_S = 60.0  # that a page need not ask again what a stack consists of
 DEAD_PAGE = 500  # dead records in one answer of their index, a few hundred bytes each without an error's text
-MAX_KEYED_WORKLOADS = 25  # that an Idempotency-Key is tried for, a read each
 CONFLICT_PAUSE_S = 0.02  # before the second try, doubled before each further one, with jitter: 0.3 s at most in all
 
 # --- effects ------------------------------------------------------------------
@@ -293,8 +293,6 @@ MAX_TOOLS = 16  # that a server talks to at once
 ASK_S = 2.0  # for it to say how it is doing
 MAX_CHANGE_BYTES = MAX_REQUEST_BYTES  # of dead letters, in one change that a tool asks for
 TOOL_BATCH = 100  # dead letters that a tool changes at once: a few milliseconds of the server's time
-MAX_FOUND = 200  # messages in one answer to somebody who looks for some,
-MAX_FOUND_TEXT_CHARS = 300  # and of an error, a reason or a caller there
 MAX_PEEKED = 10_000  # messages that a look into SQS's dead-letter queue hides from others for a moment
 MAX_IMPORT_LINE_BYTES = 2 * MIB  # a body of MAX_ENTRY_BYTES, escaped, with its story
 MAX_SPIKE_ORDERS = 10_000_000

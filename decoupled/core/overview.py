@@ -3,7 +3,7 @@ counts stands in its `stats.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,6 +55,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     recent: tuple[Numbers, float] | None = None  # what was counted in the last so many seconds, where that is known
     charted: Mapping[str, float] = {}  # the last numbers of CHARTED, where these are all that there is
     dead_lately: int | None = None  # dead letters of the last hour
+    alarms: Sequence[tuple[str, str]] = ()  # of a stack, that sound: the part of the picture, and what is wrong with it
 
 
 def with_rates(now: Overview, before: Overview) -> Overview:

@@ -97,8 +97,8 @@ def _stopped(view: _View) -> str:
     return f"{name} is {breaker['state']}{more}: {breaker['why']}"
 
 
-def _alarms(view: _View) -> str:
-    return "; ".join(view.look.overview.alarms or ())
+def _alarms(part: str) -> Callable[[_View], str]:
+    return lambda view: "; ".join(why for about, why in view.look.alarms if about == part)
 
 
 def _no_worker(view: _View) -> str:
@@ -127,18 +127,18 @@ def _died(view: _View) -> str:
 
 RULES: Mapping[str, Sequence[Rule]] = {
     "clients": [("unknown", _not_running), ("warn", _callers_refused)],
-    "front": [("bad", _not_running), ("bad", _unavailable)],
-    "queue": [("bad", _very_old), ("bad", _grows_alone), ("warn", _rather_old)],
+    "front": [("bad", _not_running), ("bad", _unavailable), ("bad", _alarms("front"))],
+    "queue": [("bad", _very_old), ("bad", _grows_alone), ("bad", _alarms("queue")), ("warn", _rather_old)],
     "processor": [
         ("bad", _not_running),
         ("bad", _stopped),
         ("bad", _no_worker),
-        ("bad", _alarms),
+        ("bad", _alarms("processor")),
         ("warn", _sick_groups),
         ("unknown", _unheard),
     ],
-    "table": [("bad", _table_refuses), ("unknown", _unheard)],
-    "dead": [("warn", _died)],
+    "table": [("bad", _table_refuses), ("bad", _alarms("table")), ("unknown", _unheard)],
+    "dead": [("warn", _died), ("warn", _alarms("dead"))],
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from decoupled.core import limits
-from decoupled.core.identifiers import derived_id
+from decoupled.core.identifiers import keyed_id
 from decoupled.core.outcomes import Commit, Delivery, Failure, Record, Reject
 from decoupled.core.search import Sought
 from decoupled.core.workload import Message
@@ -91,7 +91,7 @@ def test_an_item_is_no_message(moto_engine: AwsEngine, search: AwsSearch) -> Non
 
 def test_an_idempotency_key_is_found_in_every_workload_of_the_stack(moto_engine: AwsEngine, search: AwsSearch) -> None:
     for workload in WORKLOADS:
-        key_id = derived_id(workload, "key", "ana", "cart-8417", "0")
+        key_id = keyed_id(workload, "ana", "cart-8417")
         process(moto_engine.table, message(workload, message_id=key_id))
     assert len(ids(search, key="cart-8417", caller="ana")) == 2
     assert len(ids(search, key="cart-8417", caller="ana", workload="orders")) == 1
@@ -109,6 +109,15 @@ def test_the_key_is_derived_as_the_receiver_derives_it(moto_engine: AwsEngine, s
     (sent,) = admit(call, load(["orders"]), NOW).messages
     process(moto_engine.table, sent)
     assert ids(search, key="cart-8417", caller="ana") == [sent.id]
+
+
+def test_a_key_names_each_entry_of_an_array_as_far_as_they_have_records(
+    moto_engine: AwsEngine, search: AwsSearch
+) -> None:
+    sent = [message(message_id=keyed_id("orders", "ana", "cart-8417", index)) for index in range(4)]
+    for index in (0, 1, 3):
+        process(moto_engine.table, sent[index])
+    assert ids(search, key="cart-8417", caller="ana") == [sent[0].id, sent[1].id]
 
 
 def test_a_key_needs_its_caller_where_callers_say_who_they_are(moto_engine: AwsEngine) -> None:

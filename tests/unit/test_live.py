@@ -37,7 +37,13 @@ def look(
     running = {"server": "http://127.0.0.1:8080", "breakers": CLOSED}
     overview = Overview(**{**at, **running, **more})
     return Look(
-        system="here", engine=engine, overview=overview, health=health, numbers=numbers, dead_lately=dead_lately
+        system="here",
+        engine=engine,
+        overview=overview,
+        health=health,
+        numbers=numbers,
+        dead_lately=dead_lately,
+        alarms=[("queue", why) for why in overview.alarms or ()],
     )
 
 
@@ -78,7 +84,7 @@ def colours(seen: Look, *, grows: bool = False) -> dict[str, str]:
         (
             look(None, dead_lately=None, engine="aws", server=None, breakers=None, alarms=["It is old."], dead=1),
             False,
-            {"processor": "bad", "dead": "warn"},
+            {"queue": "bad", "dead": "warn"},
         ),
     ],
 )

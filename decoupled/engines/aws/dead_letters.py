@@ -67,7 +67,11 @@ class AwsDeadLetters:
     @classmethod
     def of_stack(cls, stack: str) -> AwsDeadLetters:
         """Those of a stack. Raises ValueError or Unavailable."""
-        found = outputs(stack)
+        return cls.of_outputs(outputs(stack))
+
+    @classmethod
+    def of_outputs(cls, found: Mapping[str, str]) -> AwsDeadLetters:
+        """Those of the stack that has these outputs."""
         sqs = tool_client("sqs")
         ordered_url, ordered = found.get("OrderedQueueUrl", ""), found.get("OrderedWorkloads", "").split(",")
         queue = queues(sqs, found["QueueUrl"], found["DeadLetterQueueUrl"], ordered_url, ordered)

@@ -10,7 +10,7 @@ from typing import Any
 from decoupled.core.overview import CHARTED, History
 from decoupled.engines.aws.client import unavailable
 from decoupled.engines.aws.cloudwatch import PERIOD_S, Asked, Values, ask, minute, namespace, of_queues
-from decoupled.engines.aws.stack import outputs, tool_client
+from decoupled.engines.aws.stack import tool_client
 
 HOUR_S = 3_600
 KEPT_S = 60.0  # that an answer serves: CloudWatch has nothing new sooner, and bills each question
@@ -42,9 +42,9 @@ class AwsPast:
         self._kept_until = 0
 
     @classmethod
-    def of_stack(cls, stack: str) -> AwsPast:
-        """That of a stack. Raises ValueError or Unavailable."""
-        return cls(stack, outputs(stack), tool_client("cloudwatch"))
+    def of_outputs(cls, stack: str, found: Mapping[str, str]) -> AwsPast:
+        """That of the stack that has these outputs."""
+        return cls(stack, found, tool_client("cloudwatch"))
 
     def history(self, seconds: int) -> History:
         """Of the last so many seconds, an hour at most. Raises Unavailable."""

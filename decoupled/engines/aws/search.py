@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from decoupled.core import limits
-from decoupled.core.identifiers import derived_id, is_id, issued_at
+from decoupled.core.identifiers import is_id, issued_at, keyed_id
 from decoupled.core.outcomes import Record
 from decoupled.core.search import Found, Row, Sought, Step, Story
 from decoupled.core.signed_ids import record_id
@@ -22,7 +22,7 @@ from decoupled.core.workload import ANONYMOUS
 from decoupled.engines.aws import records
 from decoupled.engines.aws.attributes import Attributes, encode_time
 from decoupled.engines.aws.client import unavailable
-from decoupled.engines.aws.stack import outputs, tool_client
+from decoupled.engines.aws.stack import tool_client
 
 _NO_INDEX = (
     "a stack's table has no index of {status} messages: look for one by its id, or by its Idempotency-Key with its"
@@ -56,9 +56,8 @@ class AwsSearch:
         self._clock = clock
 
     @classmethod
-    def of_stack(cls, stack: str) -> AwsSearch:
-        """That of a stack. Raises ValueError or Unavailable."""
-        found = outputs(stack)
+    def of_outputs(cls, found: Mapping[str, str]) -> AwsSearch:
+        """That of the stack that has these outputs."""
         workloads = [name for name in found.get("Workloads", "").split(",") if name]
         return cls(tool_client("dynamodb"), found["TableName"], workloads, found.get("Authorization") == "NONE")
 
@@ -83,18 +82,25 @@ class AwsSearch:
         return Found([], note=_NO_RECORD.format(accepted=accepted))
 
     def _by_key(self, sought: Sought, key: str) -> Found:
-        """Of an array, its first entry: each entry has an id of its own, and the 202 named them."""
+        """The entry that it came with, or each of an array, up to the first that has no record yet."""
         caller = sought.caller or (ANONYMOUS if self._open_to_all else None)
         if caller is None:
             raise ValueError(_KEY_ALONE)
         workloads = self._workloads if sought.workload is None else [sought.workload]
         if not workloads:
             raise ValueError("this stack does not say which workloads it serves: name the workload too")
-        ids = [derived_id(workload, "key", caller, key, "0") for workload in workloads[: limits.MAX_KEYED_WORKLOADS]]
-        items = [item for item in map(self._read, ids) if item is not None]
+        tried = workloads[: limits.MAX_WORKLOADS_TRIED]
+        items = [item for workload in tried for item in self._keyed(workload, caller, key)]
         if not items:
             return Found([], note=_NO_RECORD.format(accepted=""))
         return Found([_row(item) for item in items if _matches(item, sought)])
+
+    def _keyed(self, workload: str, caller: str, key: str) -> Iterator[Attributes]:
+        for index in range(limits.MAX_FOUND):
+            item = self._read(keyed_id(workload, caller, key, index))
+            if item is None:
+                return
+            yield item
 
     def _dead(self, sought: Sought) -> Found:
         """The latest deaths first. What SQS gave up has no record, and is not among them."""
@@ -182,7 +188,7 @@ def _start(cursor: str) -> Mapping[str, Any]:
 
 def _row(item: Attributes) -> Row:
     record = records.record(item)
-    most = limits.MAX_FOUND_TEXT_CHARS
+    most = limits.MAX_SHOWN_CHARS
     return Row(
         id=record.id,
         workload=record.workload,
@@ -201,12 +207,13 @@ def _row(item: Attributes) -> Row:
 def _matches(item: Attributes, sought: Sought) -> bool:
     record = records.record(item)
     text = None if sought.error is None else sought.error.casefold()
+    texts = [(told or "").casefold() for told in (record.error, record.reason)]
     return (
         (sought.workload is None or record.workload == sought.workload)
         and (sought.caller is None or record.caller == sought.caller)
         and (sought.group is None or records.group_of(item) == sought.group)
         and (sought.status is None or record.status == sought.status)
-        and (text is None or text in (record.error or "").casefold() or text == (record.error_type or "").casefold())
+        and (text is None or text == (record.error_type or "").casefold() or any(text in it for it in texts))
         and (sought.accepted_after is None or record.accepted_at >= sought.accepted_after)
         and (sought.accepted_before is None or record.accepted_at <= sought.accepted_before)
     )

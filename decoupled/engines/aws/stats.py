@@ -5,17 +5,35 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from decoupled.core.overview import Overview
 from decoupled.engines.aws import records
+from decoupled.engines.aws.attributes import encode_time
 from decoupled.engines.aws.client import AwsError, detail, unavailable
 from decoupled.engines.aws.stack import outputs, tool_client
 
 _SUMS = ("sent", "deleted")
 WINDOW_S = 300  # of CloudWatch's metrics: the last complete five minutes
+
+PART_OF = {
+    "ServerErrorsAlarm": "front",
+    "QueueAgeAlarm": "queue",
+    "OrderedQueueAgeAlarm": "queue",
+    "UnavailableAlarm": "processor",
+    "FailuresAlarm": "processor",
+    "ProcessorErrorsAlarm": "processor",
+    "ProcessorThrottlesAlarm": "processor",
+    "TableWriteThrottlesAlarm": "table",
+    "TableReadThrottlesAlarm": "table",
+    "DeadLettersAlarm": "dead",
+    "DeadLettersAgeAlarm": "dead",
+    "OrderedDeadLettersAlarm": "dead",
+    "OrderedDeadLettersAgeAlarm": "dead",
+}
+"""Of the template's alarms, by the name that each has there, the part of the picture that it is about."""
 
 
 class AwsStats:
@@ -32,6 +50,7 @@ class AwsStats:
         self._outputs = outputs_
         self._sqs, self._dynamodb, self._cloudwatch = (clients(name) for name in ("sqs", "dynamodb", "cloudwatch"))
         self._clock_ms = clock_ms
+        self.alarms: Sequence[tuple[str, str]] = ()  # that sounded at the last look: see core/overview.Look
 
     @classmethod
     def of_stack(cls, stack: str) -> AwsStats:
@@ -73,12 +92,16 @@ class AwsStats:
     def _urls(self, *outputs: str) -> list[str]:
         return [self._outputs[name] for name in outputs if name in self._outputs]
 
-    def _recorded(self) -> int:
+    def dead_lately(self) -> int:
+        """Dead records of the last hour."""
+        return self._recorded(self._clock_ms() - 3_600_000)
+
+    def _recorded(self, since_ms: int = 0) -> int:
         request: dict[str, Any] = {
             "TableName": self._outputs["TableName"],
             "IndexName": records.DEAD_INDEX,
-            "KeyConditionExpression": "dead = :dead",
-            "ExpressionAttributeValues": {":dead": records.DEAD_KEY},
+            "KeyConditionExpression": "dead = :dead AND dead_at >= :since",
+            "ExpressionAttributeValues": {":dead": records.DEAD_KEY, ":since": encode_time(since_ms)},
             "Select": "COUNT",
         }
         total: int = 0
@@ -132,12 +155,20 @@ class AwsStats:
 
     def _alarms(self, notes: list[str]) -> list[str]:
         """What sounds, each with what it means; on AWS these are the breakers."""
+        prefix = f"{self._stack}-"
         try:
-            answer = self._cloudwatch.describe_alarms(AlarmNamePrefix=f"{self._stack}-", StateValue="ALARM")
+            answer = self._cloudwatch.describe_alarms(AlarmNamePrefix=prefix, StateValue="ALARM")
         except AwsError as error:
             notes.append(f"no alarms: {detail(error)}")
             return []
-        return [alarm.get("AlarmDescription") or alarm["AlarmName"] for alarm in answer["MetricAlarms"]]
+        self.alarms = [
+            (
+                PART_OF.get(alarm["AlarmName"].removeprefix(prefix).partition("-")[0], "processor"),
+                alarm.get("AlarmDescription") or alarm["AlarmName"],
+            )
+            for alarm in answer["MetricAlarms"]
+        ]
+        return [why for _, why in self.alarms]
 
     def close(self) -> None:
         """Nothing is held."""
