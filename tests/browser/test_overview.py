@@ -60,13 +60,16 @@ def history(count: int = 100, gap: int = 50) -> dict[str, Any]:
     return {"step_s": 5.0, "times": times, "series": {"accepted_per_s": [100.0] * count, "queued": [7.0] * count}}
 
 
-def answers(*said: Live) -> dict[str, Ask]:
-    """A server that says these one after the other, and then the last one again and again."""
-    left = list(said)
+def answers(said: Live) -> dict[str, Ask]:
+    """A server that says this."""
+    return saying([said])
+
+
+def saying(said: list[Live]) -> dict[str, Ask]:
+    """A server that says what stands first here, which a test may put something else for."""
 
     def look(_: dict[str, str]) -> tuple[int, Any]:
-        now = left.pop(0) if len(left) > 1 else left[0]
-        return 200, msgspec.structs.replace(now, taken_at=time.time_ns() // 1_000_000)
+        return 200, msgspec.structs.replace(said[0], taken_at=time.time_ns() // 1_000_000)
 
     return {"GET live": look, "GET history": lambda _: (200, history())}
 
@@ -156,19 +159,22 @@ def test_nothing_moves_while_numbers_change(browser: Browser, width: int) -> Non
         commit_messages=None,
         retried_per_s=1_234.5,
     )
-    quiet = live()
+    said = [live()]
     where = "all => all.map(it => [it.offsetLeft, it.offsetTop, it.offsetWidth, it.offsetHeight])"
-    with page_server(answers(quiet, busy)) as url, playwright_page(browser, url, width=width) as page:
-        expect(page.locator("[data-box=queue] .figure")).to_have_text("3")
+    with page_server(saying(said)) as url, playwright_page(browser, url, width=width) as page:
+        expect(page.locator("canvas")).to_have_count(4)
         before = page.locator(".box, .arrow, .chart, .workload").evaluate_all(where)
+        said[0] = busy
         expect(page.locator("[data-box=queue] .figure")).to_have_text("938,204")
         assert page.locator(".box, .arrow, .chart, .workload").evaluate_all(where) == before
 
 
 def test_the_focus_stays_while_numbers_change(browser: Browser) -> None:
     more = msgspec.structs.replace(OUTAGE, workloads=[msgspec.structs.replace(OPEN, unfinished=1_999, since_s=251.0)])
-    with page_server(answers(OUTAGE, OUTAGE, more)) as url, playwright_page(browser, url) as page:
+    said = [OUTAGE]
+    with page_server(saying(said)) as url, playwright_page(browser, url) as page:
         page.get_by_role("link", name="What waits").first.focus()
+        said[0] = more
         expect(page.locator(".trouble-text").first).to_contain_text("1,999 queued")
         expect(page.get_by_role("link", name="What waits").first).to_be_focused()
 

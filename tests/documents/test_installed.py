@@ -63,9 +63,9 @@ def test_the_wheel_claims_one_name(programs: Path) -> None:
     carried = ("functions/receiver.py", "templates/decoupled-architecture.yaml", "scripts/test-orders.sh")
     for name in (*carried, "templates/grafana-dashboard.json", "templates/prometheus-alerts.yml"):
         assert (kit / name).read_bytes() == (ROOT / name).read_bytes()
-    docs = ROOT / "decoupled/server/http/docs"
-    names = {file.name for file in docs.iterdir()}
-    assert names == {file.name for file in (site / docs.relative_to(ROOT)).iterdir()} > {"LICENSE.rapidoc.txt"}
+    for folder, license_ in (("server/http/docs", "LICENSE.rapidoc.txt"), ("dashboard/page", "LICENSE.uplot.txt")):
+        names = {file.name for file in (ROOT / "decoupled" / folder).iterdir()}
+        assert names == {file.name for file in (site / "decoupled" / folder).iterdir()} > {license_}
 
 
 def test_it_says_its_version(programs: Path, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def main() -> None:
             with spike(server, *OUTAGE), playwright_page(browser, server.url) as page:
                 expect(page.locator(".trouble.is-bad")).to_be_visible(timeout=WITHIN_MS)
                 take(browser, server, "outage")
-                page.screenshot(path=README)
+                page.screenshot(path=README, full_page=True)
     assert README.stat().st_size < MAX_README_BYTES, README.stat().st_size
 
 

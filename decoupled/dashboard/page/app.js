@@ -51,7 +51,7 @@ function contextOf({ view, path, params }) {
     params,
     link,
     go: (...to) => (location.hash = link(...to)),
-    /** Other parameters in the address, with the view left as it is: for what is sought, so that it can be shared. */
+    /** Other parameters in the address, with the view left as it is: so that what is sought can be shared. */
     rewrite(changed) {
       shown = link(view, path, changed);
       history.replaceState(null, "", shown);
@@ -98,7 +98,7 @@ function header({ now, connection, since, why }) {
   const dead = document.getElementById("dead-count");
   dead.hidden = !now?.overview.dead;
   setText(dead, now?.overview.dead ? count(now.overview.dead) : "");
-  // Said once, when it is lost and when it is back; not at every try: the seconds stand in a part that is not read out.
+  // Said once, when it is lost and when it is back; not at every try: the seconds are in a part that is not read out.
   const lost = connection === "lost";
   document.body.classList.toggle("is-lost", lost);
   const line = document.getElementById("connection");

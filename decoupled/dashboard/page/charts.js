@@ -3,17 +3,12 @@
 
 import { get } from "./api.js";
 import { h, replace, setAttribute, setText } from "./dom.js";
-import { UNKNOWN, count, duration, hourAndMinute, rate } from "./format.js";
+import { UNKNOWN, count, duration, hourAndMinute, rate, sentence } from "./format.js";
 import { Past, SPAN_S } from "./past.js";
+import { HEIGHT, options } from "./plot.js";
 
-const HEIGHT = 168;
 const REFRESH_MS = 60_000; // between two looks at what the server has kept; in between, what is seen live is appended
-const LEAST_SPAN_S = 300;
 const TABLE_ROWS = 12;
-const LEAST_MOST = 2; // of an axis
-const DASHES = [[], [7, 4], [2, 3]];
-const WHOLE = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((it) => it * 10 ** power)).flat(); // between two lines
-const brief = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
 // Of each chart: its lines by their columns, each with its name, a text of its values, and the axis that it is read on.
 const CHARTS = [
@@ -55,20 +50,30 @@ export function charts() {
   const past = new Past();
   const drawn = CHARTS.map((chart) => new Chart(chart, past));
   const note = h("p", { class: "muted small" });
-  const node = h("section", { class: "charts fades", "aria-labelledby": "charts-title" },
-    h("h2", { id: "charts-title", class: "visually-hidden" }, "The last hour"), drawn.map(({ node }) => node), note);
+  const node = h(
+    "section",
+    { class: "charts fades", "aria-labelledby": "charts-title" },
+    h("h2", { id: "charts-title", class: "visually-hidden" }, "The last hour"),
+    drawn.map(({ node }) => node),
+    note,
+  );
   const scheme = matchMedia("(prefers-color-scheme: dark)");
   const recolour = () => drawn.forEach((chart) => chart.make());
   let asked = 0;
+  let empty = false; // the server had kept nothing
   scheme.addEventListener("change", recolour);
 
   return {
     node,
     update(live) {
       const last = past.times.at(-1) ?? 0;
-      const missed = live.taken_at / 1000 - last > 4 * past.stepS; // a tab that was hidden, a server that was gone
+      // A tab that was hidden, a server that was gone.
+      const missed = live.taken_at / 1000 - last > 4 * past.stepS;
       if (Date.now() - asked > (missed ? past.stepS * 1000 : REFRESH_MS)) ask();
-      else if (past.append(live)) drawn.forEach((chart) => chart.draw());
+      else if (past.append(live)) {
+        if (empty) setText(note, ""); // there is something by now
+        drawn.forEach((chart) => chart.draw());
+      }
     },
     close() {
       scheme.removeEventListener("change", recolour);
@@ -81,9 +86,13 @@ export function charts() {
     try {
       const history = await get("history", { seconds: SPAN_S });
       past.replace(history);
-      setText(note, history.note ?? "");
+      empty = !history.times.length;
+      setText(note, sentence(history.note ?? ""));
     } catch (error) {
-      setText(note, `The last hour is not known: ${error.message.replace(/\.$/, "")}. What is seen from now on is drawn.`);
+      setText(
+        note,
+        `The last hour is not known: ${error.message.replace(/\.$/, "")}. What is seen from now on is drawn.`,
+      );
     }
     drawn.forEach((chart) => chart.draw());
   }
@@ -98,12 +107,34 @@ class Chart {
     this.past = past;
     this.values = chart.lines.map(() => h("span", { class: "legend-value" }, UNKNOWN));
     const legend = chart.lines.map((line, place) =>
-      h("li", { class: `series-${line.colour} dash-${place}` }, h("span", { class: "legend-line", "aria-hidden": "true" }), line.name, " ", this.values[place]));
+      h(
+        "li",
+        { class: `series-${line.colour} dash-${place}` },
+        h("span", { class: "legend-line", "aria-hidden": "true" }),
+        line.name,
+        " ",
+        this.values[place],
+      ),
+    );
     this.canvas = h("div", { class: "chart-canvas", role: "img" });
     this.table = h("table", { class: "small" });
-    this.details = h("details", { class: "small", on: { toggle: () => this.#tabulate() } }, h("summary", {}, "As a table"), h("div", { class: "scrolls", tabindex: "0", role: "region", "aria-label": `${chart.title}, as a table` }, this.table));
-    this.node = h("figure", { class: "chart panel" },
-      h("figcaption", {}, h("h3", {}, chart.title), h("ul", { class: "legend" }, legend)), this.canvas, this.details);
+    this.details = h(
+      "details",
+      { class: "small", on: { toggle: () => this.#tabulate() } },
+      h("summary", {}, "As a table"),
+      h(
+        "div",
+        { class: "scrolls", tabindex: "0", role: "region", "aria-label": `${chart.title}, as a table` },
+        this.table,
+      ),
+    );
+    this.node = h(
+      "figure",
+      { class: "chart panel" },
+      h("figcaption", {}, h("h3", {}, chart.title), h("ul", { class: "legend" }, legend)),
+      this.canvas,
+      this.details,
+    );
     this.#resized.observe(this.canvas);
   }
 
@@ -118,7 +149,11 @@ class Chart {
     this.#plot?.setData(this.#data());
     this.#say(null);
     const words = this.chart.lines.map((line) => `${line.name} ${this.#range(line)}`);
-    setAttribute(this.canvas, "aria-label", `${this.chart.title}, the last hour: ${words.join("; ")}. A table follows.`);
+    setAttribute(
+      this.canvas,
+      "aria-label",
+      `${this.chart.title}, the last hour: ${words.join("; ")}. A table follows.`,
+    );
     this.#tabulate();
   }
 
@@ -131,7 +166,12 @@ class Chart {
     const width = Math.floor(this.canvas.clientWidth);
     if (!width) return;
     if (this.#plot) this.#plot.setSize({ width, height: HEIGHT });
-    else this.#plot = new window.uPlot(options(this.chart, width, (place) => this.#say(place)), this.#data(), this.canvas);
+    else
+      this.#plot = new window.uPlot(
+        options(this.chart, width, (place) => this.#say(place)),
+        this.#data(),
+        this.canvas,
+      );
   }
 
   /** Columns as uPlot takes them. On a logarithmic axis, nothing is not zero but no value. */
@@ -143,7 +183,9 @@ class Chart {
   /** The values under the pointer, or else the last ones. */
   #say(place) {
     const at = place ?? this.past.times.length - 1;
-    this.chart.lines.forEach((line, index) => setText(this.values[index], line.text(this.past.series[line.column][at])));
+    this.chart.lines.forEach((line, index) =>
+      setText(this.values[index], line.text(this.past.series[line.column][at])),
+    );
   }
 
   #range({ column, text }) {
@@ -164,84 +206,19 @@ class Chart {
       const cells = lines.map((line) => h("td", { class: "number" }, line.text(this.past.series[line.column][place])));
       rows.push(h("tr", {}, h("th", { scope: "row" }, hourAndMinute(time * 1000)), cells));
     });
-    replace(this.table,
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Time"), lines.map(({ name }) => h("th", { scope: "col", class: "number" }, name)))),
-      h("tbody", {}, rows.reverse()));
+    replace(
+      this.table,
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          h("th", { scope: "col" }, "Time"),
+          lines.map(({ name }) => h("th", { scope: "col", class: "number" }, name)),
+        ),
+      ),
+      h("tbody", {}, rows.reverse()),
+    );
   }
-}
-
-/** As uPlot wants it. */
-function options({ lines, logarithmic }, width, onPlace) {
-  const style = getComputedStyle(document.documentElement);
-  const token = (name) => style.getPropertyValue(name).trim();
-  const font = `11px ${token("--sans")}`;
-  const side = lines.some(({ axis }) => axis === "right");
-  const common = { stroke: token("--muted"), font, ticks: { show: false } };
-  const grid = { stroke: token("--line"), width: 1 };
-  const written = (line) => (line.text === duration ? duration : (it) => brief.format(it));
-  const axis = (line, right) => ({
-    ...common,
-    scale: right ? "right" : "y",
-    side: right ? 1 : 3,
-    size: line.text === duration ? 52 : 40,
-    gap: 4,
-    grid: right ? { show: false } : grid,
-    ...(logarithmic ? { splits: decades } : {}),
-    ...(line.text === count ? { incrs: WHOLE } : {}),
-    values: (_, splits) => splits.map((it) => (it == null ? "" : written(line)(it))),
-  });
-  return {
-    width,
-    height: HEIGHT,
-    padding: [8, side ? 0 : 10, 0, 0],
-    legend: { show: false },
-    cursor: { sync: { key: "hour" }, drag: { setScale: false, x: false, y: false }, points: { size: 6 } },
-    hooks: { setCursor: [(plot) => onPlace(plot.cursor.idx)] },
-    scales: {
-      x: { time: true, range: (_, first) => span(first) },
-      y: logarithmic ? { distr: 3, range: logRange } : { range: fromNothing },
-      right: { range: fromNothing },
-    },
-    axes: [
-      { ...common, grid, size: 24, gap: 4, space: 60, values: (_, splits) => splits.map((it) => hourAndMinute(it * 1000)) },
-      axis(lines[0], false),
-      ...(side ? [axis(lines.find((line) => line.axis === "right"), true)] : []),
-    ],
-    series: [
-      {},
-      ...lines.map((line, place) => ({
-        label: line.name,
-        scale: line.axis === "right" ? "right" : "y",
-        stroke: token(`--series-${line.colour}`),
-        width: 1.5,
-        dash: DASHES[place],
-        points: { show: false },
-        spanGaps: false,
-      })),
-    ],
-  };
-}
-
-/** The last hour, or what there is of it: five minutes at least. */
-function span(first) {
-  const now = Date.now() / 1000;
-  return [Math.max(now - SPAN_S, Math.min(first ?? now, now - LEAST_SPAN_S)), now];
-}
-
-/** From zero to a little more than the most; never so near that idle noise looks like a spike. */
-function fromNothing(_, __, most) {
-  return [0, Math.max(LEAST_MOST, (most ?? 0) * 1.08)];
-}
-
-/** A line for each decade, or for each second one, where there are many. */
-function decades(_, __, least, most) {
-  const [from, to] = [Math.round(Math.log10(least)), Math.round(Math.log10(most))];
-  const step = Math.ceil((to - from) / 5) || 1;
-  return Array.from({ length: Math.floor((to - from) / step) + 1 }, (_, place) => 10 ** (from + place * step));
-}
-
-/** Whole decades. */
-function logRange(_, least, most) {
-  const low = least > 0 ? least : 0.001;
-  return [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(Math.max(most ?? 0, low * 10)))];
 }

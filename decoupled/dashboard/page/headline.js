@@ -1,5 +1,5 @@
-// What is wrong, in words: the first thing that is read by who has been woken. Pure: from what the server says of itself
-// to troubles, worst first, each with the places where it is looked at and put right.
+// What is wrong, in words: the first thing that is read by who has been woken. Pure: from what the server says of
+// itself to troubles, worst first, each with the places where it is looked at and put right.
 
 import { count, duration, plural, rate, sentence } from "./format.js";
 
@@ -14,8 +14,8 @@ const BOXES = {
   dead: "Dead letters",
 };
 
-/** Troubles, worst first; where there are none, one line says so. Each has a `colour`, a `text`, `links` ({text,
- *  href, and the `path` of what is further down on the same view) and a `key`, which stays the same while it is the same trouble. */
+/** Troubles, worst first; where there are none, one line says so. Each has a `colour`, a `text`, `links` ({text, href,
+ *  and the `path` of what is further down on the same view) and a `key`, which is the same while the trouble is. */
 export function headline(live, link) {
   const found = [...server(live), ...workloads(live, link), ...boxes(live, link), ...alarms(live)];
   if (!found.length) found.push(allIsWell(live));
@@ -25,7 +25,9 @@ export function headline(live, link) {
 function server({ status, detail, overview, engine }) {
   if (status === "not running") {
     const unfinished = overview.queued + overview.in_flight + overview.delayed;
-    const wait = unfinished ? `${plural(unfinished, "message")} ${unfinished === 1 ? "waits" : "wait"} on the disk, safe.` : "Nothing waits.";
+    const wait = unfinished
+      ? `${plural(unfinished, "message")} ${unfinished === 1 ? "waits" : "wait"} on the disk, safe.`
+      : "Nothing waits.";
     return [trouble("not running", "bad", `The server does not run. ${wait} Start it with decoupled serve.`)];
   }
   if (status === "unavailable") {
@@ -33,7 +35,8 @@ function server({ status, detail, overview, engine }) {
   }
   // What is held is told by its workload.
   const parts = (detail ?? "").split("; ").filter((part) => part && !/ held, since /.test(part));
-  if (status === "degraded" && parts.length && engine === "sqlite") { // of a stack, what alarms say is told below
+  if (status === "degraded" && parts.length && engine === "sqlite") {
+    // of a stack, what alarms say is told below
     return [trouble("degraded", "warn", `${sentence(clipped(parts.join("; ")))}. Requests are still accepted.`)];
   }
   return [];
@@ -45,9 +48,17 @@ function workloads({ workloads }, link) {
       { text: "Why", path: ["workload", workload.name], href: link("overview", ["workload", workload.name]) },
       { text: "What waits", href: link("messages", [], { workload: workload.name, status: "queued" }) },
     ];
-    const waiting = `for ${duration(workload.since_s ?? 0)}; ${count(workload.unfinished ?? 0)} queued; nothing is lost.`;
+    const { since_s: since = 0, unfinished = 0 } = workload;
+    const waiting = `for ${duration(since)}; ${count(unfinished)} queued; nothing is lost.`;
     if (workload.state === "open") {
-      return [trouble(`open ${workload.name}`, "bad", `${sentence(workload.name)} wait${because(workload.why)}, ${waiting}`, links)];
+      return [
+        trouble(
+          `open ${workload.name}`,
+          "bad",
+          `${sentence(workload.name)} wait${because(workload.why)}, ${waiting}`,
+          links,
+        ),
+      ];
     }
     if (workload.state === "held") {
       const alike = `${sentence(workload.name)} are held, since all fail alike${because(workload.why)}, ${waiting}`;
@@ -84,7 +95,9 @@ function boxes({ boxes, status, workloads, overview }, link) {
 }
 
 function alarms({ overview }) {
-  return (overview.alarms ?? []).map((alarm) => trouble(`alarm ${alarm}`, "warn", `An alarm sounds: ${clipped(alarm)}.`));
+  return (overview.alarms ?? []).map((alarm) =>
+    trouble(`alarm ${alarm}`, "warn", `An alarm sounds: ${clipped(alarm)}.`),
+  );
 }
 
 function allIsWell({ overview, status, boxes }) {

@@ -8,7 +8,7 @@ const LONGEST_PAUSE_MS = 10_000; // between two tries, while the server does not
 const FAILURES_TO_SAY = 2; // one look may fail: a server has just been busy
 
 /** Looks until it is closed. `state`: `now`, the last Live or null; `connection`: "connecting", "ok", "lost" or
- *  "locked" (signing in is asked for); `since`: when that began; `why`: in words; `trouble`: with a lock, the answer. */
+ *  "locked" (signing in is asked for); `since`: when that began; `why`: in words; `trouble`: the answer that locks. */
 export class LiveLook {
   state = { now: null, connection: "connecting", since: Date.now(), why: "", trouble: null };
   #listeners = new Set();

@@ -67,7 +67,13 @@ function words(link) {
 function line({ colour, links }) {
   const text = h("span", { class: "trouble-text" });
   const to = links.map((it) => h("a", { href: it.href, on: { click: (event) => stay(event, it.path) } }, it.text));
-  const node = h("li", {}, h("span", { class: "trouble-sign" }, sign(colour)), text, to.length > 0 && h("span", { class: "trouble-links" }, to));
+  const node = h(
+    "li",
+    {},
+    h("span", { class: "trouble-sign" }, sign(colour)),
+    text,
+    to.length > 0 && h("span", { class: "trouble-links" }, to),
+  );
   return { node, text };
 }
 

@@ -13,7 +13,10 @@ const BOXES = [
   {
     name: "clients",
     titles: { sqlite: "Clients", aws: "Clients" },
-    figure: ["accepted", ({ overview: o }) => count(sum(o.queued, o.in_flight, o.delayed, o.dead, o.processed, o.rejected))],
+    figure: [
+      "accepted",
+      ({ overview: o }) => count(sum(o.queued, o.in_flight, o.delayed, o.dead, o.processed, o.rejected)),
+    ],
     facts: [["callers refused", (live) => live.overview.limited && count(live.overview.limited.callers)]],
   },
   {
@@ -23,7 +26,7 @@ const BOXES = [
     facts: [
       ["fronts", (live) => given(live.fronts, count)],
       ["in a commit", (live) => given(live.commit_messages, (it) => count(Math.round(it)))],
-      ["commit, p99", (live) => given(live.commit.p99_s, duration)],
+      ["commit p99", (live) => given(live.commit.p99_s, duration)],
     ],
   },
   {
@@ -66,11 +69,36 @@ const BOXES = [
 
 // Of each arrow: from where to where, for who reads it, and what is on it: a figure and what it is.
 const ARROWS = [
-  { name: "in", says: "Clients to the front", texts: [["accepted", (live) => rate(live.overview.accepted_per_s)]], flow: (live) => live.overview.accepted_per_s },
-  { name: "commit", says: "The front to the queue", texts: [["202, median", (live) => duration(live.accept.p50_s)]], flow: (live) => live.overview.accepted_per_s },
-  { name: "waiting", says: "The queue to the processor", texts: [["wait, p99", (live) => duration(live.waiting.p99_s)]], flow: (live) => live.overview.processed_per_s },
-  { name: "out", says: "The processor to the table", texts: [["processed", (live) => rate(live.overview.processed_per_s)]], flow: (live) => live.overview.processed_per_s },
-  { name: "die", says: "The processor to the dead letters", texts: [["die", (live) => rate(live.dead_per_s)]], flow: (live) => live.dead_per_s },
+  {
+    name: "in",
+    says: "Clients to the front",
+    texts: [["accepted", (live) => rate(live.overview.accepted_per_s)]],
+    flow: (live) => live.overview.accepted_per_s,
+  },
+  {
+    name: "commit",
+    says: "The front to the queue",
+    texts: [["202, median", (live) => duration(live.accept.p50_s)]],
+    flow: (live) => live.overview.accepted_per_s,
+  },
+  {
+    name: "waiting",
+    says: "The queue to the processor",
+    texts: [["wait, p99", (live) => duration(live.waiting.p99_s)]],
+    flow: (live) => live.overview.processed_per_s,
+  },
+  {
+    name: "out",
+    says: "The processor to the table",
+    texts: [["processed", (live) => rate(live.overview.processed_per_s)]],
+    flow: (live) => live.overview.processed_per_s,
+  },
+  {
+    name: "die",
+    says: "The processor to the dead letters",
+    texts: [["die", (live) => rate(live.dead_per_s)]],
+    flow: (live) => live.dead_per_s,
+  },
 ];
 
 /** The picture, and what it does at a look: `{ node, update(live) }`. */
@@ -103,7 +131,11 @@ function box({ name, titles, figure, facts, link }) {
     { class: "box", "data-box": name },
     h("header", {}, mark, title),
     h("p", { class: "box-figure" }, value, h("span", { class: "muted small" }, figure[0])),
-    h("dl", { class: "facts" }, rows.map(({ node }) => node)),
+    h(
+      "dl",
+      { class: "facts" },
+      rows.map(({ node }) => node),
+    ),
     why,
     link && h("a", { class: "box-link small", href: link[0] }, link[1]),
   );

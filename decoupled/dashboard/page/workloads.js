@@ -1,5 +1,5 @@
-// Each workload as it is doing: its state, why, since when and when it probes next, with its sick groups; callers who are
-// refused; and what else there is to know. What can have the focus stays where it is while numbers change around it.
+// Each workload as it is doing: its state, why, since when and when it probes next, with its sick groups; callers who
+// are refused; and what else there is to know. What can have the focus stays while numbers change around it.
 
 import { h, replace, setAttribute, setText } from "./dom.js";
 import { count, duration, plural, rate } from "./format.js";
@@ -27,7 +27,10 @@ export function workloads(link) {
     if (overview.limited) replace(refused, callers(overview.limited));
     const all = new Set([...said, ...(overview.notes ?? [])]);
     panels[2].hidden = !all.size;
-    replace(notes, [...all].map((it) => h("li", {}, it)));
+    replace(
+      notes,
+      [...all].map((it) => h("li", {}, it)),
+    );
   }
 }
 
@@ -82,7 +85,10 @@ function show(badge, state) {
 function reason({ why, since_s: since = 0, probe_in_s: probe = 0, state }) {
   const next = probe > 0 ? `asks again in ${duration(Math.ceil(probe))}` : "is asking again now";
   const unsaid = state === "held" ? "Its messages fail all alike." : "Its backend does not answer.";
-  return [h("span", { class: "why" }, why || unsaid), h("span", { class: "muted" }, ` For ${duration(Math.floor(since))}; ${next}.`)];
+  return [
+    h("span", { class: "why" }, why || unsaid),
+    h("span", { class: "muted" }, ` For ${duration(Math.floor(since))}; ${next}.`),
+  ];
 }
 
 function sickGroups({ sick_groups: sick = 0, groups = [] }) {
