@@ -153,7 +153,7 @@ function optional(shape, name, required, inner) {
   let there = false;
   const add = h(
     "button",
-    { type: "button", class: "slight", on: { click: () => show(true, sample(shape)) } },
+    { type: "button", class: "slight", on: { click: () => show(true, sample({ ...shape, initial: undefined })) } },
     `Add ${name}`,
   );
   const remove = h(

@@ -177,7 +177,9 @@ const FORMATS = {
   uuid: () => "3f1c1f0e-8f0b-4a52-9c1e-5d6f7a8b9c0d",
   decimal: () => "1.00",
 };
-const TRIED = ["text", "1", "1.00", "AB", "ana@example.com", "a-1", "2026-01-01", "https://example.com/"];
+const WORDS = ["text", "1", "1.00", "AB", "ana@example.com", "a-1", "2026-01-01", "https://example.com/"];
+const RUNS = ["1", "A", "a"].flatMap((each) => Array.from({ length: 40 }, (_, index) => each.repeat(index + 1)));
+const TRIED = [...WORDS, ...RUNS]; // against a pattern: one may match
 
 function sampleText({ format, pattern, minLength = 0 }) {
   if (FORMATS[format]) return FORMATS[format]();

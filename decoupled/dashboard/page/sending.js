@@ -8,6 +8,8 @@ import { jsonText, parseJson } from "./schema.js";
 const WAIT_S = 10; // that the server may take to say what it came to, each time it is asked
 const MOST_LOOKS = 60; // at one entry; after that its story says more
 const PAUSE_MS = 1_000; // between two looks at one that waits
+const PRINTABLE = /^[ -~]*$/;
+const UNPRINTABLE = "A key is of letters, digits and signs of ASCII: a header takes no others.";
 const IN_WORDS = {
   queued: "Queued: it waits, or is being processed now.",
   processed: "Processed: all of its effects are stored, once.",
@@ -17,6 +19,7 @@ const IN_WORDS = {
 
 // Send JSON text. Resolves to {id, status_url, took_s}, or to {status, detail, errors} if it was refused.
 export async function send(workload, text, { key, proof }, signal) {
+  if (!PRINTABLE.test(key + proof)) return { status: "Not sent", detail: UNPRINTABLE, errors: [] };
   const headers = { ...(key && { "idempotency-key": quoted(key) }), ...authorization(proof) };
   const began = performance.now();
   const { status, body } = await call("POST", workload, text, headers, { signal });
@@ -83,15 +86,25 @@ export function follow(workload, { id, status_url, took_s }, proof, signal) {
   return node;
 }
 
-// Looks at a record until it has ended, and tells each time; a bounded number of times.
+// Looks at a record until it has ended, and tells each time; a bounded number of times. That nobody answers may pass.
 async function watch(path, proof, signal, tell) {
   const began = performance.now();
   for (let look = 0; look < MOST_LOOKS; look += 1) {
-    const headers = { prefer: `wait=${WAIT_S}`, ...authorization(proof) };
-    const { status, body, text } = await call("GET", path.replace(/^\//, ""), undefined, headers, { signal });
-    if (status !== 200) throw new Error(body?.detail ?? `the server answered with ${status}`);
-    tell(parseJson(text), (performance.now() - began) / 1000);
-    if (body.status !== "queued") return;
+    const { status, body, text } = await record(path, proof, signal);
+    if (status === 200) {
+      tell(parseJson(text), (performance.now() - began) / 1000);
+      if (body.status !== "queued") return;
+    } else if (status && status < 500) throw new Error(body?.detail ?? `the server answered with ${status}`);
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+  }
+}
+
+async function record(path, proof, signal) {
+  const headers = { prefer: `wait=${WAIT_S}`, ...authorization(proof) };
+  try {
+    return await call("GET", path.replace(/^\//, ""), undefined, headers, { signal });
+  } catch (error) {
+    if (signal.aborted) throw error;
+    return { status: error.status };
   }
 }

@@ -25,7 +25,7 @@ const IN_WORDS = {
 export function mount(root, context) {
   const [id] = context.path;
   const ended = new AbortController();
-  const place = h("div", { class: "stack" }, h("p", { class: "muted", role: "status" }, "Looking …"));
+  const place = h("div", { class: "stack", tabindex: "-1" }, h("p", { class: "muted", role: "status" }, "Looking …"));
   replace(
     root,
     h("p", { class: "crumbs" }, h("a", { href: context.link("messages") }, "Messages")),
@@ -40,14 +40,22 @@ export function mount(root, context) {
     try {
       const story = await get(`messages/${encodeURIComponent(id)}`, {}, { signal: ended.signal, read });
       const text = JSON.stringify(story);
-      if (text !== shown) replace(place, ...parts(story, context, look)); // what is being read stays as it is
+      if (text !== shown) show(parts(story, context, look)); // what is being read stays as it is
       shown = text;
       if (story.row.status === "queued") timer = setTimeout(look, AGAIN_MS);
     } catch (error) {
       if (ended.signal.aborted) return;
-      shown = "";
-      replace(place, error.status === 404 ? unknown(id, error) : trouble(error, look));
+      const passing = error.status === 0 || error.status >= 500;
+      if (shown && passing)
+        timer = setTimeout(look, AGAIN_MS); // that nobody answers, the header says
+      else show(error.status === 404 ? unknown(id, error) : trouble(error, look));
     }
+  }
+
+  function show(...parts) {
+    const held = place.contains(document.activeElement);
+    replace(place, ...parts);
+    if (held) place.focus();
   }
 
   look();
