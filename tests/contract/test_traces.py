@@ -24,11 +24,12 @@ CONTEXTS = [PLAIN, f"{PLAIN[:-2]}00", f"{PLAIN} shop=a1,t@other=b 2"]
 BELOW = f"{PLAIN[:36]}b7ad6b7169203331-01 shop=a1"
 
 
-@pytest.fixture(params=engines.NAMES)
+@pytest.fixture(params=["embedded", "moto"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    """Not MiniStack: of the messages of a batch, it drops system attributes, as moto does without our help."""
     if request.param == "embedded":
         return engines.embedded(tmp_path)
-    new: Callable[[], Engine] = request.getfixturevalue(f"new_{request.param}_engine")
+    new: Callable[[], Engine] = request.getfixturevalue("new_moto_engine")
     return new()
 
 

@@ -4,6 +4,7 @@ reads OTLP. What is not sampled leaves none, and a collector's trouble is nobody
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from tests.support.collector import Collected, Collector, collecting
 from tests.support.events import ORDER
 from tests.support.receivers import HttpReceiver, Reply, http_receiver, mail_receiver
-from tests.support.server import Answer, Server, serving, wait_for
+from tests.support.server import ROOT, Answer, Server, serving, wait_for
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SETTINGS = {"WEBHOOK_SECRET": SECRET, "WEBHOOK_TRUSTED_HOSTS": "127.0.0.1", "MAIL_FROM": "shop@shop.example"}
@@ -205,6 +206,24 @@ def test_an_e_mail_is_a_call(tmp_path: Path, collector: Collector) -> None:
     sent = of_name(spans, "send mail")
     assert (sent.kind, sent.attributes["server.port"]) == ("CLIENT", mails.port)
     assert path_to(sent, spans)[-2:] == ["process notifications", "send mail"]
+
+
+def test_the_recipe_of_the_page_leads_to_a_trace(tmp_path: Path, collector: Collector) -> None:
+    section = (ROOT / "docs/operations.md").read_text().partition("## Traces\n")[2].partition("\n## ")[0]
+    start, ask = re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    settings = dict(re.findall(r"(OTEL_\w+)=(\S+)", start))
+    assert settings["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://127.0.0.1:4318"
+    with serving(tmp_path / "data", environment=settings | collector.environment) as server:
+        answer = subprocess.run(
+            ["sh", "-c", ask.replace(":8080", f":{server.port}")], capture_output=True, text=True, check=True
+        )
+        assert "202" in answer.stdout.splitlines()[0]
+        server.wait_until_settled()
+    drawn = set(
+        re.findall(r"^[ │├└]*(\w.*?)(?:  |$)", section.partition("```\nPOST")[2].partition("```")[0], re.MULTILINE)
+    )
+    names = {span.name for span in collector.trace(TRACE_ID, "process orders", "commit")}
+    assert names == {"POST /orders", "send orders", "process orders", "commit"} <= drawn | {"POST /orders"}
 
 
 # --- who decides, and what comes in -----------------------------------------------
