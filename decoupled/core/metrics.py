@@ -85,6 +85,16 @@ class Counts(msgspec.Struct, array_like=True):
         self.counts[bisect_left(bounds, value)] += times
         self.sum += value * times
 
+    def observe_all(self, bounds: Sequence[float], values: Sequence[float]) -> None:
+        """Several, which mostly lie close together."""
+        lowest, highest = bisect_left(bounds, min(values)), bisect_left(bounds, max(values))
+        if lowest == highest:
+            self.counts[lowest] += len(values)
+        else:
+            for value in values:
+                self.counts[bisect_left(bounds, value)] += 1
+        self.sum += sum(values)
+
     def add(self, other: Counts) -> None:
         """Those of another process, or of another time."""
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]

@@ -9,7 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from decoupled.core.dead_letters import DeadLetter, Outcome
-from decoupled.core.metrics import FSYNC_S, LATENCY_S, METRICS, SIZES, UNSERVED, Counts, Numbers
+from decoupled.core.metrics import (
+    FSYNC_S,
+    LATENCY_S,
+    METRICS,
+    PROCESSING_S,
+    SIZES,
+    UNSERVED,
+    WAITING_S,
+    Counts,
+    Numbers,
+)
 from decoupled.core.outcomes import Delivery
 
 _OF_CHANGES = {
@@ -58,7 +68,7 @@ class Counting:
         self.numbers = Numbers()
         self._served = frozenset(workloads)
         for metric in METRICS.values():
-            labels = self._served if metric.label == "workload" else () if metric.label else ("",)
+            labels = ("",) if not metric.label else self._served if metric.label == "workload" else ()
             if metric.kind == "counter":
                 self.numbers.counters[metric.name] = dict.fromkeys(labels, 0)
             elif metric.kind == "histogram":
@@ -99,10 +109,9 @@ class Counting:
     def taken(self, workload: str, deliveries: Sequence[Delivery]) -> None:
         """They were claimed from the queue. Only for the first time had they waited for a worker, and for nothing
         else."""
-        observe = self.numbers.observe
-        for delivery in deliveries:
-            if delivery.receive_count == 1:
-                observe("waiting_seconds", delivery.waited_ms / 1000, workload)
+        waited_s = [delivery.waited_ms / 1000 for delivery in deliveries if delivery.receive_count == 1]
+        if waited_s:
+            self._counts("waiting_seconds", workload).observe_all(WAITING_S, waited_s)
 
     def taken_at_once(self, workload: str, count: int) -> None:
         """So many were handed out in the transaction that accepted them."""
@@ -110,8 +119,15 @@ class Counting:
 
     def decided(self, workload: str, took_s: Sequence[float], each: int = 1) -> None:
         """Workers have decided so many messages, in these times."""
+        counts = self._counts("processing_seconds", workload)
         for seconds in took_s:
-            self.numbers.observe("processing_seconds", seconds, workload, each)
+            counts.observe(PROCESSING_S, seconds, each)
+
+    def _counts(self, metric: str, workload: str) -> Counts:
+        values = self.numbers.histograms[metric]
+        if (counts := values.get(workload)) is None:
+            counts = values.setdefault(UNSERVED, Counts([0] * (len(METRICS[metric].buckets) + 1)))
+        return counts
 
     # --- for those who ask ----------------------------------------------------
 

@@ -203,10 +203,14 @@ def test_a_dead_letter_that_was_put_back_has_waited_since_then(shelf: Shelf) -> 
 def test_only_first_deliveries_have_waited_for_a_worker(shelf: Shelf) -> None:
     message = shelf.message("a")
     shelf.counting.taken("orders", [Delivery(message, "1.a", 1, 200), Delivery(message, "2.a", 2, 9_000)])
+    shelf.counting.taken("orders", [Delivery(message, "2.a", 2, 9_000)])
     shelf.counting.taken_at_once("orders", 3)
+    several = [Delivery(message, "1.a", 1, waited_ms) for waited_ms in (0, 600, 700, 90_000_000)]
+    shelf.counting.taken("orders", several[1:3])  # close together
+    shelf.counting.taken("orders", several)
     counts = shelf.counting.numbers.histograms["waiting_seconds"]["orders"]
-    assert (sum(counts.counts), round(counts.sum, 9)) == (4, 0.2)
-    assert counts.counts[0] == 3
+    assert counts.counts == [4, 0, 0, 1, 4, *[0] * 7, 1]
+    assert round(counts.sum, 9) == 90_002.8
 
 
 # --- requests -----------------------------------------------------------------------
