@@ -166,7 +166,10 @@ class Sampler:
         asked: Future[_Counted] = Future()
 
         def answer() -> None:
-            asked.set_result(self._count())
+            try:
+                asked.set_result(self._count())
+            except Exception as error:  # noqa: BLE001  the thread tells of it; in the loop, it would end the server
+                asked.set_exception(error)
 
         self._loop.call_soon_threadsafe(answer)
         return asked.result(limits.WRITER_SILENT_S)

@@ -184,6 +184,23 @@ def test_what_cannot_be_counted_is_told_and_all_else_kept() -> None:
     asyncio.run(counted())
 
 
+def test_what_was_counted_and_cannot_be_copied_ends_no_server() -> None:
+    async def copied() -> None:
+        one = Sampled()
+        errors: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
+        one.sampler.start()
+        one.numbers.counters["accepted"]["orders"] = object()  # type: ignore[assignment]
+        await one.until(one.sampler.trouble)
+        assert (one.detail() or "").startswith("charts have gaps: TypeError")
+        one.numbers.counters["accepted"]["orders"] = 1
+        await one.until(lambda: one.detail() is None)
+        await one.sampler.close()
+        assert errors == []
+
+    asyncio.run(copied())
+
+
 def test_a_look_that_takes_long_holds_up_nobody_and_is_given_up_at_the_end() -> None:
     async def hung() -> None:
         one = Sampled()
