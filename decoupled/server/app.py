@@ -52,7 +52,7 @@ from decoupled.server.last_resort import LastResort
 from decoupled.server.listening import bind, listen, raise_file_limit, refuse_strangers
 from decoupled.server.options import Options
 from decoupled.server.outlet import standard_error
-from decoupled.server.page import page_of, rules_of
+from decoupled.server.page_rules import rules_of
 from decoupled.server.quiet import quiet_collector
 from decoupled.server.quotas import Quotas
 from decoupled.server.sampler import Sampler
@@ -229,6 +229,7 @@ def _inside(
 ) -> Door:
     """A front within this process, for those that want no others."""
     from decoupled.server.http.inside import Inside
+    from decoupled.server.page import page_of
 
     keys, senders = KeysFile(options.data), SendersFile(options.data)
     callers = proofs.callers(Asked.by(options), keys.look, senders.look, clock.now_ms)

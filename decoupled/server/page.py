@@ -18,19 +18,6 @@ from decoupled.engines.sqlite.sources import SqliteSources
 from decoupled.server.callers.callers import Callers
 from decoupled.server.http.aside import Aside
 from decoupled.server.http.dashboard import Page
-from decoupled.server.options import Options
-
-
-def rules_of(options: Options) -> Rules:
-    """Who may see the page of a server with these options, and who may change something."""
-    return Rules(
-        open=not options.proofs,
-        hosts=None if options.insecure else (options.host.lower(),),
-        keys="keys" in options.auth,
-        operators=options.operators,
-        secure=options.tls_cert is not None,
-        page=options.page == "on",
-    )
 
 
 def page_of(
