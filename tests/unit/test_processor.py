@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decoupled.core import limits
+from decoupled.core.metrics import Numbers
 from decoupled.core.outcomes import Commit, Decision, Delivery, Failure, NotSent, NotStored, Record, Reject, Stored
 from decoupled.core.workload import Add, Effects, Emit, Message, NotYet, Put, Rejected, Unavailable, Workload, Workloads
 from decoupled.engines.aws.sqs_format import deliveries
@@ -244,6 +245,19 @@ def test_a_rule_that_says_no_is_final_and_recorded() -> None:
     assert source.invoke() == []
     assert [source.status(i) for i in (first, second, third)] == ["processed", "rejected", "rejected"]
     assert [source.table.records[i].reason for i in (second, third)] == ["the name is taken", "not on Sundays"]
+
+
+def test_a_tally_is_told_what_a_batch_came_to_and_how_long_each_took() -> None:
+    source, tally = EventSource(), Numbers()
+    source.send("", "claim", "claim", "fail", "unavailable")
+    received = source.queue.receive(10, VISIBILITY_TIMEOUT_S)
+    failed = processor.process(
+        received, source.queue, source.table, WORKLOADS, Policy(1, source.clock), lambda: 30.0, tally
+    )
+    assert [delivery.message.id for delivery in failed] == ["m4"]
+    counted = {"processed": 2, "rejected": 1, "dead": 1, "retried": 1}
+    assert tally.counters == {metric: {"sums": count} for metric, count in counted.items()}
+    assert sum(tally.histograms["processing_seconds"]["sums"].counts) == 5
 
 
 def test_a_reason_without_end_is_cut() -> None:
