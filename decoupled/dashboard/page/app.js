@@ -123,7 +123,7 @@ function footer({ now }) {
   replace(
     foot,
     h("span", {}, `decoupled ${now.version}`),
-    h("a", { href: "docs" }, "API"),
+    now.workloads.some(({ form }) => form) && h("a", { href: "docs" }, "API"),
     h("a", { href: "metrics" }, "Metrics"),
     other && h("strong", {}, other, h("a", { href: "" }, "load its page"), "."),
   );

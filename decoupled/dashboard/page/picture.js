@@ -21,7 +21,7 @@ const BOXES = [
   },
   {
     name: "front",
-    titles: { sqlite: "Front", aws: "API Gateway, receiver" },
+    titles: { sqlite: "Front", aws: "API Gateway" },
     figure: ["202, p99", (live) => duration(live.accept.p99_s)],
     facts: [
       ["fronts", (live) => given(live.fronts, count)],
@@ -107,9 +107,9 @@ export function picture() {
   const arrows = ARROWS.map(arrow);
   const node = h(
     "section",
-    { class: "picture panel fades", "aria-label": "The architecture, live" },
-    boxes.map(({ node }) => node),
-    arrows.map(({ node }) => node),
+    { class: "picture panel fades", "aria-labelledby": "picture-title" },
+    h("h2", { id: "picture-title", class: "visually-hidden" }, "The architecture, live"),
+    boxes.map(({ node }, place) => [node, arrows[place]?.node]), // read in the order of a message's way
   );
   return {
     node,

@@ -9,6 +9,8 @@ const LEAST_SPAN_S = 300;
 const LEAST_MOST = 2; // of an axis
 // What may stand between two lines of a count's axis: no halves.
 const WHOLE = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((it) => it * 10 ** power)).flat();
+// And of an age: seconds, minutes and hours that people count in.
+const TIMES = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 600, 1_800, 3_600, 14_400, 86_400];
 const brief = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
 /** What uPlot is to draw of a chart (see CHARTS), so wide; `onPlace` hears which sample the pointer is at, or null. */
@@ -19,7 +21,7 @@ export function options({ lines, logarithmic }, width, onPlace) {
   const side = lines.some(({ axis }) => axis === "right");
   const common = { stroke: token("--muted"), font, ticks: { show: false } };
   const grid = { stroke: token("--line"), width: 1 };
-  const written = (line) => (line.text === duration ? duration : (it) => brief.format(it));
+  const written = (line) => (line.text === duration ? briefDuration : (it) => brief.format(it));
   const axis = (line, right) => ({
     ...common,
     scale: right ? "right" : "y",
@@ -28,7 +30,7 @@ export function options({ lines, logarithmic }, width, onPlace) {
     gap: 4,
     grid: right ? { show: false } : grid,
     ...(logarithmic ? { splits: decades } : {}),
-    ...(line.text === count ? { incrs: WHOLE } : {}),
+    ...(line.text === count ? { incrs: WHOLE } : line.text === duration ? { incrs: TIMES } : {}),
     values: (_, splits) => splits.map((it) => (it == null ? "" : written(line)(it))),
   });
   return {
@@ -75,6 +77,12 @@ export function options({ lines, logarithmic }, width, onPlace) {
       })),
     ],
   };
+}
+
+/** In one unit, as an axis has room for. */
+function briefDuration(seconds) {
+  if (seconds < 120) return duration(seconds);
+  return seconds < 3_600 ? `${brief.format(seconds / 60)} min` : `${brief.format(seconds / 3_600)} h`;
 }
 
 /** The last hour, or what there is of it: five minutes at least. */
