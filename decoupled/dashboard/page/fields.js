@@ -77,11 +77,11 @@ export function jsonPart(shape, name, required) {
     set(value) {
       input.value = value === undefined ? "" : jsonText(value);
     },
-    text: () => (input.value.trim() === "" ? (required ? "null" : undefined) : input.value), // whether it is, the server says
+    text: () => (input.value.trim() === "" ? (required ? "null" : undefined) : input.value),
   };
 }
 
-// A label, a hint and a place for a fault around an input.
+/** A label, a hint and a place for a fault around an input. */
 function labelled(input, shape, name, required) {
   const id = newId();
   const said = faultLine(input, `${id}-hint`);

@@ -1,12 +1,13 @@
-// A form made of a shape (schema.js): one part for each value. A part is {node, set(value), text(), fault(path, detail)}:
-// `text` is the JSON text of what the form says, undefined where it is left out; `fault` shows what the server says is
-// wrong with the value at that path within the part, and says whether it has a place for it. The server alone judges.
+// A form made of a shape (schema.js): one part for each value. A part is {node, set(value), text(), fault(path,
+// detail)}: `text` is the JSON text of what the form says, undefined where it is left out; `fault` shows what the
+// server says is wrong with the value at that path within the part, and says whether it has a place for it. The
+// server alone judges.
 
 import { h } from "./dom.js";
 import { choicePart, faultLine, fixedPart, inputPart, jsonPart, newId } from "./fields.js";
 import { parseJson, sample, variantOf } from "./schema.js";
 
-// The part of a value. `name`: what it is called; `required`: it cannot be left out.
+/** The part of a value. `name`: what it is called; `required`: it cannot be left out. */
 export function part(shape, name, required = true) {
   const made = MAKERS[shape.kind](shape, name, required);
   const container = shape.kind === "object" || shape.kind === "list" || shape.kind === "variants";
@@ -148,7 +149,7 @@ function fixedOf(shape) {
   return value === undefined ? undefined : String(value);
 }
 
-// What may be left out altogether: there once it is added.
+/** What may be left out altogether: there once it is added. */
 function optional(shape, name, required, inner) {
   let there = false;
   const add = h(

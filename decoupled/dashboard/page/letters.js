@@ -1,5 +1,6 @@
-// A list of dead letters as long as it may be: only the rows that are seen, and some around them, are elements; the rest
-// is asked for as one scrolls on. What is chosen is kept by id. Rows have one height, of which all places are made.
+// A list of dead letters as long as it may be: only the rows that are seen, and some around them, are elements; the
+// rest is asked for as one scrolls on. What is chosen is kept by id. Rows have one height, of which all places are
+// made.
 
 import { get } from "./api.js";
 import { h, replace, setText } from "./dom.js";

@@ -238,6 +238,6 @@ function rowNode(row, context) {
       { class: "muted", datetime: exactTime(row.accepted_at), title: exactTime(row.accepted_at) },
       `${dateTime(row.accepted_at)}, ${age(row.accepted_at)} ago`,
     ),
-    why && h("span", { class: "why", dir: "auto" }, row.attempts ? `${plural(row.attempts, "attempt")}; ${why}` : why),
+    why && h("span", { class: "said", dir: "auto" }, row.attempts ? `${plural(row.attempts, "attempt")}; ${why}` : why),
   );
 }

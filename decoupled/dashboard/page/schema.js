@@ -3,21 +3,21 @@
 
 const MAX_DEPTH = 8; // objects and arrays within each other that a form is made of; what is deeper is JSON text
 
-// A number as it was written: 1.10 is not 1.1 to who counts money, and neither is a float.
+/** A number as it was written: 1.10 is not 1.1 to who counts money, and neither is a float. */
 export class Digits {
   constructor(text) {
     this.text = text;
   }
 }
 
-// Parses JSON and keeps the digits of its numbers, in browsers that tell them.
+/** Parses JSON and keeps the digits of its numbers, in browsers that tell them. */
 export function parseJson(text) {
   return JSON.parse(text, (_, value, context) =>
     typeof value === "number" ? new Digits(context?.source ?? String(value)) : value,
   );
 }
 
-// JSON text of a value that may hold Digits; `indent`: spaces before it, where it is for people.
+/** JSON text of a value that may hold Digits; `indent`: spaces before it, where it is for people. */
 export function jsonText(value, indent = "") {
   if (value instanceof Digits) return value.text;
   if (value === null || typeof value !== "object") return JSON.stringify(value);
@@ -29,7 +29,7 @@ export function jsonText(value, indent = "") {
   return parts.length ? `${open}\n${deeper}${parts.join(`,\n${deeper}`)}\n${indent}${close}` : open + close;
 }
 
-// Text that is JSON, laid out for people, digit by digit; any other text as it is.
+/** Text that is JSON, laid out for people, digit by digit; any other text as it is. */
 export function prettyJson(text) {
   try {
     return jsonText(parseJson(text));
@@ -38,7 +38,7 @@ export function prettyJson(text) {
   }
 }
 
-// What can be sent, of a document: by workload, the schema of one entry, and an example of one.
+/** What can be sent, of a document: by workload, the schema of one entry, and an example of one. */
 export function entriesOf(document) {
   const found = new Map();
   for (const [path, operations] of Object.entries(document.paths ?? {})) {
@@ -49,8 +49,8 @@ export function entriesOf(document) {
   return found;
 }
 
-// What one value is: {kind, ...}. The kinds: object (fields), list (item, least, most), variants (each a shape with a
-// title), choice (values), fixed (value), boolean, number, text, json. `nullable`: it may be null.
+/** What one value is: {kind, ...}. The kinds: object (fields), list (item, least, most), variants (each a shape with a
+ *  title), choice (values), fixed (value), boolean, number, text, json. `nullable`: it may be null. */
 export function shapeOf(schema, document, depth = 0) {
   const whole = resolved(schema, document);
   const options = (whole.anyOf ?? whole.oneOf)?.map((each) => resolved(each, document));
@@ -96,13 +96,13 @@ function kindOf(schema, types, document, depth) {
   return { kind: only === "string" ? "text" : "json" };
 }
 
-// With a member that is made when it is first asked for: a schema may hold itself, and so be endless.
+/** With a member that is made when it is first asked for: a schema may hold itself, and so be endless. */
 function lazily(object, name, make) {
   let made;
   return Object.defineProperty(object, name, { enumerable: true, get: () => (made ??= make()) });
 }
 
-// What a person is told of it.
+/** What a person is told of it. */
 function told(schema) {
   const { title, description, format, minLength, maxLength, minimum, maximum, pattern } = schema;
   return { title, description, format, minLength, maxLength, minimum, maximum, pattern, initial: schema.default };
@@ -112,7 +112,7 @@ function besides({ anyOf, oneOf, ...others }) {
   return others;
 }
 
-// One of several objects that a member tells apart, by a fixed value.
+/** One of several objects that a member tells apart, by a fixed value. */
 function isTagged(schema) {
   return (
     schema.type === "object" &&
@@ -135,14 +135,14 @@ function resolved(schema, document) {
     : (found ?? {});
 }
 
-// Which of the variants a value is, by its fixed members; the first one if it is none.
+/** Which of the variants a value is, by its fixed members; the first one if it is none. */
 export function variantOf(shape, value) {
   const fits = (variant) =>
     (variant.fields ?? []).every(({ name, shape: each }) => each.kind !== "fixed" || value?.[name] === each.value);
   return Math.max(0, shape.variants.findIndex(fits));
 }
 
-// A value to begin with, where there is no example: only what has to be there.
+/** A value to begin with, where there is no example: only what has to be there. */
 export function sample(shape) {
   if (shape.initial !== undefined) return shape.initial;
   switch (shape.kind) {

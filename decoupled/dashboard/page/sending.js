@@ -17,7 +17,7 @@ const IN_WORDS = {
   dead: "Dead: it failed too often, and is kept until a person decides.",
 };
 
-// Send JSON text. Resolves to {id, status_url, took_s}, or to {status, detail, errors} if it was refused.
+/** Send JSON text. Resolves to {id, status_url, took_s}, or to {status, detail, errors} if it was refused. */
 export async function send(workload, text, { key, proof }, signal) {
   if (!PRINTABLE.test(key + proof)) return { status: "Not sent", detail: UNPRINTABLE, errors: [] };
   const headers = { ...(key && { "idempotency-key": quoted(key) }), ...authorization(proof) };
@@ -36,7 +36,7 @@ function authorization(proof) {
   return proof ? { authorization: `Bearer ${proof}` } : {};
 }
 
-// What has become of an accepted entry, as an item of a list that goes on changing until it has ended.
+/** What has become of an accepted entry, as an item of a list that goes on changing until it has ended. */
 export function follow(workload, { id, status_url, took_s }, proof, signal) {
   const badge = h("span", { class: "badge is-queued" }, "queued");
   const words = h("p", { role: "status" }, IN_WORDS.queued);
@@ -86,7 +86,7 @@ export function follow(workload, { id, status_url, took_s }, proof, signal) {
   return node;
 }
 
-// Looks at a record until it has ended, and tells each time; a bounded number of times. That nobody answers may pass.
+/** Looks at a record until it has ended, so many times at most, and tells each time. That nobody answers may pass. */
 async function watch(path, proof, signal, tell) {
   const began = performance.now();
   for (let look = 0; look < MOST_LOOKS; look += 1) {

@@ -4,7 +4,7 @@
 import { get } from "./api.js";
 import { h, replace } from "./dom.js";
 import { change } from "./change.js";
-import { age, dateTime, duration, exactTime } from "./format.js";
+import { age, dateTime, duration, exactTime, plural } from "./format.js";
 import { jsonText, parseJson, prettyJson } from "./schema.js";
 import { mayChange, whyNot } from "./signin.js";
 
@@ -150,7 +150,7 @@ function facts({ row, record, receive_count: received }, context) {
       ],
     ],
     ["Failed attempts", row.attempts > 0 && String(row.attempts)],
-    ["Handed out", received > 0 && `${received} times`],
+    ["Handed out", received > 0 && plural(received, "time")],
     [
       "Last error",
       row.error_type &&
@@ -183,7 +183,7 @@ function stepNode(step, context) {
       " ",
       h("span", { class: "muted" }, step.at == null ? "" : time(step.at)),
     ),
-    step.detail && h("div", { class: "why", dir: "auto" }, step.detail),
+    step.detail && h("div", { class: "said", dir: "auto" }, step.detail),
     step.id && h("div", {}, h("a", { class: "mono", href: context.link("messages", [step.id]) }, step.id)),
     step.traceback &&
       h(

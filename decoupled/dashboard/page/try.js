@@ -1,5 +1,5 @@
-// Trying a workload: a form made of its schema, prefilled with its example; what is sent is followed until it has ended.
-// The form is in form.js, what becomes of an entry in sending.js.
+// Trying a workload: a form made of its schema, prefilled with its example; what is sent is followed until it has
+// ended. The form is in form.js, what becomes of an entry in sending.js.
 
 import { call } from "./api.js";
 import { h, replace } from "./dom.js";
@@ -25,7 +25,7 @@ export function mount(root, context) {
   };
 }
 
-// Once, as soon as the first look is there.
+/** Once, as soon as the first look is there. */
 function whenKnown(live, act) {
   let known = false;
   const stop = live.subscribe(({ now }) => {
@@ -36,7 +36,7 @@ function whenKnown(live, act) {
   return stop;
 }
 
-// This page is not the server's own, and a form could send nothing.
+/** This page is not the server's own, and a form could send nothing. */
 function elsewhere(now) {
   const server = now.overview.server;
   const where = server
@@ -110,9 +110,10 @@ function show(place, context, signal, document, entries) {
       } else refuse(sent);
     } catch (error) {
       if (signal.aborted) return;
-      tell(
-        `${error.message}: it is not known whether it was accepted. Sending it again with the same Idempotency-Key is safe.`,
-      );
+      const again = key.input.value.trim()
+        ? "is safe, with the same key"
+        : "without an Idempotency-Key makes two of it";
+      tell(`${error.message}. It is not known whether it was accepted. If it was, sending it again ${again}.`);
     } finally {
       button.disabled = false;
     }
@@ -189,7 +190,7 @@ function field(name, attributes, words) {
   };
 }
 
-// The entry, as fields or as JSON text: what is changed in one is there in the other.
+/** The entry, as fields or as JSON text: what is changed in one is there in the other. */
 class Editor {
   #form;
   #raw = h("textarea", {
