@@ -44,6 +44,8 @@ def encode(effects: Effects, message: Message, workloads: Workloads) -> Commit:
         size += sum(len(emitted.body.encode()) for emitted in emits)
     if size > limits.MAX_ITEM_BYTES:
         raise EffectsError(f"the result and what is emitted have {size} bytes; a record takes {limits.MAX_ITEM_BYTES}")
+    if message.trace and size + len(emits) * len(message.trace) > limits.MAX_ITEM_BYTES:
+        emits = [msgspec.structs.replace(emitted, trace="") for emitted in emits]  # a trace ends here, and no message
     return Commit(result.decode(), list(effects.writes), emits, later)
 
 

@@ -217,3 +217,18 @@ def test_what_another_workload_would_refuse_is_not_emitted(emit: Emit, match: st
 
 def test_too_many_emits_are_refused() -> None:
     refused(Effects({}, emits=[Emit("notes", Note(""))] * (limits.MAX_EMITS + 1)), "100 is the limit")
+
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+TRACED = msgspec.structs.replace(MESSAGE, trace=TRACE)
+
+
+def test_what_is_emitted_is_part_of_the_same_trace() -> None:
+    commit = encode(Effects({}, emits=[Emit("notes", Note("a")), Emit("notes", Note("b"))]), TRACED, WORKLOADS)
+    assert [emitted.trace for emitted in commit.emits] == [TRACE, TRACE]
+
+
+def test_where_a_record_has_no_room_for_a_trace_that_ends_and_no_message() -> None:
+    half = (limits.MAX_ITEM_BYTES - 40) // 2
+    commit = encode(Effects({}, emits=[Emit("notes", Note("x" * half))] * 2), TRACED, WORKLOADS)
+    assert [emitted.trace for emitted in commit.emits] == ["", ""]
