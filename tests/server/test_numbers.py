@@ -198,7 +198,7 @@ class Traffic(threading.Thread):
         self.trouble: list[str] = []
 
     def run(self) -> None:
-        for number in range(60):
+        for number in range(40):
             try:
                 self._step(number)
             except (OSError, http.client.HTTPException):  # a front died with it: it may have been accepted
@@ -207,7 +207,7 @@ class Traffic(threading.Thread):
                 self.trouble.append(repr(error))
 
     def _step(self, number: int) -> None:
-        acts = self.random.choices(["well", "reject", "raise", "memory", "os_exit", "kill"], [40, 8, 2, 2, 1, 1], k=20)
+        acts = self.random.choices(["well", "reject", "raise", "memory", "os_exit", "kill"], [60, 12, 4, 4, 1, 1], k=20)
         match self.random.randrange(6):
             case 0:
                 self.server.post("/ledger", [{"account": 1, "amount": number}] * self.random.randrange(1, 60))
