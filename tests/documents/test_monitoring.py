@@ -1,4 +1,4 @@
-"""The Grafana dashboard and Prometheus' alert rules name the metrics that there are, with the labels that they have."""
+"""The Grafana dashboard, Prometheus' alert rules and the documents name the metrics that there are, as they are."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ import yaml
 
 from decoupled.core import limits
 from decoupled.core.metrics import METRICS, Metric
+from decoupled.core.overview import CHARTED, Sample
+from decoupled.engines.sqlite.history import HistoryFile
 
 ROOT = Path(__file__).parents[2]
+OPERATIONS = ROOT / "docs" / "operations.md"
 DASHBOARD = ROOT / "templates" / "grafana-dashboard.json"
 ALERTS = ROOT / "templates" / "prometheus-alerts.yml"
 
@@ -192,3 +195,41 @@ def promtool(*arguments: str) -> str:
     done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def section() -> str:
+    return OPERATIONS.read_text().partition("\n## Metrics\n")[2].partition("\n## ")[0]
+
+
+def in_words(metric: Metric) -> str:
+    """Its line of the table in docs/operations.md."""
+    suffix = "_total" if metric.kind == "counter" else ""
+    label = f"`{metric.label}`" if metric.label else ""
+    return f"| `decoupled_{metric.name}{suffix}` | {metric.kind} | {label} | {metric.help} |"
+
+
+def test_the_documents_have_every_metric_as_it_is() -> None:
+    told = [line for line in section().splitlines() if line.startswith("| `decoupled_")]
+    assert told == [in_words(metric) for metric in METRICS.values()]
+
+
+def test_the_documents_have_every_alert() -> None:
+    told = re.findall(r"^\| `(Decoupled\w+)` \| (\w+) \|", section(), re.MULTILINE)
+    assert told == [(alert["alert"], alert["labels"]["severity"]) for alert in alerts()]
+
+
+@needs_promtool
+def test_prometheus_takes_the_settings_that_the_documents_have(tmp_path: Path) -> None:
+    settings = re.findall(r"^```yaml\n(.*?)^```", section(), re.MULTILINE | re.DOTALL)
+    assert len(settings) == 2
+    for text in settings:
+        (tmp_path / "prometheus.yml").write_text(text)
+        assert "SUCCESS" in promtool("check", "config", "--syntax-only", str(tmp_path / "prometheus.yml"))
+
+
+def test_the_size_of_the_history_is_as_it_is_told(tmp_path: Path) -> None:
+    file = HistoryFile(tmp_path)
+    file.add(Sample(0, 0, (None,) * len(CHARTED)))
+    file.close()
+    kib = round(file.path.stat().st_size / limits.KIB)
+    assert f"{kib} KiB that never grow" in " ".join(section().split())
