@@ -31,7 +31,7 @@ TROUBLE = live(
     status="degraded",
     detail="orders: held",
     access=Access(see=True, change=True, name="ana", how=["code", "key"]),
-    overview=overview(dead=30, queued=1_204),
+    overview=overview(dead=10_000, queued=1_204),
     workloads=SICK,
     boxes=COLOURED,
     notes=["a note"],
@@ -80,6 +80,8 @@ def test_a_view_on_a_phone_keeps_to_wcag(browser: Browser, url: str, dark: bool)
     with playwright_page(browser, f"{url}/#/dead", width=360, dark=dark) as page:
         settled(page)
         expect(page.locator(".letter").first).to_be_visible()
+        for tab in page.get_by_role("navigation", name="Views").get_by_role("link").all():
+            expect(tab).to_be_in_viewport(ratio=1)
         assert violations(page) == []
 
 
