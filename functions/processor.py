@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from decoupled.core.outcomes import Delivery
 from decoupled.core.semconv import MESSAGING_SYSTEM_SQS
 from decoupled.core.workload import Workloads, listed
 from decoupled.engines.aws.sqs_format import SqsEvent, batch_item_failures, deliveries
@@ -25,17 +27,20 @@ ROOT = Path(__file__).parents[1]  # of the zip, which has the user's modules too
 
 def handler(event: SqsEvent, context: Any) -> dict[str, Any]:
     """Lambda's entry point, behind the event source mapping with ReportBatchItemFailures."""
-    queue, table, workloads, policy = connect()
-    failed = measuring().processed(
-        deliveries(event),
-        queue,
-        lambda some, queue, tally: process(
-            some, queue, table, workloads, policy, lambda: context.get_remaining_time_in_millis() / 1000, tally
-        ),
-        policy.runs.held,
-    )
+    failed = settled(deliveries(event), lambda: context.get_remaining_time_in_millis() / 1000)
     telemetry.flush()
     return batch_item_failures(event, failed)
+
+
+def settled(batch: Sequence[Delivery], remaining_s: Callable[[], float]) -> list[Delivery]:
+    """Those to give back, once all of them are decided and settled."""
+    queue, table, workloads, policy = connect()
+    return measuring().processed(
+        batch,
+        queue,
+        lambda some, queue, tally: process(some, queue, table, workloads, policy, remaining_s, tally),
+        policy.runs.held,
+    )
 
 
 @functools.cache

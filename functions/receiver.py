@@ -29,10 +29,13 @@ def handler(event: Event, context: Any) -> EventResponse:
     """Lambda's entry point, behind the route `POST /{workload}`."""
     queue, workloads, issued = connect()
     waiting = Waiting(lambda: context.get_remaining_time_in_millis() / 1000)
-    receiving = functools.partial(receive, workloads=workloads, issued=issued, table=table, waiting=waiting)
     return measuring().taken(
         queue,
-        lambda producer: answering(event, producer, lambda to: answered(event, lambda call: receiving(call, to))),
+        lambda producer: answering(
+            event,
+            producer,
+            lambda to: answered(event, lambda call: receive(call, to, workloads, issued, table, waiting)),
+        ),
     )
 
 

@@ -249,7 +249,7 @@ WAL_LONG_BYTES = 64 * MIB  # of a log that cannot be folded, before a person is 
 MAX_WAL_BYTES = 4 * 1024 * MIB  # before nothing more is accepted: every read has to search it, and a start to read it
 CHECKPOINT_RETRY_S = 1.0  # after the log could not be folded whole
 
-# --- the page for people on call ----------------------------------------------
+# --- the page for people on call, and its charts -------------------------------
 MAX_PAGE_WAITING = 32  # requests of it that wait for their turn, in one process
 MAX_PAGE_BODY_BYTES = 256 * KIB  # of what it sends: the ids of a thousand dead letters
 LIVE_EVERY_S = 1.0  # between two looks at the whole, at least,
@@ -268,8 +268,6 @@ MAX_SIGN_IN_ADDRESSES = 1_000  # and of how many addresses they are remembered
 PAGE_CACHE_KIB = 8 * KIB  # of each of its connections
 PAGE_END_S = 1.0  # for what it does to end when the process does
 PAGE_ANSWER_S = 20.0  # for one to be answered, its turn included
-
-# --- the charts' history --------------------------------------------------------
 HISTORY_S = 3_600  # that it goes back
 HISTORY_STEP_S = 5.0  # between two samples,
 HISTORY_LOOK_PART = 0.02  # or longer: looks take no more than this part of the time

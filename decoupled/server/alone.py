@@ -14,7 +14,7 @@ from decoupled.server.http.aside import Answers, Aside
 from decoupled.server.http.dashboard import Page
 from decoupled.server.http.exchange import Reply
 from decoupled.server.http.listener import HttpServer
-from decoupled.server.http.parser import Request
+from decoupled.server.http.request import Request
 from decoupled.server.listening import bind, listen
 
 

@@ -14,7 +14,8 @@ import pytest
 from decoupled.core import limits
 from decoupled.core.problem import Problem, answer
 from decoupled.server.http.connection import Connection
-from decoupled.server.http.parser import Reader, Request
+from decoupled.server.http.parser import Reader
+from decoupled.server.http.request import Request
 from decoupled.server.http.shares import FAVOURED_LOOKS, Shares, address_of
 from tests.support.wire import Clock, Wire
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from decoupled.pipeline.call import EventResponse
-from decoupled.server.http.parser import Request
+from decoupled.server.http.request import Request
 
 # API Gateway hands over these as text, and everything else as base64.
 _TEXT = re.compile(r"(?:text/|application/(?:json|xml|javascript)\s*(?:;|$))")

@@ -12,7 +12,8 @@ from decoupled.core.problem import Problem, Response
 from decoupled.server.counting import Requests
 from decoupled.server.http.connection import Connection
 from decoupled.server.http.exchange import Reply
-from decoupled.server.http.parser import Reader, Request
+from decoupled.server.http.parser import Reader
+from decoupled.server.http.request import Request
 from decoupled.server.http.shares import Shares
 
 

@@ -14,7 +14,7 @@ from decoupled.core.problem import Problem, Response
 from decoupled.core.workload import Unavailable
 from decoupled.pipeline.call import Call
 from decoupled.server.http.aside import Aside
-from decoupled.server.http.parser import Request
+from decoupled.server.http.request import Request
 from tests.support.server import wait_for
 
 CALL = Call(["-", "x"], "", {}, b"")

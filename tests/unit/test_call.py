@@ -26,7 +26,7 @@ from decoupled.pipeline.call import Call
 from decoupled.pipeline.issued import Issued
 from decoupled.pipeline.loading import load
 from decoupled.server.http import gateway
-from decoupled.server.http.parser import Request
+from decoupled.server.http.request import Request
 from tests.support import events
 from tests.support.api_gateway import to_event
 from tests.support.model_engine import ManualClock, ModelQueue, ModelTable

@@ -18,7 +18,7 @@ from decoupled.server.callers.callers import Caller, Callers
 from decoupled.server.callers.signatures import Signatures
 from decoupled.server.health import Trouble
 from decoupled.server.http.gateway import call_of
-from decoupled.server.http.parser import Request
+from decoupled.server.http.request import Request
 from tests.support.model_engine import ManualClock
 from tests.support.webhooks import STRIPE, by_stripe
 

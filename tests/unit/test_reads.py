@@ -17,7 +17,7 @@ from decoupled.engines.sqlite.ends import SqliteEnds
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.server.http.gateway import Gateway
-from decoupled.server.http.parser import Request
+from decoupled.server.http.request import Request
 from decoupled.server.http.turns import TURN_S
 from decoupled.workloads import orders
 from tests.support.wire import Found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from decoupled.core.problem import Response
-from decoupled.server.http.parser import Request
+from decoupled.server.http.request import Request
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 

@@ -16,7 +16,7 @@ from decoupled.core.problem import Problem, Response
 from decoupled.core.workload import Unavailable
 from decoupled.pipeline.call import Call
 from decoupled.server.http.exchange import Reply
-from decoupled.server.http.parser import Request
+from decoupled.server.http.request import Request
 
 log = logging.getLogger("decoupled.page")
 

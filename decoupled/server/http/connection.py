@@ -18,7 +18,7 @@ from decoupled.server.http.answers import encode, encode_head
 from decoupled.server.http.exchange import Server, Stream
 from decoupled.server.http.intake import Intake
 from decoupled.server.http.outflow import Outflow
-from decoupled.server.http.parser import Request
+from decoupled.server.http.request import Request
 from decoupled.server.http.shares import client_at, too_much
 
 

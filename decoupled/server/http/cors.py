@@ -12,7 +12,7 @@ from decoupled.core import limits
 from decoupled.core.problem import Response
 from decoupled.server.http.dashboard import is_page
 from decoupled.server.http.exchange import Handler, Reply
-from decoupled.server.http.parser import Request
+from decoupled.server.http.request import Request
 
 METHODS = "GET, POST"
 HEADERS = "authorization, callback-url, content-type, delay, idempotency-key, last-event-id, prefer, traceparent,"

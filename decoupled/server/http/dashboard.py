@@ -10,7 +10,7 @@ from decoupled.dashboard.shapes import PREFIX
 from decoupled.pipeline.call import Call
 from decoupled.server.callers.callers import Callers
 from decoupled.server.http.exchange import Reply
-from decoupled.server.http.parser import Request
+from decoupled.server.http.request import Request
 
 MAY_BEGIN = frozenset({b"", b"?", b"-", b"m"})
 """What follows the first slash of such a request, and of few others."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from decoupled.core.problem import Response
 from decoupled.server.counting import Requests
-from decoupled.server.http.parser import Request
+from decoupled.server.http.request import Request
 from decoupled.server.http.shares import Shares
 
 if TYPE_CHECKING:

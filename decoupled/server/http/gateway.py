@@ -28,8 +28,8 @@ from decoupled.server.http.dashboard import MAY_BEGIN, Page
 from decoupled.server.http.exchange import Reply
 from decoupled.server.http.hearing import Hearing, Wait
 from decoupled.server.http.pages import pages
-from decoupled.server.http.parser import Request
 from decoupled.server.http.reads import Reads
+from decoupled.server.http.request import Request
 from decoupled.server.http.streams import Streams
 from decoupled.server.http.turns import Turns
 from decoupled.server.http.watching import Watcher, Watching

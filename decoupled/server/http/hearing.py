@@ -20,8 +20,8 @@ from decoupled.engines.protocols import Table
 from decoupled.pipeline import prefer, status
 from decoupled.pipeline.call import Call
 from decoupled.server.http.exchange import Reply
-from decoupled.server.http.parser import Held, Request
 from decoupled.server.http.reads import Reads
+from decoupled.server.http.request import Held, Request
 from decoupled.server.http.watching import Watching
 from decoupled.server.listening import places
 

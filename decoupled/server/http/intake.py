@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from decoupled.core import limits
 from decoupled.core.problem import Problem
-from decoupled.server.http.parser import Reader, Request
+from decoupled.server.http.parser import Reader
+from decoupled.server.http.request import Request
 
 
 class Intake:

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 
 from decoupled.server.http.answers import LAST_CHUNK, chunk
-from decoupled.server.http.parser import Request
+from decoupled.server.http.request import Request
 
 
 class Outflow:

@@ -12,7 +12,7 @@ import httptools
 from decoupled.core.problem import Problem
 
 if TYPE_CHECKING:
-    from decoupled.server.http.parser import Request
+    from decoupled.server.http.request import Request
 
 # A name, an IPv4 or a bracketed IPv6 address, and maybe a port. RFC 3986 lets a comma stand in a name, but no name that
 # there is has one: it is what joins two Host lines on the way.

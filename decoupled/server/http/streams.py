@@ -17,7 +17,7 @@ from decoupled.pipeline.call import Call
 from decoupled.server.http.comments import Comments
 from decoupled.server.http.exchange import Reply, Sink
 from decoupled.server.http.hearing import Hearing
-from decoupled.server.http.parser import Request
+from decoupled.server.http.request import Request
 
 
 class Streams:

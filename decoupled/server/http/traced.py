@@ -11,7 +11,7 @@ from decoupled.core.problem import Response
 from decoupled.core.tracing import Span
 from decoupled.core.workload import Message
 from decoupled.server.http.exchange import Reply, Stream
-from decoupled.server.http.parser import Request
+from decoupled.server.http.request import Request
 
 
 class Traced:
