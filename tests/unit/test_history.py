@@ -180,9 +180,9 @@ def test_a_sample_of_a_long_time_leaves_no_gap(tmp_path: Path) -> None:
 
 def test_what_was_told_before_the_clock_was_set_back_is_left_out(tmp_path: Path) -> None:
     file = HistoryFile(tmp_path)
-    for at_ms, value in ((0, 1.0), (STEP_MS, 2.0), (HOUR_MS, 3.0), (HOUR_MS + STEP_MS, 4.0), (2 * STEP_MS, 5.0)):
+    for at_ms, value in ((0, 1.0), (STEP_MS, 2.0), (90 * STEP_MS, 3.0), (91 * STEP_MS, 4.0), (2 * STEP_MS, 5.0)):
         file.add(sample(EPOCH_MS + at_ms, value))
-    assert [value for _, value in shown(past(tmp_path, EPOCH_MS + 2 * STEP_MS))] == [1.0, 2.0, 5.0]
+    assert [value for _, value in shown(past(tmp_path, EPOCH_MS + 100 * STEP_MS))] == [1.0, 2.0, 5.0]
 
 
 def test_what_is_to_come_is_not_shown(tmp_path: Path) -> None:
