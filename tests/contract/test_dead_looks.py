@@ -12,6 +12,7 @@ import pytest
 
 from decoupled.core import limits
 from decoupled.core.dead_letters import DeadLetter, Wanted
+from decoupled.core.identifiers import derived_id
 from decoupled.engines.aws import dead_letter_looks
 from decoupled.engines.protocols import DeadLetters
 from decoupled.engines.sqlite import dead_looks, looking
@@ -54,9 +55,11 @@ def ids(letters: DeadLetters, most: int = 10, **wanted: Any) -> list[str]:
 
 
 def stocked(letters: DeadLetters, count: int = 30) -> list[DeadLetter]:
-    """Some that died at the same moments, of two workloads."""
+    """Some that died at the same moments, of two workloads, and whose ids are in no order."""
     made = [
-        msgspec.structs.replace(letter, dead_at=T0 + n // 4, workload=("orders", "payments")[n % 5 == 0])
+        msgspec.structs.replace(
+            letter, id=derived_id(letter.id), dead_at=T0 + n // 4, workload=("orders", "payments")[n % 5 == 0]
+        )
         for n, letter in enumerate(dead_letters(count))
     ]
     assert all(outcome.done for outcome in letters.restore(made))
@@ -165,6 +168,19 @@ def test_a_look_that_takes_too_long_on_one_machine_is_gone_on_with(
     assert store.groups(Wanted(workload="orders")).total < 24
 
 
+def test_a_look_that_sees_nothing_in_time_begins_there_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LOOK_STEPS", 10)
+    store = SqliteDeadLetters(engines.embedded(tmp_path).table.database)
+    made = stocked(store)
+    with monkeypatch.context() as slow:
+        slow.setattr(dead_looks, "Look", lambda database: looking.Look(database, 0))
+        some = store.some(Wanted(), None, 100)
+        assert (some.letters, store.groups(Wanted()).counted) == ([], 0)
+        assert store.groups(Wanted()).total == len(made)
+    assert some.after is not None
+    assert len(store.some(Wanted(), some.after, 100).letters) == len(made)
+
+
 def test_a_look_that_takes_too_long_on_aws_is_gone_on_with() -> None:
     made = dead_letters(30)
     ticks = iter(range(10**6))
@@ -181,3 +197,15 @@ def test_a_look_that_takes_too_long_on_aws_is_gone_on_with() -> None:
     counted = dead_letter_looks.groups(iter(made), monotonic)
     assert not counted.whole
     assert 0 < counted.total < 30
+
+
+def test_those_that_died_at_the_same_moment_are_found_once_each_in_whatever_order_an_index_has_them() -> None:
+    made = [msgspec.structs.replace(it, id=derived_id(it.id), dead_at=T0) for it in dead_letters(9)]
+    random, after, found = Random(5), None, list[str]()
+    for _ in range(20):
+        random.shuffle(made)
+        some = dead_letter_looks.some(lambda _: list(made), list, Wanted(), after, 2)
+        found += [letter.id for letter in some.letters]
+        if (after := some.after) is None:
+            break
+    assert sorted(found) == sorted(letter.id for letter in made)

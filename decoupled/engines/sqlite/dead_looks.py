@@ -76,7 +76,7 @@ def groups(database: Database, wanted: Wanted) -> Groups:
 
 def _position(after: str) -> Position:
     """Raises ValueError."""
-    if not re.fullmatch(r"-?[0-9]{1,18}\.[0-9]{1,18}", after):
+    if not re.fullmatch(r"-?[0-9]{1,18}\.-?[0-9]{1,18}", after):
         raise ValueError("it is no position in the dead letters")
     at, _, seq = after.partition(".")
     return int(at), int(seq)

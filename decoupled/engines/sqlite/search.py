@@ -40,6 +40,7 @@ _ROW = (
     f" substr(error_type, 1, {limits.MAX_SHOWN_CHARS}), substr(error, 1, {limits.MAX_SHOWN_CHARS}),"
     f" substr(reason, 1, {limits.MAX_SHOWN_CHARS})"
 )
+_ABOVE_ALL = 10**18 - 1  # as many digits as a cursor takes
 _SLOW = "The disk is too slow to say: try again."
 _MORE = "This is as far as a look of {:g} s got: go on from here to see what is older."
 
@@ -285,7 +286,7 @@ def _text(position: Sequence[int]) -> str:
 def _position(cursor: str | None, order: Order) -> Position:
     """That of a cursor, or one above all rows. Raises ValueError."""
     if cursor is None:
-        return (2**62,) * len(order.columns)
+        return (_ABOVE_ALL,) * len(order.columns)
     if not re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", cursor) or cursor.count(".") != len(order.columns) - 1:
         raise ValueError("cursor is what the answer before had, with the same parameters")
     return tuple(map(int, cursor.split(".")))
