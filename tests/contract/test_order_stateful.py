@@ -126,7 +126,8 @@ class Order(RuleBasedStateMachine):
     @rule(delivery=deliveries, whose=several)
     def emit(self, delivery: Delivery, whose: list[tuple[str, str]]) -> None:
         messages = [self.new(*one) for one in whose]
-        if self.settle(delivery, Commit("{}", [], messages)) == Stored("processed"):
+        stored = self.settle(delivery, Commit("{}", [], messages))
+        if stored.status == "processed" and not stored.duplicate:
             self.model.messages += [Known(message, self.model.now) for message in messages]
 
     # --- claims -----------------------------------------------------------------

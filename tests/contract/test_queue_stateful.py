@@ -347,6 +347,7 @@ class Engine(RuleBasedStateMachine):
         known = self.known(message)
         if known.status in ("processed", "rejected"):
             return Stored(known.status, known.reason, duplicate=True)
+        late = known.status == "dead"
         known.status, known.finished_at, known.in_flight = "processed", self.model.time_ms, False
         match kind:
             case "add" if self.model.counter == FULL:
@@ -375,7 +376,7 @@ class Engine(RuleBasedStateMachine):
                 known.reason = "no"
         if known.reason is not None:
             known.status = "rejected"
-        return Stored(known.status, known.reason)
+        return Stored(known.status, known.reason, late=late)
 
     # --- the process ----------------------------------------------------------
 
