@@ -423,7 +423,8 @@ def test_a_dead_message_that_is_redriven_has_its_effect_once(engine: Engine) -> 
     sent = message()
     bury(engine, dead_record(sent))
     assert engine.table.begin_attempt(delivered(sent)).status == "dead"
-    assert commit_one(engine, sent, Commit('{"n": 1}')) == Stored("processed")
+    outcome = commit_one(engine, sent, Commit('{"n": 1}'))
+    assert outcome in (Stored("processed"), Stored("processed", late=True))  # which engines need not know
     record = record_of(engine, sent)
     assert (record.status, result_of(record), record.body) == ("processed", {"n": 1}, None)
 
