@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 SHIM := $(if $(filter Linux,$(shell uname)),build/disk.so)
 
-.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-callers bench-lambda screenshots lock api-tools aws-tools checkov typescript clean
+.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-callers bench-watched bench-lambda screenshots lock api-tools aws-tools checkov typescript clean
 
 install: .venv/dev.stamp ## the tests' and tools' dependencies too
 
@@ -50,6 +50,9 @@ bench-io: install ## whether a slow, sick or busy neighbour stops the others; si
 
 bench-callers: install ## what keys, waiting for a record and listening to events cost; or ARGS='--only wait --seconds 3'
 	$(BIN)/python -m benchmarks.callers $(ARGS)
+
+bench-watched: install ## what metrics, an open page and scrapes cost; or ARGS='--only page --seconds 3'
+	$(BIN)/python -m benchmarks.watched $(ARGS)
 
 bench-lambda: install ## what the Lambda functions cost, beside the usual way
 	$(BIN)/python -m benchmarks.lambda_bench

@@ -1,5 +1,6 @@
-"""A front with a fault, as `launch.py` has one started: FRONT_LIMITS has other limits, as JSON; FRONT_FAULT is a file.
-The front that first comes to the point that is named in there takes the file away, and ends itself with SIGKILL."""
+"""A front with a fault, as `launch.py` has one started: FRONT_LIMITS has other limits, as JSON; FRONT_UNCOUNTED counts
+nothing; FRONT_FAULT is a file. The front that first comes to the point that is named in there takes the file away, and
+ends itself with SIGKILL."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from decoupled.core import limits
+from decoupled.server.counting import Requests
 from decoupled.server.fronts import process
 from decoupled.server.fronts.link import Link
 from decoupled.server.http.connection import Connection
@@ -20,6 +22,8 @@ def main() -> None:
     """A front's, once the faults are there."""
     for name, value in json.loads(os.environ.get("FRONT_LIMITS", "{}")).items():
         setattr(limits, name, value)
+    if "FRONT_UNCOUNTED" in os.environ:
+        Requests.accepted = Requests.refused = lambda *_: None  # type: ignore[assignment,method-assign]
     if file := os.environ.get("FRONT_FAULT"):
         _arm(Path(file))
     process.main()

@@ -10,7 +10,8 @@ launch.py no_growth BYTES serve ...  cannot write files larger than that
  launch.py synchronous HOW serve ...  has another setting of SQLite's for when it syncs: OFF, NORMAL
  launch.py late_commit 0 serve ...    answers first and commits with the next transaction
  launch.py limits NAME=NUMBER,... serve ...  has other limits, and so have its fronts
- launch.py front FILE serve ...       has fronts of which one ends itself at the point that is named in FILE"""
+ launch.py front FILE serve ...       has fronts of which one ends itself at the point that is named in FILE
+ launch.py uncounted 0 serve ...      counts and measures nothing, and neither do its fronts"""
 
 from __future__ import annotations
 
@@ -35,9 +36,11 @@ from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.wal import WriteAheadLog
+from decoupled.server.counting import Counting
 from decoupled.server.fronts.child import FrontProcess
 from decoupled.server.http.connection import Connection
 from decoupled.server.http.listener import HttpServer
+from decoupled.server.sampler import Sampler
 from decoupled.server.scheduling import claims, settling
 
 Point = Callable[[Callable[[], None]], None]
@@ -188,11 +191,13 @@ def _arm(point: str, argument: str) -> None:
     elif point == "bug":
         place, _, file = argument.partition("=")
         _bug_in(*BUGS[place], Path(file))
+    elif point == "uncounted":
+        _count_nothing()
     elif point == "limits":
         _set_limits({name: float(value) for name, _, value in (pair.partition("=") for pair in argument.split(","))})
     elif point == "front":
         _set_limits({"WORKER_RETRY_CAP_S": 0.2})  # not to wait ever longer for the next one
-        os.environ["FRONT_FAULT"] = argument
+        _other_fronts(FRONT_FAULT=argument)
     elif point == "no_growth":
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(argument), resource.RLIM_INFINITY))
     else:
@@ -202,9 +207,25 @@ def _arm(point: str, argument: str) -> None:
 def _set_limits(changed: dict[str, float]) -> None:
     for name, value in changed.items():
         setattr(limits, name, value)
-    os.environ["FRONT_LIMITS"] = json.dumps(changed)
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    _other_fronts(FRONT_LIMITS=json.dumps(changed))
+
+
+def _other_fronts(**told: str) -> None:
+    os.environ.update(told, PYTHONPATH=str(Path(__file__).parent))
     FrontProcess.module = "faulty_front"
+
+
+def _count_nothing() -> None:
+    for name in ("committed", "settled", "taken", "taken_at_once", "decided"):
+        setattr(Counting, name, _nothing)
+    Sampler.start, Sampler.close = _nothing, _nothing_later  # type: ignore[method-assign]
+    _other_fronts(FRONT_UNCOUNTED="1")
+
+
+def _nothing(*_: Any, **__: Any) -> None: ...
+
+
+async def _nothing_later(*_: Any, **__: Any) -> None: ...
 
 
 def _no_space_while(file: Path) -> None:
