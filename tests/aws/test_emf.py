@@ -21,7 +21,7 @@ from decoupled.engines.aws.emf import MAX_VALUES, Measured, lines
 from decoupled.engines.aws.measuring import Measuring
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = ROOT / "tests/support/data/emf/schema.json"
+SCHEMA = ROOT / "tests/support/emf.schema.json"
 NOW = 1_780_000_000_000
 WORKLOADS = ("orders", "notifications")
 _VALIDATE = """
