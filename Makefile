@@ -13,7 +13,7 @@ run: .venv/run.stamp ## serve on http://127.0.0.1:8080
 	$(BIN)/decoupled serve $(ARGS)
 
 test: install api-tools aws-tools checkov typescript $(SHIM)
-	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 test-fast: install ## under a minute: no server, no emulator, no AWS tools
 	$(BIN)/pytest tests/unit tests/contract -k "not ministack" $(ARGS)
