@@ -3,7 +3,7 @@ writes it is loaded when somebody asks. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,17 +22,26 @@ def render(
     numbers: Numbers | None, overview: Overview | None, health: Mapping[str, Any] | None, accept: str = ""
 ) -> Response:
     """What a server has counted (None: it does not run, or does not answer), what its file holds (None: it cannot be
-    read), and what GET /health says; in the format that the client asks for. Each metric is there that is known, with a
-    number for each workload that is served."""
-    from prometheus_client.exposition import choose_encoder
+    read), and what GET /health says (less where the writer hangs); in the format that the client asks for. Each metric
+    is there that is known, with a number for each workload that is served."""
     from prometheus_client.registry import CollectorRegistry
 
     told = numbers or Numbers(gauges={"up": {"": 0.0}})
-    gauges = {**told.gauges, **_gauges(overview, () if health is None else health["workloads"])}
+    gauges = {**told.gauges, **_gauges(overview, (health or {}).get("workloads", ()))}
     registry = CollectorRegistry(auto_describe=False)
     registry.register(cast("Collector", _Families(told, gauges)))
-    encode, content_type = choose_encoder(accept)
+    encode, content_type = _encoder(accept)
     return Response(200, {"content-type": content_type}, encode(cast("Collector", registry)))
+
+
+def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    """What writes it, and what that is called."""
+    from prometheus_client.exposition import choose_encoder
+
+    try:
+        return choose_encoder(accept)
+    except TypeError:  # of a version that is no number; the library compares it with some
+        return choose_encoder("")
 
 
 def _gauges(overview: Overview | None, workloads: Iterable[str]) -> dict[str, dict[str, float]]:

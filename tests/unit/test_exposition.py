@@ -158,3 +158,17 @@ def test_the_library_is_loaded_when_somebody_asks() -> None:
     code = "import sys, decoupled.server.app, decoupled.dashboard.exposition; print('prometheus_client' in sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("version", ["abc", "1.0.x", "=1", "1.0.0-rc1"])
+@pytest.mark.parametrize("kind", ["application/openmetrics-text", "text/plain"])
+def test_a_version_that_is_no_number_gets_what_everybody_understands(kind: str, version: str) -> None:
+    answer = render(told(), OVERVIEW, HEALTH, f"{kind};version={version}")
+    assert answer.headers == render(told(), OVERVIEW, HEALTH).headers
+    assert samples(answer.body, parser.text_string_to_metric_families)
+
+
+def test_a_front_whose_writer_hangs_has_the_numbers_of_the_file() -> None:
+    body = render(None, OVERVIEW, {"status": "unavailable", "detail": "the writer does not answer"}).body
+    found = samples(body, parser.text_string_to_metric_families)
+    assert (found[("decoupled_up",)], found[("decoupled_messages", "queued")]) == (0.0, 3.0)
