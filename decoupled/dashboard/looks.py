@@ -27,11 +27,14 @@ class Looks:
         forms: Collection[str] = (),
         every_s: float = limits.LIVE_EVERY_S,
         clock_s: Callable[[], float] = time.monotonic,
+        worked_s: Callable[[], float] = time.thread_time,
     ) -> None:
-        """`forms`: workloads that can be tried at this server. `every_s`: between two looks, at least."""
+        """`forms`: workloads that can be tried at this server. `every_s`: between two looks, at least. `worked_s`: what
+        this thread has had of a processor."""
         self._forms = forms
         self._every_s = every_s
         self._clock_s = clock_s
+        self._worked_s = worked_s
         self._counted: deque[tuple[float, Numbers]] = deque()  # the eldest first
         self._before: Overview | None = None
         self._last: tuple[Look, Live] | None = None
@@ -46,13 +49,15 @@ class Looks:
         return self._now(sources)[0]
 
     def _now(self, sources: Sources) -> tuple[Look, Live]:
-        """The last one, while it is good: one that took long is kept for longer."""
+        """The last one, while it is good: one that was much work is kept for longer. One that had to wait, for a writer
+        that hangs, is not for long: whoever looks wants to see the end of that."""
         began = self._clock_s()
         if self._last is None or began >= self._good_until:
+            worked = self._worked_s()
             look = sources.look()
             self._last = look, self._shown(look, began)
-            took = self._clock_s() - began
-            self._good_until = began + max(self._every_s, limits.LIVE_PART * took)
+            took, worked = self._clock_s() - began, self._worked_s() - worked
+            self._good_until = began + max(self._every_s, limits.LIVE_WAITS * took, limits.LIVE_PART * worked)
         return self._last
 
     def _shown(self, look: Look, now: float) -> Live:

@@ -165,13 +165,16 @@ class Source:
 
     def __init__(self) -> None:
         self.clock = 0.0
+        self.worked = 0.0
         self.took = 0.0
+        self.works = 0.0
         self.next = look(numbers=counted(0))
         self.asked = 0
 
     def look(self) -> Look:
         self.asked += 1
         self.clock += self.took
+        self.worked += self.works
         return self.next
 
 
@@ -213,15 +216,15 @@ def test_what_nobody_looked_at_for_long_makes_no_rate() -> None:
     assert looks.live(source).overview.accepted_per_s is None
 
 
-def test_all_pages_share_a_look_and_one_that_takes_long_is_kept_for_longer() -> None:
+def test_all_pages_share_a_look_and_one_that_is_much_work_is_kept_for_longer() -> None:
     source: Any = Source()
-    looks = Looks(clock_s=lambda: source.clock)
+    looks = Looks(clock_s=lambda: source.clock, worked_s=lambda: source.worked)
     for _ in range(50):
         looks.live(source)
         looks.look(source)
     assert source.asked == 1
     source.clock += limits.LIVE_EVERY_S
-    source.took = 2.0
+    source.took = source.works = 2.0
     looks.live(source)
     assert source.asked == 2
     source.clock += limits.LIVE_PART * 2.0 - 2.1  # since it began
@@ -230,6 +233,19 @@ def test_all_pages_share_a_look_and_one_that_takes_long_is_kept_for_longer() -> 
     source.clock += 0.2
     looks.live(source)
     assert source.asked == 3
+
+
+def test_one_that_waited_for_a_writer_that_hangs_is_not_kept_for_a_minute() -> None:
+    source: Any = Source()
+    looks = Looks(clock_s=lambda: source.clock, worked_s=lambda: source.worked)
+    source.took, source.works = 4.0, 0.01
+    looks.live(source)
+    source.clock += 3.9  # as long again as it took
+    looks.live(source)
+    assert source.asked == 1
+    source.clock += 0.2
+    looks.live(source)
+    assert source.asked == 2
 
 
 def test_no_more_is_kept_than_a_minute_of_looks() -> None:
