@@ -58,15 +58,29 @@ class Aside:
         request.held = asked
         asked.timer = self._loop.call_later(limits.PAGE_ANSWER_S, asked.end)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._answer_all, name="page", daemon=True)
-            self._thread.start()
+            self._begin()
+
+    def _begin(self) -> None:
+        thread = threading.Thread(target=self._answer_all, name="page", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no threads left; the next one tries again
+            self._end_waiting(f"{error}")
+        else:
+            self._thread = thread
 
     def close(self) -> None:
         """Answer no more, and let go of everything: whoever folds the log at the end has to be the last one."""
         if self._thread is not None:
-            with contextlib.suppress(queue.Full):
-                self._waiting.put_nowait(None)
+            self._end_waiting("the server stops")
+            self._waiting.put_nowait(None)
             self._thread.join(limits.PAGE_END_S)
+
+    def _end_waiting(self, why: str) -> None:
+        """Those whose turn has not come get no other answer."""
+        with contextlib.suppress(queue.Empty):
+            while (asked := self._waiting.get_nowait()) is not None:
+                asked.answered(_busy(why).response())
 
     # --- in the thread --------------------------------------------------------
 
