@@ -3,6 +3,7 @@ request must say, stands in `access.py`; secret and keys are somebody else's to 
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable
 from typing import Literal
@@ -13,10 +14,13 @@ from decoupled.core import limits
 from decoupled.core.api_keys import ApiKey, Keyring, Keys, KeysError
 from decoupled.core.problem import Problem, Response, answer
 from decoupled.core.times import now_ms
+from decoupled.core.workload import Unavailable
 from decoupled.dashboard import access
 from decoupled.dashboard.access import Rules, Who
 from decoupled.dashboard.shapes import Access, SignIn
 from decoupled.pipeline.call import Call
+
+log = logging.getLogger("decoupled.page")
 
 Secret = Callable[[bool], bytes | None]
 """The secret that codes and sessions are signed with, as it is now. Made if it is not there, if that is wanted; else
@@ -41,6 +45,7 @@ class Gate:
         self._by_id: dict[str, ApiKey] = {}
         self._ring = Keyring([])
         self._attempts = Attempts(clock_ms)
+        self._refused = ""  # why there is no secret, as the log has it
 
     # --- who asks -------------------------------------------------------------
 
@@ -72,11 +77,23 @@ class Gate:
         return Access(see=see, change=changes, name="" if who is None else who.name, how=how)
 
     def _who(self, call: Call) -> Who | None:
-        if not (cookies := call.headers.get("cookie", "")) or (secret := self._secret(False)) is None:
+        if not (cookies := call.headers.get("cookie", "")) or (secret := self._secret_now()) is None:
             return None
         cookie = access.cookie_of(cookies, access.cookie_name(secret))
         who = None if cookie is None else access.who_of(secret, cookie, self._clock_ms())
         return who if who is None or who.by == "code" or self._still_counts(who.key_id) else None
+
+    def _secret_now(self, make: bool = False) -> bytes | None:
+        """Raises Problem 503, which names no file: nobody knows yet who asks."""
+        try:
+            secret = self._secret(make)
+        except Unavailable as error:
+            if self._refused != (why := f"{error}"):
+                self._refused = why
+                log.warning("nobody can sign in, or be known to have", extra={"error": why})
+            raise Problem(503, "The secret cannot be used; the log says why.", resend="safe") from error
+        self._refused = ""
+        return secret
 
     def _still_counts(self, key_id: str) -> bool:
         self._look_at_keys()
@@ -108,7 +125,7 @@ class Gate:
             given = msgspec.json.decode(call.body, type=SignIn)
         except msgspec.DecodeError as error:
             raise Problem(422, f"The body is not what signing in takes: {error}.") from error
-        if (secret := self._secret(True)) is None:
+        if (secret := self._secret_now(make=True)) is None:
             raise Problem(503, "Nobody can sign in: there is no secret.", resend="safe")
         who = self._proved(given, secret)
         if who is None:
@@ -133,7 +150,7 @@ class Gate:
         """Have the browser forget it."""
         self.access_of(call)
         access.check_origin(call.headers)
-        secret = self._secret(False)
+        secret = self._secret_now()
         name = access.cookie_name(secret or secrets.token_bytes(access.SECRET_BYTES))
         return self._answer(self._access(None, see=self.rules.open), name, "", 0)
 

@@ -14,6 +14,7 @@ import pytest
 from decoupled.core import api_keys, limits
 from decoupled.core.api_keys import Keys, KeysError
 from decoupled.core.problem import Problem, Response
+from decoupled.core.workload import Unavailable
 from decoupled.dashboard import access
 from decoupled.dashboard.access import Rules, Who
 from decoupled.dashboard.gate import Gate
@@ -131,6 +132,25 @@ def test_to_delete_the_secret_ends_every_session(book: Book) -> None:
     assert not gate.access_of(call(cookie)).see
     book.secret = OTHER
     assert not gate.access_of(call(cookie)).see
+
+
+def test_a_secret_that_cannot_be_read_is_for_the_log_and_not_for_strangers(
+    book: Book, caplog: pytest.LogCaptureFixture
+) -> None:
+    def secret(_make: bool) -> bytes | None:
+        raise Unavailable("/srv/shop/page.secret cannot be used: [Errno 13] Permission denied")
+
+    gate = Gate(Rules(open=False), secret, book.read, book.clock)
+    for ask in (
+        lambda: gate.access_of(call("decoupled-0=x")),
+        lambda: gate.sign_in(call(body={"code": "x"}), "1.2.3.4"),
+        lambda: gate.sign_out(call()),
+    ):
+        with pytest.raises(Problem) as refused:
+            ask()
+        assert (refused.value.status, "/srv" in refused.value.detail) == (503, False)
+    assert len(caplog.records) == 1
+    assert "Permission denied" in caplog.records[0].__dict__["error"]
 
 
 def test_nothing_that_is_almost_a_session_is_one(book: Book) -> None:
