@@ -20,13 +20,17 @@ of another origin can send, and from somebody who has signed in as an operator (
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
+from decoupled.core import limits
 from decoupled.core.overview import Overview
 
 PREFIX = "-"  # of the page's own routes: no workload has such a name
+Asked = Annotated[str, Meta(max_length=limits.MAX_PARAMETER_CHARS)]
+TimeMs = Annotated[int, Meta(ge=0, le=limits.MAX_TIME_MS)]
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -156,11 +160,11 @@ class Which(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     """Dead letters: by their ids, or all that match."""
 
     ids: list[str] | None = None
-    workload: str | None = None
-    error: str | None = None
-    alike: str | None = None
-    dead_before: int | None = None  # milliseconds since the epoch: what dies again meanwhile is left alone
-    dead_after: int | None = None
+    workload: Asked | None = None
+    error: Asked | None = None
+    alike: Asked | None = None
+    dead_before: TimeMs | None = None  # what dies again meanwhile is left alone
+    dead_after: TimeMs | None = None
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

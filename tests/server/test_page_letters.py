@@ -252,6 +252,9 @@ def test_a_part_of_a_server_never_takes_the_directory_for_itself(tmp_path: Path)
         ({"which": {"ids": ["x"] * 1_001}}, 422, "1 to 1,000 ids"),
         ({"which": {"ids": ["x"], "workload": "ledger"}}, 422, "not both"),
         ({"which": {"color": "red"}}, 422, "unknown field `color`"),
+        ({"which": {"dead_before": 2**63}}, 422, "`int` <= 100000000000000 - at"),
+        ({"which": {"dead_after": -1}}, 422, "`int` >= 0"),
+        ({"which": {"error": "x" * 60_000}}, 422, "length <= 2000"),  # SQLite takes no such pattern
         ({}, 422, "missing required field `which`"),
         ({"which": {}, "cursor": "abc"}, 400, "cursor is what the answer before had"),
         ({"which": {"ids": ["x"]}, "cursor": "2"}, 400, "with the same ids"),
