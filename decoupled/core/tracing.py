@@ -25,7 +25,8 @@ Attributes = Mapping[str, str | int]
 
 
 class Span(Protocol):
-    """What happens, from when it began. `trace` is the context in it, as a message carries it."""
+    """What happens, from when it began. `trace` is the context in it, as a message carries it. Nothing of this
+    raises."""
 
     trace: str
     tracer: Tracer
@@ -53,7 +54,7 @@ class Error(msgspec.Struct, frozen=True):
 
 
 class Tracer(Protocol):
-    """Makes spans. `system` is what the queue is called."""
+    """Makes spans, and never raises. `system` is what the queue is called."""
 
     system: str
 

@@ -1,13 +1,15 @@
 """Spans of OpenTelemetry's SDK. They wait in a queue that is bounded, and leave in batches, in a thread of their own: a
-collector that hangs, or is gone, costs spans, which is said once."""
+collector that hangs, or is gone, costs spans, which is said once. So does whatever the SDK raises, or a sampler that
+somebody has plugged in: it reaches no message."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from opentelemetry import context as contexts
 from opentelemetry import trace as api
@@ -50,15 +52,23 @@ class OpenTelemetry:
 
     def request(self, name: str, parent: str, attributes: Attributes) -> OpenTelemetrySpan | None:
         """Of Tracer."""
-        made = self._tracer.start_span(name, _context(parent), api.SpanKind.SERVER, attributes)
+        made = self._made("server", name, parent, attributes)
         return OpenTelemetrySpan(made, self) if made.is_recording() else None
 
     def span(
         self, kind: Kind, name: str, parent: str, attributes: Attributes, began_ns: int | None = None
     ) -> OpenTelemetrySpan:
         """Of Tracer."""
-        made = self._tracer.start_span(name, _context(parent), _KINDS[kind], attributes, start_time=began_ns)
-        return OpenTelemetrySpan(made, self)
+        return OpenTelemetrySpan(self._made(kind, name, parent, attributes, began_ns), self)
+
+    def _made(
+        self, kind: Kind, name: str, parent: str, attributes: Attributes, began_ns: int | None = None
+    ) -> api.Span:
+        """One that goes on with its parent's context, and is sent to nobody, where none can be made."""
+        around = _context(parent)
+        with _careful():
+            return self._tracer.start_span(name, around, _KINDS[kind], attributes, start_time=began_ns)
+        return api.NonRecordingSpan(api.get_current_span(around).get_span_context())
 
     def flush(self, seconds: float) -> None:
         """Send what has ended. Where that has hung before and does so still, nobody waits again."""
@@ -88,26 +98,46 @@ class OpenTelemetrySpan:
 
     def enter(self) -> None:
         """Of Span."""
-        contexts.attach(api.set_span_in_context(self._span))
+        with _careful():
+            contexts.attach(api.set_span_in_context(self._span))
 
     def name(self, name: str, attributes: Attributes) -> None:
         """Of Span."""
-        self._span.update_name(name)
-        self._span.set_attributes(attributes)
+        with _careful():
+            self._span.update_name(name)
+            self._span.set_attributes(attributes)
 
     def end(self, attributes: Attributes | None = None, error: Error | None = None) -> None:
         """Of Span."""
-        if attributes:
-            self._span.set_attributes(attributes)
-        if error is not None:
-            text = _text(error.text)
-            self._span.set_attribute(semconv.ERROR_TYPE, error.type)
-            self._span.set_status(api.StatusCode.ERROR, text or None)
-            if error.raised:
-                said = {semconv.EXCEPTION_TYPE: error.type, semconv.EXCEPTION_MESSAGE: text}
-                said |= {semconv.EXCEPTION_STACKTRACE: _text(error.traceback)} if error.traceback else {}
-                self._span.add_event(semconv.EXCEPTION, said)
-        self._span.end()
+        with _careful():
+            if attributes:
+                self._span.set_attributes(attributes)
+            if error is not None:
+                self._fail(error)
+            self._span.end()
+
+    def _fail(self, error: Error) -> None:
+        text = _text(error.text)
+        self._span.set_attribute(semconv.ERROR_TYPE, error.type)
+        self._span.set_status(api.StatusCode.ERROR, text or None)
+        if error.raised:
+            said = {semconv.EXCEPTION_TYPE: error.type, semconv.EXCEPTION_MESSAGE: text}
+            said |= {semconv.EXCEPTION_STACKTRACE: _text(error.traceback)} if error.traceback else {}
+            self._span.add_event(semconv.EXCEPTION, said)
+
+
+@contextlib.contextmanager
+def _careful() -> Iterator[None]:
+    """What is raised here costs a span: the writer, a front or a worker would else end for it."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  of a library, and of what was plugged into it
+        if (kind := type(error).__name__) not in _said:
+            _said.add(kind)
+            log.warning("a span could not be made, and no further one like it", extra={"error": f"{kind}: {error}"})
+
+
+_said: set[str] = set()  # kinds of errors, each once
 
 
 class _Exporter(SpanExporter):

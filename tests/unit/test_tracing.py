@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
 import pytest
 from opentelemetry.context import Context
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.semconv import attributes as stable
 from opentelemetry.semconv._incubating.attributes import (
@@ -22,9 +27,12 @@ from opentelemetry.semconv.attributes import (
 from opentelemetry.semconv.schemas import Schemas
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
 
-from decoupled.core import semconv
+from decoupled.core import outcomes, semconv, tracing
+from decoupled.core.outcomes import Commit, Failure
+from decoupled.core.workload import Message
 from decoupled.telemetry.process import asked, unusable
 from decoupled.telemetry.sampling import BoundForClients
+from decoupled.telemetry.spans import OpenTelemetry
 
 THEIRS = (
     error_attributes,
@@ -117,3 +125,51 @@ def test_what_the_environment_asks_for_may_not_be_here() -> None:
     assert unusable({"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}) is None
     assert "console" in (unusable({"OTEL_TRACES_EXPORTER": "console"}) or "")
     assert "grpc" in (unusable({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"}) or "")
+
+
+# --- a library's trouble --------------------------------------------------------
+
+SAMPLED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.fixture
+def tracer(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenTelemetry]:
+    tracer = OpenTelemetry("front", "decoupled", {})
+    monkeypatch.setattr(tracing, "active", tracer)
+    yield tracer
+    tracer.stop(1.0)
+
+
+def on_its_way(decided: outcomes.Decision) -> tuple[Message, outcomes.Decision]:
+    """A message from its request to its commit, as each process has it decided."""
+    message = Message("1", "orders", "{}", "anonymous", 0)
+    span, passed = tracing.request("POST", "/orders", "http", {"traceparent": SAMPLED})
+    if span is None:
+        sent = tracing.stamped([message], passed)[0]
+    else:
+        sending, (sent,) = tracing.sending(span, "POST", [message])
+        tracing.sent(sending, "the disk is full")
+        tracing.responded(span, 500)
+    with tracing.Calling("POST", {}) as calling:
+        calling.answered(500)
+    decision = tracing.traced(msgspec.structs.replace(sent, trace=sent.trace or SAMPLED), lambda _: decided)
+    tracing.committed([SAMPLED], "messages", 1)
+    return sent, decision
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [(BoundForClients, "should_sample"), (BatchSpanProcessor, "on_start"), (BatchSpanProcessor, "on_end")],
+)
+@pytest.mark.parametrize("decided", [Commit("{}"), Failure("failed", "KeyError", "x", traceback="y")])
+def test_what_the_library_raises_costs_spans_and_no_message(
+    tracer: OpenTelemetry, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, decided: outcomes.Decision
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("a plug-in's fault")
+
+    monkeypatch.setattr(where, name, fail)
+    sent, decision = on_its_way(decided)
+    assert sent.id == "1"
+    assert type(decision) is type(decided)
+    assert tracer.system == "decoupled"
