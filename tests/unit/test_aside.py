@@ -14,6 +14,7 @@ from decoupled.core.problem import Problem, Response
 from decoupled.core.workload import Unavailable
 from decoupled.pipeline.call import Call
 from decoupled.server.http.aside import Aside
+from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.request import Request
 from tests.support.server import wait_for
 
@@ -183,5 +184,62 @@ def test_who_never_looks_costs_no_thread() -> None:
         before = threading.active_count()
         Aside(Slow().make, asyncio.get_running_loop())
         assert threading.active_count() == before
+
+    asyncio.run(run())
+
+
+def test_without_a_thread_it_is_said_and_the_next_one_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def run() -> None:
+        slow = Slow()
+        slow.go.set()
+        aside = Aside(slow.make, asyncio.get_running_loop())
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", start)
+            refused = Asking(aside)
+        assert refused.status == 503
+        other = Asking(aside)
+        await until(lambda: other.status == 200)
+        assert (slow.begun, len(refused.answers)) == (1, 1)
+        aside.close()
+
+    asyncio.run(run())
+
+
+def test_it_ends_also_where_as_many_wait_as_may() -> None:
+    async def run() -> None:
+        slow = Slow()
+        aside = Aside(slow.make, asyncio.get_running_loop())
+        first = Asking(aside)
+        await until(slow.busy.is_set)
+        waiting = [Asking(aside) for _ in range(limits.MAX_PAGE_WAITING)]
+        threading.Timer(0.05, slow.go.set).start()
+        aside.close()
+        await until(slow.closed.is_set)
+        assert [asking.status for asking in waiting] == [503] * len(waiting)
+        await until(lambda: first.status == 200)
+        assert slow.begun == 1
+
+    asyncio.run(run())
+
+
+def test_what_goes_wrong_on_the_way_to_the_thread_is_an_answer_too() -> None:
+    class Broken:
+        def handle(self, _request: Request, _reply: Any) -> bool:
+            raise ZeroDivisionError("a fault of ours")
+
+        def close(self) -> None: ...
+
+    async def run() -> None:
+        none: Any = None
+        page: Any = Broken()
+        gateway = Gateway(none, none, none, {}, none, asyncio.get_running_loop(), page=page)
+        request, answers = Request(), list[Any]()
+        request.method, request.target = "GET", b"/-/live"
+        gateway.handle(request, answers.append)
+        assert [answer.status for answer in answers] == [500]
+        assert b"a fault of ours" not in answers[0].body
 
     asyncio.run(run())

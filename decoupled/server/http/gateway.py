@@ -85,8 +85,12 @@ class Gateway:
     def handle(self, request: Request, reply: Reply) -> None:
         """Reply to one request: at once, or when its messages are on the disk. A large one is taken in steps, so that
         others have their turn in between."""
-        if request.target[1:2] in MAY_BEGIN and self._page is not None and self._page.handle(request, reply):
-            return
+        if request.target[1:2] in MAY_BEGIN and self._page is not None:
+            taken = _safely(request, self._page.handle, request, reply)
+            if isinstance(taken, Response):
+                reply(taken)
+            if taken:
+                return
         request.began = time.perf_counter()
         if tracing.active is not None and request.method == "POST":
             reply = traced.begin(request, self.scheme, reply)
