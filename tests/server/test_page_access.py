@@ -84,6 +84,16 @@ def test_a_key_that_is_no_operators_opens_nothing(asked: Server) -> None:
     assert [ask(asked, path, header).status for path in [*HIDDEN, "/metrics"]] == [401, 401, 401]
 
 
+def test_the_key_of_an_operator_for_some_workloads_opens_nothing(asked: Server) -> None:
+    chosen = {"part": ["--workloads", "ledger"], "whole": []}
+    keys = [decoupled("keys", "add", name, "--operator", *some, "--data", asked.data) for name, some in chosen.items()]
+    assert [post(asked, "/-/sign-in", {"key": key}).status for key in keys] == [403, 200]
+    part, whole = (f"authorization: Bearer {key}" for key in keys)
+    for path in [*HIDDEN, "/metrics"]:
+        wait_for(lambda path=path: ask(asked, path, whole).status, lambda status: status == 200)  # type: ignore[misc]
+        assert ask(asked, path, part).status == 401
+
+
 def test_forged_truncated_and_foreign_sessions_open_nothing(asked: Server, open_: Server) -> None:
     cookie = signed_in(asked, code=code_of(asked.data))
     foreign = signed_in(open_, code=code_of(open_.data))

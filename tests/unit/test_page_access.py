@@ -7,6 +7,7 @@ import random
 import secrets
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import msgspec
 import pytest
@@ -42,10 +43,8 @@ class Book:
             raise KeysError("it cannot be read")
         return self.keys
 
-    def add(self, name: str, *, operator: bool = False, life_s: float | None = None) -> str:
-        self.keys, text = api_keys.add(
-            self.keys, name, self.clock(), secrets.token_hex, operator=operator, life_s=life_s
-        )
+    def add(self, name: str, **more: Any) -> str:
+        self.keys, text = api_keys.add(self.keys, name, self.clock(), secrets.token_hex, **more)
         return text
 
     def gate(self, *, open_: bool = False, keys: bool = True, operators: tuple[str, ...] = (), **more: bool) -> Gate:
@@ -188,6 +187,14 @@ def test_an_operators_key_is_good_to_sign_in_with_and_no_other(book: Book) -> No
     without = book.gate(keys=False)
     assert without.access_of(call()).how == ["code"]
     assert refusal(lambda: without.sign_in(call(body={"key": book.add("eve", operator=True)}), "10.0.0.1")) == 403
+
+
+def test_an_operator_of_some_workloads_is_none_of_the_page(book: Book) -> None:
+    """It would see and change what all others have."""
+    gate = book.gate(operators=("key:boss",))
+    for name in ("ana", "boss"):
+        text = book.add(name, operator=name == "ana", workloads=["ledger"])
+        assert refusal(lambda text=text: gate.sign_in(call(body={"key": text}), "10.0.0.1")) == 403  # type: ignore[misc]
 
 
 def test_a_session_ends_with_its_key(book: Book) -> None:

@@ -64,7 +64,8 @@ class Page:
             headers = {**headers, "cookie": "; ".join(request.cookies)}
         if caller is None:
             return Call(parts, query, headers, request.body)
-        return Call(parts, query, headers, request.body, caller.name, caller.operator)
+        everywhere = caller.operator and caller.workloads is None
+        return Call(parts, query, headers, request.body, caller.name, everywhere)
 
     def close(self) -> None:
         """Answer no more."""
