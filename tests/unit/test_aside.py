@@ -140,6 +140,7 @@ def test_what_takes_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None
         (Unavailable("the file is gone"), 503),
         (ZeroDivisionError("a fault of ours"), 500),
         (SystemExit(1), 500),
+        (Problem(404, "no text: \ud800"), 500),
     ],
 )
 def test_what_goes_wrong_is_an_answer_and_the_next_is_answered(error: BaseException, status: int) -> None:

@@ -96,6 +96,13 @@ class Aside:
     def _safely(self, asked: _Asked) -> Response:
         """The edge, as the gateway's: no request may take the thread down."""
         try:
+            return self._answer(asked)
+        except BaseException:
+            log.exception("the page cannot be answered", extra={"path": "/".join(asked.call.path)})
+            return Problem(500, "An internal error.", resend="safe").response()
+
+    def _answer(self, asked: _Asked) -> Response:
+        try:
             if self._answers is None:
                 self._answers = self._make()
             return self._answers.answer(asked.method, asked.call, asked.client)
@@ -105,9 +112,6 @@ class Aside:
             return Problem(422, str(error)).response()
         except Unavailable as error:
             return _busy(str(error)).response()
-        except BaseException:
-            log.exception("the page cannot be answered", extra={"path": "/".join(asked.call.path)})
-            return Problem(500, "An internal error.", resend="safe").response()
 
 
 class _Asked:
