@@ -115,9 +115,11 @@ def _bytes(text: str) -> bytes:
 # --- cookies ------------------------------------------------------------------
 
 
-def cookie_name(secret: bytes) -> str:
-    """A browser shows a server the cookies of all others on the same host, whatever their ports: each has its own."""
-    return f"decoupled-{hashlib.sha256(b'decoupled page cookie 1' + secret).hexdigest()[:12]}"
+def cookie_name(secret: bytes, secure: bool = False) -> str:
+    """A browser shows a server the cookies of all others on the same host, whatever their ports: each has its own. With
+    this prefix, only TLS can set it (RFC 6265bis 4.1.3.2); and without TLS none could be set where it has one."""
+    name = f"decoupled-{hashlib.sha256(b'decoupled page cookie 1' + secret).hexdigest()[:12]}"
+    return f"__Host-{name}" if secure else name
 
 
 def cookie_of(header: str, name: str) -> str | None:

@@ -79,7 +79,7 @@ class Gate:
     def _who(self, call: Call) -> Who | None:
         if not (cookies := call.headers.get("cookie", "")) or (secret := self._secret_now()) is None:
             return None
-        cookie = access.cookie_of(cookies, access.cookie_name(secret))
+        cookie = access.cookie_of(cookies, self._name(secret))
         who = None if cookie is None else access.who_of(secret, cookie, self._clock_ms())
         return who if who is None or who.by == "code" or self._still_counts(who.key_id) else None
 
@@ -134,7 +134,7 @@ class Gate:
             raise Problem(403, "That is no code that still counts." if given.code else "That is no operator's API key.")
         cookie = access.session(secret, who)
         seconds = (who.until_ms - self._clock_ms()) // 1000
-        return self._answer(self._access(who, see=True), access.cookie_name(secret), cookie, seconds)
+        return self._answer(self._access(who, see=True), self._name(secret), cookie, seconds)
 
     def _proved(self, given: SignIn, secret: bytes) -> Who | None:
         now, until_ms = self._clock_ms(), self._clock_ms() + limits.SESSION_S * 1000
@@ -152,8 +152,11 @@ class Gate:
         self.access_of(call)
         access.check_origin(call.headers)
         secret = self._secret_now()
-        name = access.cookie_name(secret or secrets.token_bytes(access.SECRET_BYTES))
+        name = self._name(secret or secrets.token_bytes(access.SECRET_BYTES))
         return self._answer(self._access(None, see=self.rules.open), name, "", 0)
+
+    def _name(self, secret: bytes) -> str:
+        return access.cookie_name(secret, self.rules.secure)
 
     def _answer(self, granted: Access, name: str, cookie: str, seconds: int) -> Response:
         return answer(200, granted, {"set-cookie": access.set_cookie(name, cookie, seconds, self.rules.secure)})

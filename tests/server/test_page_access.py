@@ -172,6 +172,7 @@ def test_with_tls_the_cookie_goes_no_other_way(tmp_path: Path) -> None:
         assert decoupled("sign-in", "--data", server.data).startswith(f"https://127.0.0.1:{server.port}/#code=")
         answer = post(server, "/-/sign-in", {"code": code_of(server.data)})
         assert answer.headers["set-cookie"].endswith("; Secure")
+        assert may(server, f"cookie: {answer.headers['set-cookie'].partition(';')[0]}")["change"] is True
         assert ask(server, "/-/live").json["status"] == "ok"
         assert server.stop() == 0
     finally:

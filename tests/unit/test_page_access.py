@@ -94,6 +94,7 @@ def test_the_cookie_is_for_this_server_and_no_script(book: Book) -> None:
     assert header.split("; ")[1:] == ["Path=/", f"Max-Age={limits.SESSION_S}", "HttpOnly", "SameSite=Strict"]
     secure = book.gate(secure=True).sign_in(call(body={"code": book.code()}), "10.0.0.1").headers["set-cookie"]
     assert secure.endswith("; Secure")
+    assert secure.startswith("__Host-decoupled-")  # beside it, the same directory's page without TLS sets its own
 
 
 def test_a_code_ends_after_ten_minutes_and_a_session_after_eight_hours(book: Book) -> None:
