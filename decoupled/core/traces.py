@@ -49,14 +49,13 @@ def _of_w3c(parent: str, state: str) -> str:
     version, trace_id, span_id, flags, more = found.groups()
     if version == "ff" or (version == "00" and more) or trace_id == NO_TRACE_ID or span_id == NO_SPAN_ID:
         return ""
-    text = context(trace_id, span_id, int(flags, 16) & 1 == 1)
-    state = _state(state)
-    return f"{text} {state}" if state else text
+    return context(trace_id, span_id, int(flags, 16) & 1 == 1, state)
 
 
 def context(trace_id: str, span_id: str, sampled: bool, state: str = "") -> str:
-    """As a message carries it, of ids in hexadecimal digits."""
+    """As a message carries it, of ids in hexadecimal digits; without a tracestate that is none, or too long."""
     text = f"00-{trace_id}-{span_id}-{'01' if sampled else '00'}"
+    state = _state(state)
     return f"{text} {state}" if state else text
 
 

@@ -145,6 +145,15 @@ def test_xray(header: str, taken: str) -> None:
     assert traces.carried({"x-amzn-trace-id": header}) == taken
 
 
+def test_what_a_sampler_adds_beyond_what_a_message_carries_is_left_out() -> None:
+    """Else nobody could import what was exported with it."""
+    state = f"a={'x' * 254},b={'y' * 253}"
+    assert len(state) == limits.MAX_TRACESTATE_CHARS
+    assert traces.state(traces.context("1" * 32, "2" * 16, True, state)) == state
+    for more in (f"{state}y", "a=1\nb: 2", "\u00e9"):
+        assert traces.context("1" * 32, "2" * 16, True, more) == traces.context("1" * 32, "2" * 16, True)
+
+
 def test_w3c_counts_where_both_are_there() -> None:
     other = f"{ROOT.replace('4bf9', '5bf9')};Parent=00f067aa0ba902b7;Sampled=0"
     assert traces.carried({"traceparent": PARENT, "x-amzn-trace-id": other}) == PARENT
