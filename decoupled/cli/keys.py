@@ -42,7 +42,7 @@ def of_data(command: F) -> F:
 @click.argument("name")
 @click.option("--workloads", help="Comma-separated: those that it may use.  [default: all]")
 @click.option("--expires", "life_s", type=DURATION, help="When it ends: 12h, 90d.  [default: never]")
-@click.option("--operator", is_flag=True, help="It may see the records and items of all callers.")
+@click.option("--operator", is_flag=True, help="It may see what all callers have, and sign in to the page.")
 @click.option(
     "--rate", type=float, help="Messages a second that it may send.  [default: as `serve --caller-rate` says]"
 )

@@ -78,3 +78,11 @@ def test_a_link_to_somewhere_else_is_not_followed(tmp_path: Path) -> None:
     for make in (False, True):
         with pytest.raises(Unavailable):
             PageSecret(DataDirectory(tmp_path))(make)
+
+
+def test_nobody_waits_for_a_pipe_in_its_place(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "page.secret")
+    secret = PageSecret(DataDirectory(tmp_path))
+    assert secret(False) is None
+    with pytest.raises(Unavailable):
+        secret(True)

@@ -43,7 +43,7 @@ class PageSecret:
 
     def _read(self) -> bytes | None:
         """None while it is not whole."""
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             self._seen = _stamp(os.fstat(descriptor))
             return _decoded(os.read(descriptor, 4 * SECRET_BYTES))
