@@ -122,6 +122,15 @@ class Numbers(msgspec.Struct):
             counts = values[label] = Counts([0] * (len(bounds) + 1))
         counts.observe(bounds, value, times)
 
+    def fits(self) -> bool:
+        """Whether its histograms have the buckets that they have here: those of another version need not."""
+        return all(
+            len(counts.counts) == len(METRICS[metric].buckets) + 1
+            for metric, histograms in self.histograms.items()
+            if metric in METRICS
+            for counts in histograms.values()
+        )
+
     def add(self, other: Numbers) -> None:
         """What another process has counted since it was last added; gauges are left alone."""
         for metric, values in other.counters.items():

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from decoupled.core.frames import HEADER, frame
-from decoupled.core.metrics import METRICS, Numbers
+from decoupled.core.metrics import METRICS, Counts, Numbers
 from decoupled.core.workload import Unavailable
 from decoupled.engines.sqlite import admin, admin_socket
 from decoupled.engines.sqlite.data_directory import DataDirectory
@@ -308,3 +308,15 @@ def test_a_server_of_an_earlier_version_says_that_it_does_not_understand(tmp_pat
         pytest.raises(Unavailable, match="what it was not asked"),
     ):
         ServerNumbers(directory).ask()
+
+
+def test_a_server_that_counts_otherwise_is_asked_for_no_numbers(tmp_path: Path) -> None:
+    """Of a later version, say: nobody could tell what is in its buckets, nor add them up."""
+    numbers = Numbers(histograms={"accept_seconds": {"orders": Counts([1, 2, 3])}, "later": {"": Counts([1])}})
+    told = frame(msgspec.msgpack.encode(admin.Told(numbers, {"status": "ok"})))
+    with server_that_says(tmp_path / "data", told) as directory, pytest.raises(Unavailable, match="another version"):
+        ServerNumbers(directory).ask()
+    del numbers.histograms["accept_seconds"]
+    told = frame(msgspec.msgpack.encode(admin.Told(numbers, {"status": "ok"})))
+    with server_that_says(tmp_path / "other", told) as directory:
+        assert ServerNumbers(directory).ask() is not None

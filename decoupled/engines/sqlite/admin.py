@@ -168,6 +168,8 @@ def ask_numbers(server: socket.socket) -> Told:
     answer = _exchange(server, Ask())
     if not isinstance(answer, Told):
         raise Unavailable("the server answers what it was not asked")
+    if not answer.numbers.fits():
+        raise Unavailable("the server counts otherwise: it is of another version")
     return answer
 
 
