@@ -121,7 +121,6 @@ class Gate:
         """A session for whoever has a code, or an operator's key. Raises Problem 403, 422 or 429."""
         self.access_of(call)
         access.check_origin(call.headers)
-        self._attempts.check(client)
         try:
             given = msgspec.json.decode(call.body, type=SignIn)
         except msgspec.DecodeError as error:
@@ -130,7 +129,7 @@ class Gate:
             raise Problem(503, "Nobody can sign in: there is no secret.", resend="safe")
         who = self._proved(given, secret)
         if who is None:
-            self._attempts.failed(client)
+            self._attempts.failed(client)  # and who has the right one gets in, whoever else is at this address
             raise Problem(403, "That is no code that still counts." if given.code else "That is no operator's API key.")
         cookie = access.session(secret, who)
         seconds = (who.until_ms - self._clock_ms()) // 1000
@@ -163,24 +162,21 @@ class Gate:
 
 
 class Attempts:
-    """To sign in, that came to nothing: so many of an address in a minute. It is the work that is limited; to guess is
-    hopeless."""
+    """To sign in, that came to nothing: so many of an address in a minute are told why. To guess is hopeless anyway."""
 
     def __init__(self, clock_ms: Callable[[], int]) -> None:
         self._clock_ms = clock_ms
         self._failed: dict[str, list[int]] = {}  # when, by address; the first that came first
 
-    def check(self, client: str) -> None:
-        """Raises Problem 429."""
-        since = self._clock_ms() - limits.SIGN_IN_SPAN_S * 1000
-        if len([at for at in self._failed.get(client, ()) if at > since]) >= limits.SIGN_IN_ATTEMPTS:
+    def failed(self, client: str) -> None:
+        """Another one. Raises Problem 429 for one too many, which is not counted."""
+        now = self._clock_ms()
+        lately = [at for at in self._failed.get(client, ()) if at > now - limits.SIGN_IN_SPAN_S * 1000]
+        if len(lately) >= limits.SIGN_IN_ATTEMPTS:
             raise Problem(
                 429, "Too many attempts to sign in came to nothing.", resend="safe", retry_after_s=limits.SIGN_IN_SPAN_S
             )
-
-    def failed(self, client: str) -> None:
-        """Another one."""
-        attempts = [*self._failed.pop(client, ()), self._clock_ms()]
-        self._failed[client] = attempts[-limits.SIGN_IN_ATTEMPTS :]
+        self._failed.pop(client, None)
+        self._failed[client] = [*lately, now]
         if len(self._failed) > limits.MAX_SIGN_IN_ADDRESSES:
             del self._failed[next(iter(self._failed))]
