@@ -116,7 +116,7 @@ def test_a_request_whose_place_is_wanted_is_answered_once() -> None:
     asyncio.run(run())
 
 
-def test_what_takes_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_takes_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(limits, "PAGE_ANSWER_S", 0.05)
 
     async def run() -> None:
@@ -128,6 +128,7 @@ def test_what_takes_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None
         aside.close()
         await until(slow.closed.is_set)
         assert len(asking.answers) == 1
+        assert [record.__dict__["path"] for record in caplog.records] == ["-/x"]
 
     asyncio.run(run())
 

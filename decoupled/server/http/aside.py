@@ -56,9 +56,14 @@ class Aside:
             reply(_busy("too many ask at once").response())
             return
         request.held = asked
-        asked.timer = self._loop.call_later(limits.PAGE_ANSWER_S, asked.end)
+        asked.timer = self._loop.call_later(limits.PAGE_ANSWER_S, self._late, asked)
         if self._thread is None:
             self._begin()
+
+    def _late(self, asked: _Asked) -> None:
+        """The thread may hang, in a disk that does: a person is to know."""
+        log.warning("the page is not answered in time", extra={"path": "/".join(asked.call.path)[:80]})
+        asked.end()
 
     def _begin(self) -> None:
         thread = threading.Thread(target=self._answer_all, name="page", daemon=True)
