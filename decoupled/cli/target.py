@@ -105,11 +105,13 @@ def sources_of(data: Path, stack: str | None) -> Sources:
 
         return AwsSources(stack)
     from decoupled.engines.sqlite.data_directory import DataDirectory
+    from decoupled.engines.sqlite.database import Database
     from decoupled.engines.sqlite.sources import SqliteSources
 
     directory = DataDirectory(data)
-    if not directory.file.exists():
-        raise ValueError(f"there is no {directory.file}")
+    Database(
+        directory.file, read_only=True
+    ).close()  # one that is not ours is told of now, and nothing is put beside it
     return SqliteSources(directory)
 
 

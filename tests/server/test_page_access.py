@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import socket
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 from tests.support.certificates import Files
 from tests.support.dead_letters import AN_ORDER
 from tests.support.page import BROWSER, ask, code_of, dashboard, post, signed_in
-from tests.support.server import Server, decoupled, free_port, serving, wait_for
+from tests.support.server import ROOT, Server, decoupled, free_port, serving, wait_for
 
 HIDDEN = ["/-/live", "/-/history"]
 
@@ -223,6 +226,20 @@ def test_another_file_in_its_place_is_noticed(tmp_path: Path) -> None:
         (two.data / "decoupled.sqlite3").replace(one.data / "decoupled.sqlite3")
         seen = wait_for(lambda: ask(beside, "/-/live", cookie).json["overview"]["processed"], lambda it: it)
         assert seen == 3
+
+
+@pytest.mark.parametrize("whose", ["another program's", "an older version's"])
+def test_a_file_that_cannot_be_shown_is_told_of_and_gets_no_secret(tmp_path: Path, whose: str) -> None:
+    file = tmp_path / "decoupled.sqlite3"
+    if whose == "an older version's":
+        shutil.copy(ROOT / "tests" / "support" / "data" / "schema-4" / file.name, file)
+        why = "has schema version 4"
+    else:
+        with contextlib.closing(sqlite3.connect(file)) as another:
+            another.execute("CREATE TABLE notes (text)")
+        why = "is a SQLite file of another program"
+    assert why in decoupled("dashboard", "--data", tmp_path, "--port", "0", status=1)
+    assert not (tmp_path / "page.secret").exists()
 
 
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
