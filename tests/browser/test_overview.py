@@ -20,6 +20,8 @@ from tests.support.server import wait_for
 WHY = "payments.example does not answer"
 OPEN = WorkloadNow("orders", "open", why=WHY, since_s=250.0, probe_in_s=11.2, unfinished=1_204, form=True)
 HELD = WorkloadNow("orders", "held", why="KeyError: 'sku'", since_s=3_720.0, probe_in_s=2.0, unfinished=17)
+ALIKE, PARTS = " held, since its messages fail all alike: ", "Error: no stock; no price"
+HELD_OF_PARTS = WorkloadNow("orders", "held", why=PARTS, since_s=3.0)
 GROUPS = WorkloadNow(
     "notifications", "closed", sick_groups=14, groups=[SickGroup("hooks.example", "open", "502 Bad Gateway", 9.0, 3.0)]
 )
@@ -96,6 +98,10 @@ def headline(page: Page) -> list[str]:
         (
             live(workloads=[HELD], status="degraded", detail="orders is held, since its messages fail all alike: x"),
             "Orders are held, since all fail alike: KeyError: 'sku', for 1 h 2 min; 17 queued; nothing is lost.",
+        ),
+        (
+            live(workloads=[HELD_OF_PARTS], status="degraded", detail=f"orders is{ALIKE}{PARTS}"),
+            "Orders are held, since all fail alike: Error: no stock; no price, for 3 s; 0 queued; nothing is lost.",
         ),
         (
             live(workloads=[GROUPS]),

@@ -4,6 +4,7 @@
 import { count, duration, plural, rate, sentence } from "./format.js";
 
 const MAX_WHY = 160; // characters of what a backend said, in a line; the whole of it stands with its workload
+const HELD = " held, since its messages fail all alike: "; // server/scheduling/breakers.py says it so
 const WORST_FIRST = ["bad", "warn", "unknown", "ok"];
 const BOXES = {
   clients: "Clients",
@@ -22,7 +23,7 @@ export function headline(live, link) {
   return found.sort((a, b) => WORST_FIRST.indexOf(a.colour) - WORST_FIRST.indexOf(b.colour));
 }
 
-function server({ status, detail, overview, engine }) {
+function server({ status, detail, overview, engine, workloads }) {
   if (status === "not running") {
     const unfinished = overview.queued + overview.in_flight + overview.delayed;
     const wait = unfinished
@@ -33,13 +34,20 @@ function server({ status, detail, overview, engine }) {
   if (status === "unavailable") {
     return [trouble("unavailable", "bad", `Nothing is accepted${because(detail)}. What was accepted is safe.`)];
   }
-  // What is held is told by its workload.
-  const parts = (detail ?? "").split("; ").filter((part) => part && !/ held, since /.test(part));
-  if (status === "degraded" && parts.length && engine === "sqlite") {
+  const more = withoutHeld(detail ?? "", workloads);
+  if (status === "degraded" && more && engine === "sqlite") {
     // of a stack, what alarms say is told below
-    return [trouble("degraded", "warn", `${sentence(clipped(parts.join("; ")))}. Requests are still accepted.`)];
+    return [trouble("degraded", "warn", `${sentence(clipped(more))}. Requests are still accepted.`)];
   }
   return [];
+}
+
+/** What is held is told by its workload: those parts are taken out of what the server says. The errors that they end
+ *  with may have all in them that parts are told apart by. */
+function withoutHeld(detail, workloads) {
+  const whys = workloads.flatMap(({ why, groups = [] }) => [why, ...groups.map((group) => group.why)]).filter(Boolean);
+  for (const why of whys.sort((a, b) => b.length - a.length)) detail = detail.replaceAll(`${HELD}${why}`, HELD);
+  return detail.split("; ").filter((part) => part && !part.includes(HELD)).join("; ");
 }
 
 function workloads({ workloads }, link) {
