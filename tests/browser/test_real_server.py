@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import time
 from pathlib import Path
 
+import msgspec
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import playwright_page
+from tests.support.dead_letters import AN_ORDER
 from tests.support.server import DECOUPLED, serving
 
 OUTAGE_MS = 60_000  # of a spike with one, on a slow machine
@@ -58,3 +62,14 @@ def test_a_server_that_is_gone_is_said_once_and_its_return_is_seen(browser: Brow
         expect(connection).to_have_text("Live")
         assert page.evaluate("window.said") == ["No connection: the server does not answer. Trying again.", "Live"]
         assert page.evaluate("window.marked")
+
+
+def test_a_reader_whose_clock_is_wrong_is_told_how_long_ago_it_was_all_the_same(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with serving(tmp_path / "data") as server, playwright_page(browser, server.url) as page:
+        server.accept("/orders", msgspec.json.decode(AN_ORDER))
+        page.clock.set_system_time(time.time() + 3 * 3_600)
+        page.reload()
+        page.get_by_role("link", name="Messages").click()
+        expect(page.locator(".message-row time")).to_contain_text(re.compile(r", \d+ s ago"))

@@ -1,6 +1,8 @@
 // Asking the server. Every answer that is not what was asked for is a Trouble, with the words of its problem details;
 // `dashboard/shapes.py` has the routes. Nothing is drawn here.
 
+import { heard } from "./clock.js";
+
 const WAIT_MS = 15_000; // for an answer; a look at the server's side is cut short sooner
 
 /** What went wrong. `status` 0: there was no answer at all. `problem`: RFC 9457's members, where there are any. */
@@ -44,6 +46,7 @@ async function ask(path, options, signal, read) {
   // The header says that this page asks: no form and no page of another origin can send it.
   const headers = { accept: "application/json", ...options.headers, "x-decoupled": "page" };
   const response = await reach(path, { ...options, headers, credentials: "same-origin" }, signal);
+  heard(response.headers.get("date"));
   const body = parsed(await response.text().catch(() => ""), response.ok ? read : undefined);
   if (response.ok && body !== undefined) return body;
   const problem = body && typeof body === "object" ? body : {};

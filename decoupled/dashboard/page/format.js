@@ -1,4 +1,7 @@
-// How numbers, durations and times are written, everywhere on the page. What is not known is an en dash. Pure.
+// How numbers, durations and times are written, everywhere on the page. What is not known is an en dash. Pure, but for
+// the clock.
+
+import { serverNow } from "./clock.js";
 
 export const UNKNOWN = "–";
 
@@ -39,7 +42,7 @@ export function duration(seconds) {
 }
 
 /** How long ago a time was, in milliseconds since the epoch. */
-export function age(time, now = Date.now()) {
+export function age(time, now = serverNow()) {
   return known(time) ? duration(Math.max(0, Math.round((now - time) / 1000))) : UNKNOWN;
 }
 
@@ -75,6 +78,11 @@ export function bytes(value) {
 /** "1 message", "2 messages" */
 export function plural(value, one, more = `${one}s`) {
   return `${count(value)} ${value === 1 ? one : more}`;
+}
+
+/** Words that stand before others: without the full stop that they may end with. */
+export function clause(text) {
+  return text.replace(/\.$/, "");
 }
 
 /** With a capital letter first, for a sentence that begins with a name. */

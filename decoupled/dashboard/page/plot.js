@@ -1,5 +1,6 @@
 // How uPlot is to draw a chart: axes, grids and lines, in the colours of the tokens. Pure, but for reading those.
 
+import { serverNow } from "./clock.js";
 import { count, duration, hourAndMinute } from "./format.js";
 import { SPAN_S } from "./past.js";
 
@@ -87,7 +88,7 @@ function briefDuration(seconds) {
 
 /** The last hour, or what there is of it: five minutes at least. */
 function span(first) {
-  const now = Date.now() / 1000;
+  const now = serverNow() / 1000;
   return [Math.max(now - SPAN_S, Math.min(first ?? now, now - LEAST_SPAN_S)), now];
 }
 

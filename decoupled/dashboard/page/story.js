@@ -4,7 +4,8 @@
 import { get } from "./api.js";
 import { h, replace } from "./dom.js";
 import { change } from "./change.js";
-import { age, dateTime, duration, exactTime, plural } from "./format.js";
+import { serverNow } from "./clock.js";
+import { age, clause, dateTime, duration, exactTime, plural } from "./format.js";
 import { jsonText, parseJson, prettyJson } from "./schema.js";
 import { mayChange, whyNot } from "./signin.js";
 
@@ -87,7 +88,7 @@ function trouble(error, again) {
   return h(
     "div",
     { class: "notice is-bad", role: "alert" },
-    h("p", {}, `It cannot be told: ${error.message}.`),
+    h("p", {}, `It cannot be told: ${clause(error.message)}.`),
     h("button", { type: "button", on: { click: again } }, "Try again"),
   );
 }
@@ -168,7 +169,7 @@ function time(at) {
   return h(
     "time",
     { datetime: exactTime(at), title: exactTime(at) },
-    `${dateTime(at)}, ${at > Date.now() ? `in ${duration((at - Date.now()) / 1000)}` : `${age(at)} ago`}`,
+    `${dateTime(at)}, ${at > serverNow() ? `in ${duration((at - serverNow()) / 1000)}` : `${age(at)} ago`}`,
   );
 }
 
