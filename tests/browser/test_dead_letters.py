@@ -77,7 +77,7 @@ def test_a_batch_that_failed_is_done_again_and_the_rest_after_it(browser: Browse
     with opened(browser, dead) as page:
         page.get_by_role("button", name="Redrive these 30 …").first.click()
         dialog(page).get_by_role("button", name="Redrive 30").click()
-        expect(dialog(page)).to_contain_text("the writer is busy: trying again")
+        expect(dialog(page)).to_contain_text("The writer is busy: trying again")
         expect(dialog(page).get_by_role("progressbar")).to_have_attribute("aria-valuemax", "30")
         expect(dialog(page).get_by_role("heading")).to_have_text("Done: 27 redriven")
         expect(dialog(page).get_by_role("progressbar")).to_have_attribute("aria-valuenow", "30")
@@ -93,6 +93,42 @@ def test_it_stops_when_it_is_told_to(browser: Browser) -> None:
         expect(dialog(page).get_by_role("heading")).to_contain_text("Stopped")
         dialog(page).get_by_role("button", name="Close").click()
         assert len(dead.letters) > 800
+
+
+def test_escape_stops_it_however_often_it_is_pressed_and_what_was_done_is_said(browser: Browser) -> None:
+    dead = found.Dead(900, batch=3)
+    dead.fails = 1
+    with opened(browser, dead) as page:
+        page.get_by_role("button", name="Redrive these 300 …").first.click()
+        dialog(page).get_by_role("button", name="Redrive 300").click()
+        for _ in range(3):
+            page.keyboard.press("Escape")
+        expect(dialog(page).get_by_role("heading")).to_contain_text("Stopped")
+        page.keyboard.press("Escape")
+        expect(dialog(page)).to_have_count(0)
+
+
+def test_back_takes_away_what_only_asks_and_not_what_is_under_way(browser: Browser) -> None:
+    dead = found.Dead(900, batch=3)
+    dead.fails = 1
+    with opened(browser, dead) as page:
+        page.get_by_role("link", name="Overview").click()
+        page.go_back()
+        page.get_by_role("button", name="Redrive these 300 …").first.click()
+        expect(dialog(page).get_by_role("button", name="Redrive 300")).to_be_visible()
+        page.go_forward()
+        expect(dialog(page)).to_have_count(0)
+        page.go_back()
+        page.get_by_role("button", name="Redrive these 300 …").first.click()
+        dialog(page).get_by_role("button", name="Redrive 300").click()
+        expect(dialog(page).get_by_role("progressbar")).to_be_visible()
+        leaving = "window.dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+        assert page.evaluate(leaving) is False  # the browser asks first
+        page.go_forward()
+        expect(dialog(page).get_by_role("progressbar")).to_be_visible()
+        dialog(page).get_by_role("button", name="Stop").click()
+        expect(dialog(page).get_by_role("heading")).to_contain_text("Stopped")
+        assert page.evaluate(leaving) is True
 
 
 def test_a_read_only_visitor_sees_why_nothing_can_be_changed(browser: Browser) -> None:

@@ -96,7 +96,7 @@ class Dead:
             )
         if self.fails:
             self.fails -= 1
-            return 503, {"detail": "the writer is busy"}
+            return 503, {"detail": "The writer is busy."}
         self.changes.append(asked)
         first = int(asked.get("cursor", 0))
         batch = found[first : first + self.batch]  # what could not be done stays, and is passed over

@@ -2,8 +2,9 @@
 // batches until all is done. Each batch is safe to repeat, so that after an error of the network it goes on.
 
 import { post } from "./api.js";
+import { kindsTable, merged } from "./dead_groups.js";
 import { h, replace, setText } from "./dom.js";
-import { count, plural } from "./format.js";
+import { clause, count, plural, sentence } from "./format.js";
 import { Progress, summed } from "./progress.js";
 
 const IDS_A_REQUEST = 500; // of a selection
@@ -52,8 +53,12 @@ class Dialog {
     this.#words = KINDS[kind];
     this.#parts = inParts(which);
     this.#context = context;
+    const ended = { signal: this.#closed.signal };
+    window.addEventListener("hashchange", () => this.#running || this.#dialog.close(), ended); // “back”, say
+    window.addEventListener("beforeunload", (event) => this.#running && event.preventDefault(), ended);
     this.#dialog.addEventListener("cancel", (event) => this.#cancelled(event));
     this.#dialog.addEventListener("close", () => {
+      if (this.#running) return this.#closedEarly();
       this.#closed.abort();
       this.#dialog.remove();
       if (this.#changed) context.live.refresh();
@@ -68,7 +73,13 @@ class Dialog {
   #cancelled(event) {
     if (!this.#running) return;
     event.preventDefault();
-    this.#stopped = true;
+    this.#buttons.firstElementChild.click(); // “Stop”, the only one
+  }
+
+  /** A browser closes it at a second Escape, whatever we say: it is not over before it says what it came to. */
+  #closedEarly() {
+    this.#dialog.showModal();
+    this.#buttons.firstElementChild.click();
   }
 
   #show(title, body, buttons) {
@@ -96,7 +107,7 @@ class Dialog {
       if (this.#closed.signal.aborted) return;
       this.#show(
         this.#words.title,
-        h("p", { class: "notice is-bad", role: "alert" }, `It cannot be told what it would do: ${error.message}`),
+        h("p", { class: "notice is-bad", role: "alert" }, `It cannot be told what it would do: ${clause(error.message)}.`),
         this.#close("Close"),
       );
     }
@@ -190,7 +201,7 @@ class Dialog {
   }
 
   async #pause(seconds, error, progress) {
-    progress.say(`${error.message}: trying again. What was done stays done.`, true);
+    progress.say(`${clause(error.message)}: trying again. What was done stays done.`, true);
     for (let waited = 0; waited < seconds && !this.#stopped; waited += 0.25)
       await new Promise((resolve) => setTimeout(resolve, 250));
   }
@@ -209,7 +220,7 @@ class Dialog {
           h(
             "p",
             { class: "notice is-bad", role: "alert" },
-            `${trouble.message}${trouble.status === 403 ? " Sign in, and do it again." : ""} What was done stays done; doing it again is safe.`,
+            `${sentence(clause(trouble.message))}.${trouble.status === 403 ? " Sign in, and do it again." : ""} What was done stays done; doing it again is safe.`,
           ),
         progress.node,
         progress.outcomes(),
@@ -232,46 +243,6 @@ function typedNumber(total, act) {
   return h("div", { class: "field" }, h("label", { for: "change-typed" }, `Type ${total} to go on`), input);
 }
 
-function kindsTable(kinds) {
-  if (!kinds.length) return null;
-  return h(
-    "div",
-    { class: "scrolls kinds", tabindex: "0", role: "region", "aria-label": "What it would be done to" },
-    h(
-      "table",
-      {},
-      h(
-        "thead",
-        {},
-        h(
-          "tr",
-          {},
-          h("th", { class: "number", scope: "col" }, "Letters"),
-          h("th", { scope: "col" }, "Workload"),
-          h("th", { scope: "col" }, "Error"),
-        ),
-      ),
-      h(
-        "tbody",
-        {},
-        kinds.map((each) =>
-          h(
-            "tr",
-            {},
-            h("td", { class: "number" }, count(each.count)),
-            h("td", {}, h("bdi", {}, each.workload)),
-            h(
-              "td",
-              {},
-              h("span", { class: "clip", dir: "auto" }, [each.error_type, each.error].filter(Boolean).join(": ")),
-            ),
-          ),
-        ),
-      ),
-    ),
-  );
-}
-
 /** A selection in requests of a bounded size; anything else is one. */
 function inParts(which) {
   if (!which.ids) return [which];
@@ -279,13 +250,4 @@ function inParts(which) {
     ...which,
     ids: which.ids.slice(index * IDS_A_REQUEST, (index + 1) * IDS_A_REQUEST),
   }));
-}
-
-function merged(kinds) {
-  const found = new Map();
-  for (const each of kinds) {
-    const key = JSON.stringify([each.workload, each.alike]);
-    found.set(key, { ...each, count: each.count + (found.get(key)?.count ?? 0) });
-  }
-  return [...found.values()].sort((one, other) => other.count - one.count);
 }

@@ -1,4 +1,5 @@
-// One kind of error among the dead letters: how many, since when, and what can be done with all of them.
+// One kind of error among the dead letters: how many, since when, and what can be done with all of them; and several
+// kinds as a table.
 
 import { h } from "./dom.js";
 import { age, count, exactTime } from "./format.js";
@@ -43,4 +44,55 @@ export function groupNode(group, largest, { chosen, may, href, choose, change })
 
 function when(at) {
   return h("time", { datetime: exactTime(at), title: exactTime(at) }, `${age(at)} ago`);
+}
+
+/** What a change would be done to, by kind. */
+export function kindsTable(kinds) {
+  if (!kinds.length) return null;
+  return h(
+    "div",
+    { class: "scrolls kinds", tabindex: "0", role: "region", "aria-label": "What it would be done to" },
+    h(
+      "table",
+      {},
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          h("th", { class: "number", scope: "col" }, "Letters"),
+          h("th", { scope: "col" }, "Workload"),
+          h("th", { scope: "col" }, "Error"),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        kinds.map((each) =>
+          h(
+            "tr",
+            {},
+            h("td", { class: "number" }, count(each.count)),
+            h("td", {}, h("bdi", {}, each.workload)),
+            h(
+              "td",
+              {},
+              h("span", { class: "clip", dir: "auto" }, [each.error_type, each.error].filter(Boolean).join(": ")),
+            ),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
+/** Of the answers for the parts of a selection: each kind once, the largest first. */
+export function merged(kinds) {
+  const found = new Map();
+  for (const each of kinds) {
+    const key = JSON.stringify([each.workload, each.alike]);
+    found.set(key, { ...each, count: each.count + (found.get(key)?.count ?? 0) });
+  }
+  return [...found.values()].sort((one, other) => other.count - one.count);
 }
