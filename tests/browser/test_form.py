@@ -77,7 +77,7 @@ def form(browser: Browser, sent: list[Any], **answer: Any) -> Iterator[Page]:
         "GET live": lambda _: (200, live(workloads=[WorkloadNow("all", "closed", form=True)])),
         "GET /openapi.json": lambda _: (200, described),
         "POST /all": take,
-        "GET /all/a1": lambda _: (200, {"id": "a1", "status": "dead", "attempts": 5}),
+        "GET /all/a1": lambda _: (200, answer.get("record", {"id": "a1", "status": "dead", "attempts": 5})),
     }
     with page_server(answers) as url, playwright_page(browser, f"{url}/#/try") as page:
         expect(page.get_by_role("button", name="Send")).to_be_enabled()
@@ -150,3 +150,9 @@ def test_a_key_that_no_header_takes_is_not_sent(browser: Browser) -> None:
         send(page)
         expect(page.locator(".send-bar [role=alert]")).to_contain_text("Not sent: A key is of")
     assert sent == []
+
+
+def test_how_often_it_has_failed_is_said_while_it_waits(browser: Browser) -> None:
+    with form(browser, [], record={"id": "a1", "status": "queued", "attempts": 1}) as page:
+        send(page)
+        expect(page.locator(".outcome")).to_contain_text("It failed 1 time so far, and will be tried again.")

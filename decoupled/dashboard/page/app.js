@@ -2,7 +2,7 @@
 // connection is lost. What a view shows is in its own module: `mount(root, context)`, which returns what unmounts it.
 
 import { h, replace, setAttribute, setText } from "./dom.js";
-import { count, duration } from "./format.js";
+import { clause, count, duration } from "./format.js";
 import { LiveLook } from "./live.js";
 import * as dead from "./dead.js";
 import * as messages from "./messages.js";
@@ -107,7 +107,7 @@ function header({ now, connection, since, why }) {
     ok: "Live",
     connecting: "Connecting …",
     locked: "Signed out",
-    lost: `No connection: ${why.replace(/\.$/, "")}. Trying again.`,
+    lost: `No connection: ${clause(why)}. Trying again.`,
   };
   if (line.firstChild?.textContent !== words[connection]) {
     replace(line, h("span", {}, words[connection]), h("span", { "aria-hidden": "true" }));

@@ -3,7 +3,7 @@
 
 import { get } from "./api.js";
 import { h, replace, setAttribute, setText } from "./dom.js";
-import { UNKNOWN, count, duration, hourAndMinute, rate, sentence } from "./format.js";
+import { UNKNOWN, clause, count, duration, hourAndMinute, rate, sentence } from "./format.js";
 import { Past, SPAN_S } from "./past.js";
 import { HEIGHT, options } from "./plot.js";
 
@@ -91,7 +91,7 @@ export function charts() {
     } catch (error) {
       setText(
         note,
-        `The last hour is not known: ${error.message.replace(/\.$/, "")}. What is seen from now on is drawn.`,
+        `The last hour is not known: ${clause(error.message)}. What is seen from now on is drawn.`,
       );
     }
     drawn.forEach((chart) => chart.draw());

@@ -5,7 +5,7 @@ import { get } from "./api.js";
 import { change } from "./change.js";
 import { groupNode } from "./dead_groups.js";
 import { h, replace, setText } from "./dom.js";
-import { count, plural } from "./format.js";
+import { clause, count, plural } from "./format.js";
 import { LetterList } from "./letters.js";
 import { whenAccessChanges } from "./signin.js";
 
@@ -136,7 +136,7 @@ class DeadLetters {
       replace(
         this.#groups,
         h("h2", { id: "groups-title" }, "By error"),
-        h("p", { role: "alert" }, `They cannot be read: ${trouble.message}. `, again),
+        h("p", { role: "alert" }, `They cannot be read: ${clause(trouble.message)}. `, again),
       );
       this.#section.hidden = true;
     }

@@ -4,7 +4,7 @@
 
 import { get } from "./api.js";
 import { h, replace, setText } from "./dom.js";
-import { age, count, exactTime } from "./format.js";
+import { age, clause, count, exactTime } from "./format.js";
 
 const ROW_REM = 3.75;
 const AROUND = 8; // rows above and below what is seen
@@ -111,7 +111,7 @@ export class LetterList {
 
   #failed(error) {
     const again = h("button", { type: "button", on: { click: () => this.#load(this.#seen()[1]) } }, "Try again");
-    replace(this.#line, `More cannot be read: ${error.message}. `, again);
+    replace(this.#line, `More cannot be read: ${clause(error.message)}. `, again);
   }
 
   #tell() {

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { h, replace, setText } from "./dom.js";
-import { age, dateTime, exactTime, plural } from "./format.js";
+import { age, clause, dateTime, exactTime, plural } from "./format.js";
 import * as story from "./story.js";
 
 const PAGE = 50; // rows a look
@@ -187,7 +187,7 @@ class Results {
       this.#cursor = found.cursor ?? null;
       this.#tell(found.note);
     } catch (error) {
-      if (!asking.signal.aborted) setText(this.#line, `It could not be looked for: ${error.message}.`);
+      if (!asking.signal.aborted) setText(this.#line, `It could not be looked for: ${clause(error.message)}.`);
     } finally {
       this.#more.disabled = false;
     }

@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { h, replace, setText } from "./dom.js";
-import { duration } from "./format.js";
+import { clause, duration, plural } from "./format.js";
 import { jsonText, parseJson } from "./schema.js";
 
 const WAIT_S = 10; // that the server may take to say what it came to, each time it is asked
@@ -61,7 +61,7 @@ export function follow(workload, { id, status_url, took_s }, proof, signal) {
     badge.className = `badge is-${record.status}`;
     setText(words, IN_WORDS[record.status] ?? record.status);
     if (record.status === "queued") {
-      if (record.attempts) setText(words, `It failed ${record.attempts.text} times so far, and will be tried again.`);
+      if (record.attempts) setText(words, `It failed ${plural(Number(record.attempts.text), "time")} so far, and will be tried again.`);
       return;
     }
     replace(
@@ -81,7 +81,7 @@ export function follow(workload, { id, status_url, took_s }, proof, signal) {
     );
   }).catch((error) => {
     if (!signal.aborted)
-      setText(words, `It is accepted; what became of it cannot be seen from here: ${error.message}.`);
+      setText(words, `It is accepted; what became of it cannot be seen from here: ${clause(error.message)}.`);
   });
   return node;
 }

@@ -4,6 +4,7 @@
 import { call } from "./api.js";
 import { h, replace } from "./dom.js";
 import { part } from "./form.js";
+import { clause } from "./format.js";
 import { entriesOf, jsonText, parseJson, prettyJson, sample, shapeOf } from "./schema.js";
 import { follow, send } from "./sending.js";
 
@@ -63,7 +64,7 @@ async function load(place, context, signal) {
   } catch (error) {
     if (signal.aborted) return;
     const again = h("button", { type: "button", on: { click: () => load(place, context, signal) } }, "Try again");
-    replace(place, h("p", { role: "alert" }, `The forms cannot be made: ${error.message}.`), again);
+    replace(place, h("p", { role: "alert" }, `The forms cannot be made: ${clause(error.message)}.`), again);
   }
 }
 
@@ -113,7 +114,7 @@ function show(place, context, signal, document, entries) {
       const again = key.input.value.trim()
         ? "is safe, with the same key"
         : "without an Idempotency-Key makes two of it";
-      tell(`${error.message}. It is not known whether it was accepted. If it was, sending it again ${again}.`);
+      tell(`${clause(error.message)}. It is not known whether it was accepted. If it was, sending it again ${again}.`);
     } finally {
       button.disabled = false;
     }

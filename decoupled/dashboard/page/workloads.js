@@ -81,9 +81,9 @@ function show(badge, state) {
   return replace(badge, sign(colourOf(state), ""), wordOf(state));
 }
 
-/** "payments.example does not answer. For 4 min; asks again in 12 s." */
+/** "payments.example does not answer. For 4 min; probes again in 12 s." */
 function reason({ why, since_s: since = 0, probe_in_s: probe = 0, state }) {
-  const next = probe > 0 ? `asks again in ${duration(Math.ceil(probe))}` : "is asking again now";
+  const next = probe > 0 ? `probes again in ${duration(Math.ceil(probe))}` : "is probing now";
   const unsaid = state === "held" ? "Its messages fail all alike." : "Its backend does not answer.";
   return [
     h("span", { class: "why" }, why || unsaid),
