@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable
 from typing import Any
 
 from playwright.sync_api import Browser, expect
 
+from decoupled.dashboard.shapes import Live
 from tests.support.browser import playwright_page
-from tests.support.lives import live
+from tests.support.lives import live as some_time_ago
 from tests.support.page_server import Ask, page_server
+
+
+def live(**changes: Any) -> Live:
+    """Of this moment."""
+    return some_time_ago(taken_at=time.time_ns() // 1_000_000, **changes)
+
 
 EMPTY = {"step_s": 5.0, "times": [], "series": {}}
 
@@ -40,6 +49,12 @@ def test_a_page_that_is_seen_again_after_trouble_goes_on_by_itself(browser: Brow
         expect(connection).to_contain_text("No connection: too many looks at once.")
         said[0] = (200, live())
         expect(connection).to_have_text("Live")
+
+
+def test_a_look_that_was_long_ago_says_so(browser: Browser) -> None:
+    ago = time.time_ns() // 1_000_000 - 40_000
+    with page_server(answers(lambda: (200, some_time_ago(taken_at=ago)))) as url, playwright_page(browser, url) as page:
+        expect(page.locator("#connection")).to_have_text(re.compile(r"Live, as of [4-9]\d s ago"))
 
 
 def test_nothing_is_shown_before_signing_in(browser: Browser) -> None:

@@ -1,8 +1,9 @@
 // The shell at work: which view is shown, by the address's hash; the header and the footer; what is said when the
 // connection is lost. What a view shows is in its own module: `mount(root, context)`, which returns what unmounts it.
 
+import { serverNow } from "./clock.js";
 import { h, replace, setAttribute, setText } from "./dom.js";
-import { clause, count, duration } from "./format.js";
+import { age, clause, count, duration } from "./format.js";
 import { LiveLook } from "./live.js";
 import * as dead from "./dead.js";
 import * as messages from "./messages.js";
@@ -12,6 +13,7 @@ import * as tryIt from "./try.js";
 
 const VIEWS = { overview, messages, dead, try: tryIt };
 const TITLES = { overview: "Overview", messages: "Messages", dead: "Dead letters", try: "Try it" };
+const OLD_MS = 15_000; // that a look is not older than, in most systems
 const SAID_MS = 8_000; // that a saying stays
 const MAX_SAYINGS = 3; // at a time
 
@@ -112,7 +114,9 @@ function header({ now, connection, since, why }) {
   if (line.firstChild?.textContent !== words[connection]) {
     replace(line, h("span", {}, words[connection]), h("span", { "aria-hidden": "true" }));
   }
-  setText(line.lastChild, lost ? ` Last seen ${duration(Math.round((Date.now() - since) / 1000))} ago.` : "");
+  const old = connection === "ok" && serverNow() - now.taken_at > OLD_MS; // looks take long, and so come less often
+  const seen = lost ? ` Last seen ${duration(Math.round((Date.now() - since) / 1000))} ago.` : "";
+  setText(line.lastChild, old ? `, as of ${age(now.taken_at)} ago` : seen);
 }
 
 function footer({ now }) {
