@@ -83,6 +83,17 @@ def test_a_batch_that_failed_is_done_again_and_the_rest_after_it(browser: Browse
         expect(dialog(page).get_by_role("progressbar")).to_have_attribute("aria-valuenow", "30")
 
 
+def test_what_somebody_else_was_quicker_with_is_said(browser: Browser) -> None:
+    dead = found.Dead(30)
+    with opened(browser, dead) as page:
+        page.get_by_role("button", name="Redrive these 10 …").first.click()
+        expect(dialog(page).get_by_role("button", name="Redrive 10")).to_be_visible()
+        dead.letters = dead.letters[12:]
+        dialog(page).get_by_role("button", name="Redrive 10").click()
+        expect(dialog(page).get_by_role("heading")).to_have_text("Done: 5 redriven")
+        expect(dialog(page)).to_contain_text("4 were no dead letters any more")
+
+
 def test_it_stops_when_it_is_told_to(browser: Browser) -> None:
     dead = found.Dead(900, batch=3)
     dead.fails = 1  # holds it up after the first try, so that there is time to stop it

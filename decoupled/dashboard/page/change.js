@@ -223,7 +223,7 @@ class Dialog {
             `${sentence(clause(trouble.message))}.${trouble.status === 403 ? " Sign in, and do it again." : ""} What was done stays done; doing it again is safe.`,
           ),
         progress.node,
-        progress.outcomes(),
+        progress.outcomes(!trouble && !this.#stopped),
       ].filter(Boolean),
       close,
     );

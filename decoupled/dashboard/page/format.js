@@ -46,12 +46,7 @@ export function age(time, now = serverNow()) {
   return known(time) ? duration(Math.max(0, Math.round((now - time) / 1000))) : UNKNOWN;
 }
 
-/** 10:15:30, of the reader's own clock. */
-export function timeOfDay(time) {
-  return known(time) ? clock.format(time) : UNKNOWN;
-}
-
-/** 10:15 */
+/** 10:15, of the reader's own time zone. */
 export function hourAndMinute(time) {
   return known(time) ? minute.format(time) : UNKNOWN;
 }

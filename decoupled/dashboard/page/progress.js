@@ -36,20 +36,24 @@ export class Progress {
     setText(this.#line, words);
   }
 
+  /** Of how many it is known what they came to. */
+  get #seen() {
+    return Object.values(this.counts).reduce((sum, each) => sum + each, 0);
+  }
+
   #draw() {
-    const seen = Math.min(
-      this.#total,
-      Object.values(this.counts).reduce((sum, each) => sum + each, 0),
-    );
+    const seen = Math.min(this.#total, this.#seen);
     this.bar.setAttribute("aria-valuenow", String(seen));
     this.bar.setAttribute("aria-valuetext", `${count(seen)} of ${count(this.#total)}`);
     this.#fill.style.width = `${this.#total ? (100 * seen) / this.#total : 100}%`;
     this.say(`${count(seen)} of ${count(this.#total)}`);
   }
 
-  /** What it came to, and of which letters nothing came. */
-  outcomes() {
+  /** What it came to, and of which letters nothing came. `whole`: all that there were by then have been gone through. */
+  outcomes(whole) {
     const others = Object.entries(this.counts).filter(([outcome, many]) => outcome !== this.#words.done && many);
+    const gone = this.#total - this.#seen; // by somebody else; or in a batch whose answer was lost
+    if (whole && gone > 0) others.push(["were no dead letters any more when it was their turn", gone]);
     return h(
       "div",
       { class: "stack" },
