@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -14,6 +16,7 @@ from tests.support.browser import playwright_page
 from tests.support.lives import NOW_MS, live, overview
 from tests.support.page_checks import overflowing
 from tests.support.page_server import page_server
+from tests.support.server import WITHIN_S
 
 OPERATOR = Access(see=True, change=True, name="ana", how=["code"])
 
@@ -106,17 +109,28 @@ def test_it_stops_when_it_is_told_to(browser: Browser) -> None:
         assert len(dead.letters) > 800
 
 
-def test_escape_stops_it_however_often_it_is_pressed_and_what_was_done_is_said(browser: Browser) -> None:
+def test_escape_stops_it_however_often_it_is_pressed_and_what_was_done_is_said(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dead = found.Dead(900, batch=3)
-    dead.fails = 1
+    answers, change = threading.Event(), dead._change
+
+    def slow(asked: Any, done: str) -> tuple[int, Any]:
+        assert asked.get("dry_run") or answers.wait(WITHIN_S)
+        return change(asked, done)
+
+    monkeypatch.setattr(dead, "_change", slow)
     with opened(browser, dead) as page:
         page.get_by_role("button", name="Redrive these 300 …").first.click()
         dialog(page).get_by_role("button", name="Redrive 300").click()
         for _ in range(3):
             page.keyboard.press("Escape")
-        expect(dialog(page).get_by_role("heading")).to_contain_text("Stopped")
+        expect(dialog(page)).to_contain_text("Stopping after this batch")
+        answers.set()
+        expect(dialog(page).get_by_role("heading")).to_have_text("Stopped: 2 redriven")
         page.keyboard.press("Escape")
         expect(dialog(page)).to_have_count(0)
+        expect(page.get_by_text("898 dead letters")).to_be_visible()
 
 
 def test_back_takes_away_what_only_asks_and_not_what_is_under_way(browser: Browser) -> None:

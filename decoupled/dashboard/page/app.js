@@ -116,7 +116,7 @@ function header({ now, connection, since, why }) {
   }
   const old = connection === "ok" && serverNow() - now.taken_at > OLD_MS; // looks take long, and so come less often
   const seen = lost ? ` Last seen ${duration(Math.round((Date.now() - since) / 1000))} ago.` : "";
-  setText(line.lastChild, old ? `, as of ${age(now.taken_at)} ago` : seen);
+  setText(line.lastChild, old ? ` (${age(now.taken_at)} old)` : seen);
 }
 
 function footer({ now }) {
