@@ -48,6 +48,13 @@ class Slow:
         self.closed.set()
 
 
+class Unsayable(Problem):
+    """One that no answer can be made of."""
+
+    def response(self) -> Response:
+        raise ZeroDivisionError("a fault of ours")
+
+
 class Asking:
     """A request, and what came of it."""
 
@@ -141,7 +148,7 @@ def test_what_takes_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch, caplog:
         (Unavailable("the file is gone"), 503),
         (ZeroDivisionError("a fault of ours"), 500),
         (SystemExit(1), 500),
-        (Problem(404, "no text: \ud800"), 500),
+        (Unsayable(404, "None."), 500),
     ],
 )
 def test_what_goes_wrong_is_an_answer_and_the_next_is_answered(error: BaseException, status: int) -> None:
