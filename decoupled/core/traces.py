@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from decoupled.core import limits
 
 _PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
-_IDS = slice(0, 53)  # of what a message carries: up to the flags
 _FLAGS = slice(53, 55)
 _PLAIN = 55  # characters of a context without tracestate
 NO_TRACE_ID, NO_SPAN_ID = "0" * 32, "0" * 16
