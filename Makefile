@@ -35,6 +35,7 @@ check: install
 soak: install ## the random tests for longer: HISTORIES of the simulation, and what is marked soak
 	DECOUPLED_HISTORIES=$(or $(HISTORIES),200000) $(BIN)/pytest -m '' tests/simulation/test_simulation.py \
 		tests/simulation/test_order.py tests/server/test_order.py $(ARGS)
+	DECOUPLED_FORGED=100000 $(BIN)/pytest tests/unit -k test_of_many_forged $(ARGS)
 
 chaos: install $(SHIM) ## disks that fail, power cuts, crashes: ten minutes of them, or ARGS='--minutes 60'; Linux only
 	$(BIN)/python -m tests.support.chaos $(ARGS)

@@ -19,10 +19,9 @@ from decoupled.server.callers.signatures import Signatures
 from decoupled.server.health import Trouble
 from decoupled.server.http.gateway import call_of
 from decoupled.server.http.request import Request
+from tests.support.forged import TRIES
 from tests.support.model_engine import ManualClock
 from tests.support.webhooks import STRIPE, by_stripe
-
-FORGED = 100_000
 
 
 class Book:
@@ -99,14 +98,14 @@ def test_two_keys_in_one_request_are_none(book: Book) -> None:
     assert (status, detail.split(":")[0]) == (401, "Send one key")
 
 
-def test_of_a_hundred_thousand_forged_keys_none_is_let_in(book: Book) -> None:
+def test_of_many_forged_keys_none_is_let_in(book: Book) -> None:
     """Those that an attacker could make who knows the form, all ids, and other keys that are right."""
     seed = random.randrange(2**32)
     chance = random.Random(seed)
     real = [book.change(api_keys.add, f"caller-{number}") for number in range(20)]
     callers = book.callers()
     let_in: list[object] = []
-    for number in range(FORGED):
+    for number in range(TRIES):
         key = forged(chance, real)
         try:
             let_in.append((key, proved(callers, bearer(key) if number % 2 else {"x-api-key": key})))
