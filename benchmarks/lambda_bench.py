@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from decoupled.plan.prices import price_list
+
 ROOT = Path(__file__).parent.parent
 FUNCTIONS = ("receiver", "processor", "status")
 START_UPS = 9  # fresh interpreters a function, ours and the usual alternating
@@ -33,8 +35,19 @@ MOST_START_UP, MOST_WRITES = 0.6, 1 / 3
 # What a stub on the loopback does not show, assumed alike for both: medians within a Region, in milliseconds.
 SQS_MS, DYNAMODB_MS = 10.0, 5.0
 MEMORY_MB, VCPU_MB = 512, 1769  # the template's default; Lambda's CPU share is in proportion
-# us-east-1, dollars: a million requests, a GB-second on arm64, a million units.
-API, LAMBDA, GB_SECOND, SQS, FAIR_QUEUE, WRITE, READ = 1.0, 0.2, 0.0000133334, 0.4, 0.1, 0.625, 0.125
+# Dollars of a million requests, a GB-second on arm64, a million units: in the first tier of the one list of prices.
+API, LAMBDA, GB_SECOND, SQS, FAIR_QUEUE, WRITE, READ = (
+    price_list()[name].first
+    for name in (
+        "api_requests",
+        "lambda_requests",
+        "lambda_gb_seconds",
+        "sqs_requests",
+        "sqs_fair",
+        "dynamodb_writes",
+        "dynamodb_reads",
+    )
+)
 
 ORDER = {
     "customer": {"email": "ana@example.com", "name": "Ana Ruiz"},

@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "decoupled.engines.sqlite": {"decoupled.core", "decoupled.engines.protocols", "decoupled.__version__"},
     "decoupled.engines.aws": {"decoupled.core", "decoupled.engines.protocols"},
     "decoupled.outbound": {"decoupled.core"},
+    "decoupled.plan": {"decoupled.core"},
     "decoupled.workloads": {"decoupled", "decoupled.outbound"},
     "decoupled.dashboard": {
         "decoupled.core",
@@ -89,6 +90,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "decoupled.core",
         "decoupled.engines.protocols",
         "decoupled.pipeline",
+        "decoupled.plan",
         "decoupled.dashboard",
         "decoupled.server",
         "decoupled.__version__",
