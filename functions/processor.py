@@ -46,7 +46,7 @@ def settled(batch: Sequence[Delivery], remaining_s: Callable[[], float]) -> list
 @functools.cache
 def connect() -> tuple[Queue, Table, Workloads, Policy]:
     """What the function's environment names."""
-    from decoupled.engines.aws.messages import queues_of
+    from decoupled.engines.aws.queues import queues_of
     from decoupled.engines.aws.table import DynamoTable
 
     telemetry.start("processor", MESSAGING_SYSTEM_SQS)

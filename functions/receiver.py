@@ -42,7 +42,7 @@ def handler(event: Event, context: Any) -> EventResponse:
 @functools.cache
 def connect() -> tuple[Producer, Workloads, Issued]:
     """What the function's environment names."""
-    from decoupled.engines.aws.messages import queues_of
+    from decoupled.engines.aws.queues import queues_of
 
     telemetry.start("receiver", MESSAGING_SYSTEM_SQS)
     workloads = load(os.environ["WORKLOADS"].split(","), ROOT)

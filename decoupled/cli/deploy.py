@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import click
 
 from decoupled.cli.build import pack, served
+from decoupled.cli.bulkheads import queue_notes, queue_parameters
 from decoupled.cli.kit import kit
 from decoupled.cli.target import refusals
 from decoupled.core.signed_ids import keys_of, new_key
@@ -55,8 +56,11 @@ def deploy(stack: str, parameters: Sequence[str], rotate_id_key: bool) -> None:
         current = aws.current(stack)
         workloads, project, loaded = served(given.get("Workloads") or _as_deployed(current))
         given |= _ordered(loaded, given)
+        has = _deployed(current, "OwnQueues")
+        notes = [*_not_kept(loaded), *queue_notes(stack, has, loaded, given)]
+        given |= queue_parameters(stack, has, loaded, given)
         given |= _id_keys(aws, stack, current, given, rotate_id_key)
-        for note in _not_kept(loaded):
+        for note in notes:
             click.echo(note, err=True)
         account, region = aws.account_and_region()
         host = urlsplit(os.environ.get("AWS_ENDPOINT_URL", "")).hostname

@@ -20,7 +20,8 @@ from decoupled.core.outcomes import Commit, Delivery, Failure, NotSent, Reject, 
 from decoupled.core.workload import Effects, Message, Put, Rejected, Unavailable, Workload, Write
 from decoupled.engines.aws.dead_letter_queue import DeadLetterQueue
 from decoupled.engines.aws.dead_letters import AwsDeadLetters
-from decoupled.engines.aws.messages import QueuePair, SqsQueue, queues_of
+from decoupled.engines.aws.messages import SqsQueue
+from decoupled.engines.aws.queues import SqsQueues, queues_of
 from decoupled.engines.aws.table import DynamoTable
 from decoupled.pipeline.processor import process
 from decoupled.pipeline.settlement import Policy, settle
@@ -47,8 +48,8 @@ def fifo(engine: engines.AwsEngine) -> engines.OrderedQueues:
     return engines.fifo_beside(engine)
 
 
-def pair_of(engine: engines.AwsEngine, fifo: engines.OrderedQueues) -> QueuePair:
-    return QueuePair(engine.queue, fifo.queue, {"steps"})
+def pair_of(engine: engines.AwsEngine, fifo: engines.OrderedQueues) -> SqsQueues:
+    return SqsQueues(engine.queue, fifo=fifo.queue, ordered={"steps"})
 
 
 def letters_of(engine: engines.AwsEngine, fifo: engines.OrderedQueues) -> AwsDeadLetters:
@@ -159,7 +160,7 @@ def test_each_message_goes_to_the_queue_of_its_workload_and_is_answered_at_its_p
     assert pair_of(engine, fifo).send(sent) == [None] * 3
     assert receive_one(engine).message == sent[1]
     assert [delivery.message for delivery in fifo.queue.receive(10, 60)] == [sent[0], sent[2]]
-    refusing = QueuePair(Refusing(None, "q", ""), Refusing(None, "q.fifo", ""), {"steps"})
+    refusing = SqsQueues(Refusing(None, "q", ""), fifo=Refusing(None, "q.fifo", ""), ordered={"steps"})
     assert refusing.send(sent) == [NotSent(one.id) for one in sent]
 
 
@@ -189,7 +190,7 @@ def test_a_function_uses_the_fifo_queue_for_what_is_ordered_and_refuses_a_stack_
     environ = {"QUEUE_URL": "http://q", "ORDERED_QUEUE_URL": "", "ORDERED_WORKLOADS": ""}
     with_fifo = {**environ, "ORDERED_QUEUE_URL": "http://q.fifo", "ORDERED_WORKLOADS": "steps"}
     assert isinstance(queues_of(environ, {"orders": plain}), SqsQueue)
-    assert isinstance(queues_of(with_fifo, {"orders": plain, "steps": steps}), QueuePair)
+    assert isinstance(queues_of(with_fifo, {"orders": plain, "steps": steps}), SqsQueues)
     with pytest.raises(ValueError, match="deploy with OrderedWorkloads=steps"):
         queues_of(environ, {"orders": plain, "steps": steps})
 

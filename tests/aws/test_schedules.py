@@ -11,7 +11,8 @@ from botocore.exceptions import ClientError, ConnectTimeoutError
 from decoupled.core import limits
 from decoupled.core.outcomes import NotSent
 from decoupled.core.times import now_ms
-from decoupled.engines.aws.messages import QueuePair, SqsQueue
+from decoupled.engines.aws.messages import SqsQueue
+from decoupled.engines.aws.queues import SqsQueues
 from decoupled.engines.aws.schedules import Schedules
 from decoupled.engines.aws.sqs_format import entry
 from tests.support.contract import message, receive_one
@@ -131,7 +132,7 @@ def test_an_entry_that_fits_no_schedule_is_refused(moto_engine: AwsEngine) -> No
 
 def test_a_fifo_queue_which_delays_nothing_gets_whatever_is_due_later_from_a_schedule(moto_engine: AwsEngine) -> None:
     fifo = fifo_beside(moto_engine)
-    pair = QueuePair(moto_engine.queue, fifo.queue, {"steps"})
+    pair = SqsQueues(moto_engine.queue, fifo=fifo.queue, ordered={"steps"})
     sent = message(workload="steps", group="g", due_at=now_ms() + 60_000)
     assert pair.send([sent, message(workload="steps", group="g")]) == [None, None]
     assert len(fifo.queue.receive(10, 0)) == 1
@@ -144,7 +145,7 @@ def test_a_fifo_queue_which_delays_nothing_gets_whatever_is_due_later_from_a_sch
 
 def test_what_is_put_off_on_a_fifo_queue_keeps_its_place(moto_engine: AwsEngine) -> None:
     fifo = fifo_beside(moto_engine)
-    pair = QueuePair(moto_engine.queue, fifo.queue, {"steps"})
+    pair = SqsQueues(moto_engine.queue, fifo=fifo.queue, ordered={"steps"})
     pair.send([message(workload="steps", group="g"), message(group="g")])
     ordered, other = fifo.queue.receive(1, 60)[0], receive_one(moto_engine)
     now = now_ms()

@@ -17,7 +17,7 @@ import yaml
 from opentelemetry.sdk import environment_variables
 
 from decoupled.cli import build
-from decoupled.core import limits
+from decoupled.core import limits, own_queues
 from decoupled.core.backoff import spread_s
 from decoupled.core.outcomes import FailureKind
 from decoupled.engines.aws import client as aws
@@ -65,8 +65,8 @@ def test_checkov_finds_nothing_and_each_suppression_has_a_reason() -> None:
         assert len(check["check_result"]["suppress_comment"].split()) > 5, check["check_id"]
 
 
-def test_it_is_plain_cloudformation() -> None:
-    assert "Transform" not in template.load()
+def test_it_is_plain_cloudformation_but_for_its_loops() -> None:
+    assert template.source()["Transform"] == "AWS::LanguageExtensions"  # for its loops; there is no macro and no SAM
     events = yaml.parse(template.PATH.read_text())
     assert not [event for event in events if isinstance(event, yaml.AliasEvent)]  # CloudFormation takes no YAML aliases
     assert template.PATH.stat().st_size < 1_000_000  # what CloudFormation takes from a bucket: without one, 51,200
@@ -108,7 +108,7 @@ def test_the_redrive_policy_is_a_safety_net_above_a_days_outage() -> None:
 
 
 def test_reserved_concurrency_is_at_least_the_maximum_concurrency() -> None:
-    maximum = template.properties("Mapping")["ScalingConfig"]["MaximumConcurrency"]
+    maximum = template.properties("OwnMappingorders")["ScalingConfig"]["MaximumConcurrency"]
     condition, reserved, otherwise = template.properties("Processor")["ReservedConcurrentExecutions"]["Fn::If"]
     assert (condition, reserved) == ("WithReservedConcurrency", maximum)
     assert otherwise == {"Ref": "AWS::NoValue"}
@@ -133,6 +133,52 @@ def test_the_longest_pause_between_two_attempts_is_within_what_sqs_can_hide() ->
         assert spread_s(most - 1, most, longest, 0.0) <= limits.MAX_VISIBILITY_TIMEOUT_S
 
 
+# --- a queue for each workload -----------------------------------------------------
+
+
+def test_an_own_queue_is_the_shared_one_again_with_its_policy_and_its_mapping() -> None:
+    assert template.properties("OwnQueueorders") == template.properties("Queue")
+    statements = [
+        {**one, "Resource": {"Fn::GetAtt": ["OwnQueueorders", "Arn"]}}
+        for one in template.properties("QueuePolicy")["PolicyDocument"]["Statement"]
+    ]
+    policy = template.properties("OwnQueuePolicyorders")
+    assert policy["PolicyDocument"]["Statement"] == statements
+    assert policy["Queues"] == [{"Fn::GetAtt": ["OwnQueueorders", "QueueUrl"]}]
+    expected = {
+        **template.properties("Mapping"),
+        "EventSourceArn": {"Fn::GetAtt": ["OwnQueueorders", "Arn"]},
+        "ScalingConfig": {"MaximumConcurrency": {"Ref": "MaximumConcurrency"}},
+    }
+    assert template.properties("OwnMappingorders") == expected
+    own = {name: it for name, it in template.load()["Resources"].items() if name.startswith("Own")}
+    assert {it["Condition"] for it in own.values()} == {"WithOwnQueues"}
+    assert sorted(own) == ["OwnMappingorders", "OwnQueuePolicyorders", "OwnQueueorders"]
+
+
+def test_a_stack_without_own_queues_has_its_pace_on_the_shared_one() -> None:
+    assert template.defaults()["OwnQueues"] == own_queues.NONE
+    (has_some,) = template.load()["Conditions"]["WithOwnQueues"]["Fn::Not"]
+    assert has_some == {"Fn::Equals": [{"Fn::Select": [0, {"Ref": "OwnQueues"}]}, own_queues.NONE]}
+    with_own = ["WithOwnQueues", {"Ref": "SharedConcurrency"}, {"Ref": "MaximumConcurrency"}]
+    assert template.properties("Mapping")["ScalingConfig"]["MaximumConcurrency"] == {"Fn::If": with_own}
+
+
+def test_names_of_a_loop_stand_where_an_account_fills_them_in() -> None:
+    def left(node: Any) -> list[str]:
+        if isinstance(node, dict):
+            return [found for pair in node.items() for one in pair for found in left(one)]
+        if isinstance(node, list):
+            return [found for one in node for found in left(one)]
+        return re.findall(r"[$&]\{Name\}", str(node))
+
+    assert left(template.load()) == []
+    text = template.PATH.read_text()
+    filled_in = re.findall(r'!Sub "?([^"\]]*\$\{Name\}[^"\]]*)', text)
+    assert filled_in
+    assert all(re.fullmatch(r"\w+\$\{Name\}", each) for each in filled_in)  # and nothing else beside them
+
+
 # --- with ordered workloads -------------------------------------------------------
 
 
@@ -145,7 +191,8 @@ def test_what_is_for_ordered_workloads_is_made_for_them_only() -> None:
     named = {name for name in template.load()["Resources"] if name.startswith("Ordered")}
     assert named == of_ordered_workloads()
     outputs = template.load()["Outputs"]
-    assert {n for n in outputs if n.startswith("Ordered")} == {n for n, it in outputs.items() if "Condition" in it}
+    conditional = {n for n, it in outputs.items() if it.get("Condition") == "WithOrderedWorkloads"}
+    assert {n for n in outputs if n.startswith("Ordered")} == conditional
 
 
 def test_the_fifo_queues_are_the_standard_ones_but_for_their_order() -> None:
@@ -226,8 +273,9 @@ def test_each_function_gets_the_environment_that_it_reads(function: str) -> None
     properties = template.properties(function)
     given = set(properties["Environment"]["Variables"])
     needed, optional = environment_read_by(properties["Handler"].split(".")[1])
+    own = {name for name in given if function != "Status" and re.fullmatch("QUEUE[a-z0-9]+", name)}  # by queues_of
     assert needed
-    assert needed <= given <= needed | optional
+    assert needed <= given - own <= needed | optional
 
 
 def environment_read_by(function: str) -> tuple[set[str], set[str]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import re
 
+from decoupled.core import own_queues
 from decoupled.core.outcomes import Commit, Failure
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Add, Delete, Put, Update, Write
-from decoupled.engines.aws.messages import QueuePair
+from decoupled.engines.aws.queues import SqsQueues
 from tests.support import engines, template
 from tests.support.batches import come_back, entry, event
 from tests.support.contract import NOW, commit_one, dead_record, delivered, emitted, message, receive_one
@@ -31,6 +32,9 @@ TRANSACTION = {
     "ConditionCheck": "dynamodb:ConditionCheckItem",
 }
 LATER = {"Schedules": {"scheduler:CreateSchedule"}, "ScheduleRole": {"iam:PassRole"}}
+OWN_QUEUES = {
+    "Fn::Sub": "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:${AWS::StackName}-OwnQueue*",
+}
 POLLING = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}  # by the event source mapping
 
 
@@ -50,6 +54,8 @@ def granted(role: str, ordered: bool = False) -> dict[str, set[str]]:
                 assert (condition, otherwise) == ("WithOrderedWorkloads", {"Ref": "AWS::NoValue"})
                 if not ordered:
                     continue
+            if target == OWN_QUEUES:
+                continue  # as the shared queue: see the test below
             if ".Arn}" in target.get("Fn::Sub", ""):  # an index of the table
                 resource = re.sub(r"\$\{(\w+)\.Arn\}", r"\1", target["Fn::Sub"])
             elif "Fn::Sub" in target:  # the schedules of the stack's own group
@@ -92,6 +98,16 @@ def test_the_receiver_may_send_and_read_a_record_and_nothing_else(moto_engine: e
     assert granted("ReceiverRole") == needed(moto_engine) == may
 
 
+def test_what_a_role_may_do_with_the_shared_queue_it_may_with_those_of_workloads() -> None:
+    for role in ("ReceiverRole", "ProcessorRole", "ScheduleRole"):
+        statements = template.properties(role)["Policies"][0]["PolicyDocument"]["Statement"]
+        resources = [it["Resource"] for it in statements if isinstance(it.get("Resource"), list)]
+        shared = {"Fn::GetAtt": ["Queue", "Arn"]}
+        assert [OWN_QUEUES in it for it in resources] == [shared in it for it in resources]
+        assert any(OWN_QUEUES in it for it in resources)
+    assert OWN_QUEUES["Fn::Sub"].endswith(f"-{own_queues.RESOURCE}*")
+
+
 def test_a_role_is_passed_to_the_scheduler_only_and_taken_by_the_stack_s_own_schedules() -> None:
     for function in ("Receiver", "Processor"):
         statements = template.properties(f"{function}Role")["Policies"][0]["PolicyDocument"]["Statement"]
@@ -106,7 +122,7 @@ def test_a_role_is_passed_to_the_scheduler_only_and_taken_by_the_stack_s_own_sch
 def test_with_ordered_workloads_the_receiver_may_send_to_both_queues(moto_engine: engines.AwsEngine) -> None:
     fifo = engines.fifo_beside(moto_engine)
     later = message(workload="steps", due_at=now_ms() + 86_400_000)
-    QueuePair(moto_engine.queue, fifo.queue, {"steps"}).send([message(), message(workload="steps"), later])
+    SqsQueues(moto_engine.queue, fifo=fifo.queue, ordered={"steps"}).send([message(), message(workload="steps"), later])
     moto_engine.table.get("some-id")
     assert granted("ReceiverRole", ordered=True) == needed(moto_engine, fifo)
 
@@ -123,7 +139,7 @@ def test_with_ordered_workloads_the_processor_may_use_both_queues_and_bury_on_on
     moto_engine: engines.AwsEngine,
 ) -> None:
     fifo = engines.fifo_beside(moto_engine)
-    pair = QueuePair(moto_engine.queue, fifo.queue, {"steps"})
+    pair = SqsQueues(moto_engine.queue, fifo=fifo.queue, ordered={"steps"})
     pair.send([message(), message(workload="steps"), message(due_at=now_ms() + 86_400_000)])
     pair.retry_later([(receive_one(moto_engine), 1), (fifo.queue.receive(1, 60)[0], 1)])
     for workload in ("orders", "steps"):

@@ -71,9 +71,10 @@ class Stack:
 
     def process(self, going: bool) -> None:
         """Stop the processors, or let them go on."""
-        found = tool_client("cloudformation").describe_stack_resource(StackName="boxes", LogicalResourceId="Mapping")
-        mapping = found["StackResourceDetail"]["PhysicalResourceId"]
-        tool_client("lambda").update_event_source_mapping(UUID=mapping, Enabled=going)
+        found = tool_client("cloudformation").describe_stack_resources(StackName="boxes")["StackResources"]
+        mappings = [it["PhysicalResourceId"] for it in found if it["ResourceType"] == "AWS::Lambda::EventSourceMapping"]
+        for mapping in mappings:
+            tool_client("lambda").update_event_source_mapping(UUID=mapping, Enabled=going)
 
 
 @contextmanager

@@ -26,17 +26,57 @@ def _function(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str
         value = loader.construct_mapping(node, deep=True)
     if suffix == "Ref":
         return {"Ref": value}
-    return {f"Fn::{suffix}": value.split(".", 1) if suffix == "GetAtt" else value}
+    return {f"Fn::{suffix}": value.split(".", 1) if suffix == "GetAtt" and isinstance(value, str) else value}
 
 
 _Loader.add_multi_constructor("!", _function)
 
 
+LOOPS = {"OwnQueues": ["orders"]}
+"""What the parameters hold that the template loops over."""
+
+
 @functools.cache
 def load() -> dict[str, Any]:
-    """The whole template."""
+    """The whole template, its loops run over LOOPS."""
+    loaded: dict[str, Any] = expanded(source(), {})
+    return loaded
+
+
+def source() -> dict[str, Any]:
+    """The template as it is written."""
     template: dict[str, Any] = yaml.load(PATH.read_text(), _Loader)  # noqa: S506  a SafeLoader with tags of its own
     return template
+
+
+def expanded(node: Any, names: dict[str, str]) -> Any:
+    """With Fn::ForEach run, as an account does: it fills in the name in the loop's keys, in the text of Fn::Sub, and
+    for a Ref to it, and nowhere else. A text that has nothing left to fill in is that text."""
+    if isinstance(node, list):
+        return [expanded(one, names) for one in node]
+    if not isinstance(node, dict):
+        return node
+    if set(node) == {"Ref"}:
+        return names.get(node["Ref"], node)
+    if set(node) == {"Fn::Sub"} and isinstance(node["Fn::Sub"], str):
+        text = _filled(node["Fn::Sub"], names)
+        return text if text != node["Fn::Sub"] and "${" not in text else {"Fn::Sub": text}
+    made: dict[str, Any] = {}
+    for key, value in node.items():
+        if not key.startswith("Fn::ForEach::"):
+            made[key] = expanded(value, names)
+            continue
+        name, over, fragment = value
+        for item in LOOPS[over["Ref"]]:
+            inner = {**names, name: item}
+            made |= {_filled(its, inner): expanded(body, inner) for its, body in fragment.items()}
+    return made
+
+
+def _filled(text: str, names: dict[str, str]) -> str:
+    for name, item in names.items():
+        text = text.replace(f"${{{name}}}", item)
+    return text
 
 
 def properties(resource: str) -> dict[str, Any]:

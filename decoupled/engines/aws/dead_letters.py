@@ -24,8 +24,9 @@ from decoupled.engines.aws import dead_letter_records as letters
 from decoupled.engines.aws.attributes import Attribute, Attributes, encode, encode_time
 from decoupled.engines.aws.dead_letter_queue import Copy, DeadLetterQueue
 from decoupled.engines.aws.dead_letter_table import DeadRecords
-from decoupled.engines.aws.messages import QueuePair, SqsQueue, queues
-from decoupled.engines.aws.stack import outputs, tool_client
+from decoupled.engines.aws.messages import SqsQueue
+from decoupled.engines.aws.queues import SqsQueues, queues
+from decoupled.engines.aws.stack import dead_letter_urls, outputs, own_queue_urls, tool_client
 
 _STORY = (
     "finished_at",
@@ -50,7 +51,7 @@ class AwsDeadLetters:
         self,
         dynamodb: Any,
         table_name: str,
-        queue: SqsQueue | QueuePair,
+        queue: SqsQueue | SqsQueues,
         dead_letter_queue: DeadLetterQueue,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -74,11 +75,10 @@ class AwsDeadLetters:
         """Those of the stack that has these outputs."""
         sqs = tool_client("sqs")
         ordered_url, ordered = found.get("OrderedQueueUrl", ""), found.get("OrderedWorkloads", "").split(",")
-        queue = queues(sqs, found["QueueUrl"], found["DeadLetterQueueUrl"], ordered_url, ordered)
-        dead_letter_urls = [
-            found[name] for name in ("DeadLetterQueueUrl", "OrderedDeadLetterQueueUrl") if name in found
-        ]
-        return cls(tool_client("dynamodb"), found["TableName"], queue, DeadLetterQueue(sqs, dead_letter_urls))
+        own = own_queue_urls(found)
+        queue = queues(sqs, found["QueueUrl"], found["DeadLetterQueueUrl"], own, ordered_url, ordered)
+        look = DeadLetterQueue(sqs, dead_letter_urls(found))
+        return cls(tool_client("dynamodb"), found["TableName"], queue, look)
 
     # --- look
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from decoupled.core import own_queues
 from decoupled.engines.aws.client import AwsError, code, detail
 from decoupled.engines.aws.stack import tool_client
 
@@ -65,7 +66,7 @@ def deploy(
         **change,
         ChangeSetType="CREATE" if before is None else "UPDATE",
         TemplateURL=template_url,
-        Capabilities=["CAPABILITY_IAM"],
+        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],  # the second for the template's loops
         Parameters=[
             *({"ParameterKey": name, "ParameterValue": value} for name, value in given.items()),
             *({"ParameterKey": name, "UsePreviousValue": True} for name in sorted(kept)),
@@ -140,9 +141,11 @@ def mend_emulators_mappings(stack: str) -> None:
     """MiniStack 1.5 keeps the parameters' numbers as text, and its poller stops at that. CloudFormation makes them
     numbers."""
     values = {p["ParameterKey"]: p["ParameterValue"] for p in (current(stack) or {}).get("Parameters", [])}
-    concurrency = {"Mapping": "MaximumConcurrency", "OrderedMapping": "OrderedConcurrency"}
+    shared = "MaximumConcurrency" if values["OwnQueues"] == own_queues.NONE else "SharedConcurrency"
+    concurrency = {"Mapping": shared, "OrderedMapping": "OrderedConcurrency"}
     for resource in tool_client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]:
-        if (parameter := concurrency.get(resource["LogicalResourceId"])) is not None:
+        if resource["ResourceType"] == "AWS::Lambda::EventSourceMapping":
+            parameter = concurrency.get(resource["LogicalResourceId"], "MaximumConcurrency")
             tool_client("lambda").update_event_source_mapping(
                 UUID=resource["PhysicalResourceId"],
                 ScalingConfig={"MaximumConcurrency": int(values[parameter])},

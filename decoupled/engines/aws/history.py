@@ -10,11 +10,10 @@ from typing import Any
 from decoupled.core.overview import CHARTED, History
 from decoupled.engines.aws.client import unavailable
 from decoupled.engines.aws.cloudwatch import PERIOD_S, Asked, Values, ask, minute, namespace, of_queues
-from decoupled.engines.aws.stack import tool_client
+from decoupled.engines.aws.stack import dead_letter_urls, queue_urls, tool_client
 
 HOUR_S = 3_600
 KEPT_S = 60.0  # that an answer serves: CloudWatch has nothing new sooner, and bills each question
-_QUEUES = ("QueueUrl", "OrderedQueueUrl")
 _RATES = ("accepted", "processed", "rejected", "dead", "retried")
 _DURATIONS = ("accept", "waiting", "processing")
 _QUANTILES = ("p50", "p99")
@@ -65,7 +64,7 @@ class AwsPast:
         return History(PERIOD_S, times, series, "" if measured else _OFF)
 
     def _of_queues(self) -> list[Asked]:
-        queues, dead = self._urls(*_QUEUES), self._urls("DeadLetterQueueUrl", "OrderedDeadLetterQueueUrl")
+        queues, dead = queue_urls(self._outputs), dead_letter_urls(self._outputs)
         count = "ApproximateNumberOfMessages"
         return [
             *of_queues(queues, "queued", f"{count}Visible", "Maximum"),
@@ -77,14 +76,11 @@ class AwsPast:
 
     def _sent_and_deleted(self) -> list[Asked]:
         """What stands for accepted and processed where nothing tells better."""
-        queues = self._urls(*_QUEUES)
+        queues = queue_urls(self._outputs)
         return [
             *of_queues(queues, "accepted_per_s", "NumberOfMessagesSent", "Sum"),
             *of_queues(queues, "processed_per_s", "NumberOfMessagesDeleted", "Sum"),
         ]
-
-    def _urls(self, *names: str) -> list[str]:
-        return [self._outputs[name] for name in names if name in self._outputs]
 
 
 def of_functions(stack: str, workload: str = "") -> list[Asked]:

@@ -1,11 +1,11 @@
-"""What the functions do with SQS's queues: send, put off, and keep a copy of a dead letter. How a message looks there
-is in `sqs_format.py`; what is due later than SQS can delay, in `schedules.py`."""
+"""What the functions do with a queue of SQS: send, put off, and keep a copy of a dead letter. Which of a stack's queues
+that is stands in `queues.py`; how a message looks there, in `sqs_format.py`; what is due later than SQS can delay, in
+`schedules.py`."""
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,8 +13,8 @@ from decoupled.core import limits
 from decoupled.core.identifiers import derived_id
 from decoupled.core.outcomes import Delivery, NotSent, Record
 from decoupled.core.times import now_ms
-from decoupled.core.workload import Message, Unavailable, Workloads
-from decoupled.engines.aws.client import AwsError, client, detail, never_left
+from decoupled.core.workload import Message, Unavailable
+from decoupled.engines.aws.client import AwsError, detail, never_left
 from decoupled.engines.aws.schedules import Schedules
 from decoupled.engines.aws.sqs_format import (
     Entry,
@@ -44,6 +44,7 @@ class SqsQueue:
     ) -> None:
         self._sqs = sqs
         self._url = queue_url
+        self.name = queue_url.rpartition("/")[2]
         self._dead_letter_url = dead_letter_queue_url
         self._schedules = schedules
         self._clock_ms = clock_ms
@@ -153,85 +154,6 @@ class SqsQueue:
             for failed in answer.get("Failed", []):
                 if failed["Code"] not in _LAPSED:
                     raise Unavailable(f"{failed['Code']}: {failed.get('Message', '')}")
-
-
-class QueuePair:
-    """Implements Producer and Consumer on a standard queue, and a FIFO queue for the workloads that are `ordered`.
-
-    What waits on the other queue, because its workload was not ordered before, or is not any more, is processed like
-    all else; only its backoff cannot be set, and is the visibility timeout."""
-
-    def __init__(self, standard: SqsQueue, fifo: SqsQueue, ordered: Collection[str]) -> None:
-        self._standard = standard
-        self._fifo = fifo
-        self._ordered = ordered
-
-    def send(self, messages: Sequence[Message]) -> list[NotSent | None]:
-        """To each queue what is its own, in turn."""
-        outcomes: dict[int, NotSent | None] = {}
-        for queue in (self._standard, self._fifo):
-            indexes = [index for index, message in enumerate(messages) if self._queue(message) is queue]
-            if indexes:
-                outcomes |= zip(indexes, queue.send([messages[index] for index in indexes]), strict=True)
-        return [outcomes[index] for index in range(len(messages))]
-
-    def send_again(self, message: Message, occasion: str) -> NotSent | None:
-        """As an SqsQueue does."""
-        return self._queue(message).send_again(message, occasion)
-
-    def retry_later(self, delays: Sequence[tuple[Delivery, float]]) -> None:
-        """As an SqsQueue does. On the FIFO queue a message that waits keeps those behind it waiting."""
-        for queue in (self._standard, self._fifo):
-            theirs = [(delivery, delay) for delivery, delay in delays if self._queue(delivery.message) is queue]
-            if theirs:
-                queue.retry_later(theirs)
-
-    def defer(self, due: Sequence[tuple[Delivery, int]], now_ms: int) -> list[Delivery]:
-        """As an SqsQueue does, each its own."""
-        given_back: list[Delivery] = []
-        for queue in (self._standard, self._fifo):
-            theirs = [(delivery, due_at) for delivery, due_at in due if self._queue(delivery.message) is queue]
-            given_back += queue.defer(theirs, now_ms)
-        return given_back
-
-    def send_dead_letter(self, message: Message, dead: Record) -> None:
-        """All to the standard dead-letter queue: what is dead has no order, and a look at a FIFO queue sees no more
-        than ten messages of a group."""
-        self._standard.send_dead_letter(message, dead)
-
-    def _queue(self, message: Message) -> SqsQueue:
-        return self._fifo if message.workload in self._ordered else self._standard
-
-
-def queues_of(environ: Mapping[str, str], workloads: Workloads) -> SqsQueue | QueuePair:
-    """The queues that a function's environment names: QUEUE_URL, DEAD_LETTER_QUEUE_URL where it buries, and
-    ORDERED_QUEUE_URL if the stack has ORDERED_WORKLOADS. Raises ValueError if these are not the workloads that are
-    ordered."""
-    ordered = {name for name, workload in workloads.items() if workload.ordered}
-    if missing := ordered - {*environ.get("ORDERED_WORKLOADS", "").split(",")}:
-        needed = ",".join(sorted(ordered))
-        raise ValueError(
-            f"the stack does not know that {min(missing)!r} is ordered: deploy with OrderedWorkloads={needed}"
-        )
-    dead_letter_url, ordered_url = environ.get("DEAD_LETTER_QUEUE_URL", ""), environ.get("ORDERED_QUEUE_URL", "")
-    schedules = functools.partial(Schedules.from_environment, environ)
-    return queues(client("sqs"), environ["QUEUE_URL"], dead_letter_url, ordered_url, ordered, schedules)
-
-
-def queues(
-    sqs: Any,
-    url: str,
-    dead_letter_url: str,
-    ordered_url: str,
-    ordered: Collection[str],
-    schedules: Callable[[str], Schedules | None] = lambda _url: None,
-) -> SqsQueue | QueuePair:
-    """A stack's: with a FIFO queue for the workloads that are ordered, where it has one. `schedules` makes those that
-    send to a queue."""
-    standard = SqsQueue(sqs, url, dead_letter_url, schedules(url))
-    if not ordered_url:
-        return standard
-    return QueuePair(standard, SqsQueue(sqs, ordered_url, dead_letter_url, schedules(ordered_url)), ordered)
 
 
 # What SQS says of a receipt whose message was received again, is visible again, or is gone.

@@ -154,10 +154,16 @@ def visibility(seconds: float) -> int:
 # --- in
 
 
+class SqsDelivery(Delivery, frozen=True):
+    """With the name of the queue that its receipt is good for."""
+
+    queue: str = ""
+
+
 def deliveries(event: SqsEvent) -> list[Delivery]:
     """The records of a Lambda event as deliveries."""
     return [
-        Delivery(
+        SqsDelivery(
             message_of(
                 record["messageId"],
                 record["body"],
@@ -169,6 +175,7 @@ def deliveries(event: SqsEvent) -> list[Delivery]:
             ),
             record["receiptHandle"],
             int(record["attributes"]["ApproximateReceiveCount"]),
+            queue=str(record.get("eventSourceARN", "")).rpartition(":")[2],
         )
         for record in event["Records"]
     ]

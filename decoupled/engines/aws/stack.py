@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from decoupled.core import own_queues
 from decoupled.core.workload import Unavailable
 from decoupled.engines.aws.client import AwsError, client, code, detail
 
@@ -32,3 +33,20 @@ def outputs(stack: str) -> Mapping[str, str]:
     if missing:
         raise ValueError(f"the stack {stack!r} has no output {', '.join(sorted(missing))}: it is not one of ours")
     return found
+
+
+def queue_urls(found: Mapping[str, str]) -> list[str]:
+    """Of the queues where accepted messages wait, by a stack's outputs: the shared one first."""
+    others = [*own_queue_urls(found).values(), *filter(None, [found.get("OrderedQueueUrl")])]
+    return [found["QueueUrl"], *others]
+
+
+def own_queue_urls(found: Mapping[str, str]) -> dict[str, str]:
+    """Of the queues that workloads have of their own, by their keys."""
+    prefix = f"{own_queues.RESOURCE}Url"
+    return {name.removeprefix(prefix): url for name, url in found.items() if name.startswith(prefix)}
+
+
+def dead_letter_urls(found: Mapping[str, str]) -> list[str]:
+    """Of the queues where dead letters are."""
+    return [found[name] for name in ("DeadLetterQueueUrl", "OrderedDeadLetterQueueUrl") if name in found]

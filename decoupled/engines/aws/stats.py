@@ -13,7 +13,7 @@ from decoupled.core.overview import Overview
 from decoupled.engines.aws import records
 from decoupled.engines.aws.attributes import encode_time
 from decoupled.engines.aws.client import AwsError, detail, unavailable
-from decoupled.engines.aws.stack import outputs, tool_client
+from decoupled.engines.aws.stack import dead_letter_urls, outputs, queue_urls, tool_client
 
 _SUMS = ("sent", "deleted")
 WINDOW_S = 300  # of CloudWatch's metrics: the last complete five minutes
@@ -59,8 +59,8 @@ class AwsStats:
 
     def look(self) -> Overview:
         """SQS counts what waits out a backoff as in flight: to SQS both are hidden."""
-        queue = self._depth("QueueUrl", "OrderedQueueUrl")
-        dead_letter_queue = self._depth("DeadLetterQueueUrl", "OrderedDeadLetterQueueUrl")
+        queue = self._depth(queue_urls(self._outputs))
+        dead_letter_queue = self._depth(dead_letter_urls(self._outputs))
         on_queue, recorded = sum(dead_letter_queue), self._recorded()
         notes = []
         if on_queue > recorded:
@@ -79,18 +79,15 @@ class AwsStats:
             notes=notes,
         )
 
-    def _depth(self, *outputs: str) -> tuple[int, int, int]:
-        """Visible, hidden and delayed messages of the queues with these outputs, as far as the stack has them."""
+    def _depth(self, urls: Sequence[str]) -> tuple[int, int, int]:
+        """Visible, hidden and delayed messages of these queues."""
         names = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
         total: Counter[str] = Counter()
-        for url in self._urls(*outputs):
+        for url in urls:
             with unavailable():
                 answer = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
             total.update({name: int(answer.get(name, 0)) for name in names})
         return total[names[0]], total[names[1]], total[names[2]]
-
-    def _urls(self, *outputs: str) -> list[str]:
-        return [self._outputs[name] for name in outputs if name in self._outputs]
 
     def dead_lately(self) -> int:
         """Dead records of the last hour."""
@@ -115,7 +112,7 @@ class AwsStats:
 
     def _metrics(self, notes: list[str]) -> tuple[float | None, float | None, float | None]:
         """The oldest message's age, and messages sent and deleted a second."""
-        queues = [url.rpartition("/")[2] for url in self._urls("QueueUrl", "OrderedQueueUrl")]
+        queues = [url.rpartition("/")[2] for url in queue_urls(self._outputs)]
         end = datetime.fromtimestamp(self._clock_ms() / 1000, UTC).replace(second=0, microsecond=0)
         wanted = [
             ("age", "ApproximateAgeOfOldestMessage", "Maximum"),
