@@ -9,17 +9,18 @@ import re
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
+from decoupled.cli.aws_room import aws_room, is_emulator
 from decoupled.cli.build import pack, served
 from decoupled.cli.bulkheads import queue_notes, queue_parameters
 from decoupled.cli.kit import kit
-from decoupled.cli.target import refusals
+from decoupled.cli.releases import Change, ShiftType, next_release, placed, record, roll_out
+from decoupled.cli.target import DURATION
+from decoupled.core.releases import Shift
 from decoupled.core.signed_ids import keys_of, new_key
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Workloads
@@ -27,30 +28,25 @@ from decoupled.core.workload import Workloads
 TEMPLATE = "templates/decoupled-architecture.yaml"
 
 
-@contextmanager
-def _aws() -> Iterator[Any]:
-    """The room that calls AWS; its errors as one line."""
-    with refusals():
-        from decoupled.engines.aws import deployment
-
-        try:
-            yield deployment
-        except Exception as error:
-            if line := deployment.told(error):
-                raise click.ClickException(line) from error
-            raise
-
-
 @click.command()
 @click.argument("stack")
 @click.argument("parameters", nargs=-1, metavar="[Parameter=Value ...]")
 @click.option("--rotate-id-key", is_flag=True, help="Sign ids with a new key; the one before still verifies.")
-def deploy(stack: str, parameters: Sequence[str], rotate_id_key: bool) -> None:
+@click.option(
+    "--shift",
+    type=ShiftType(),
+    default="all",
+    show_default=True,
+    help="How requests come to the new release: all at once, canary:10:5m (10 %, and after 5 minutes the rest) or "
+    "linear:10:1m (10 % more every minute). If an alarm sounds, it goes back.",
+)
+@click.option("--watch", type=DURATION, default="0s", show_default=True, help="And so long after the last of them.")
+def deploy(stack: str, parameters: Sequence[str], rotate_id_key: bool, shift: Shift, watch: float) -> None:
     """Build, upload and deploy the system as a STACK, and print its outputs. Parameters of the template that are not
     given keep what they are; Workloads is decoupled.toml's. CODE_BUCKET names the bucket for the code.
 
     With AWS_ENDPOINT_URL on this machine (an emulator, which runs functions here) it builds for this machine."""
-    with _aws() as aws:
+    with aws_room() as aws:
         template = kit(TEMPLATE).read_bytes()
         names, given = _parameters(template.decode(), parameters)
         current = aws.current(stack)
@@ -63,8 +59,7 @@ def deploy(stack: str, parameters: Sequence[str], rotate_id_key: bool) -> None:
         for note in notes:
             click.echo(note, err=True)
         account, region = aws.account_and_region()
-        host = urlsplit(os.environ.get("AWS_ENDPOINT_URL", "")).hostname
-        platform = "local" if host in ("127.0.0.1", "localhost", "::1") else "lambda"
+        platform = "local" if is_emulator() else "lambda"
         click.echo("== Build")
         with tempfile.TemporaryDirectory() as directory:
             zipped = Path(directory, "lambda.zip")
@@ -74,14 +69,14 @@ def deploy(stack: str, parameters: Sequence[str], rotate_id_key: bool) -> None:
         click.echo("== Upload")
         bucket = os.environ.get("CODE_BUCKET") or f"decoupled-code-{account}-{region}"
         key = f"{stack}/{hashlib.sha256(code).hexdigest()[:32]}.zip"
-        template_key = f"{stack}/{hashlib.sha256(template).hexdigest()[:32]}.yaml"
-        url = aws.upload(bucket, region, {key: code, template_key: template})
-        click.echo(f"s3://{bucket}/{key}\n== Deploy {stack} to {account} in {region}")
         named = {"Workloads": ",".join(workloads), "WorkloadNames": ",".join(loaded)}
         given |= {"CodeBucket": bucket, "CodeKey": key} | named
-        outputs = aws.deploy(stack, f"{url}/{template_key}", names, given, click.echo)
-        if platform == "local":
-            aws.mend_emulators_mappings(stack)
+        digest = hashlib.sha256(template + code).hexdigest()
+        serving, release = next_release(stack, aws.parameters(current), given, digest, now_ms())
+        aws.upload(bucket, region, {key: code, **record(aws, stack, release, template, key)})
+        click.echo(f"s3://{bucket}/{key}\n== Deploy {stack} to {account} in {region}")
+        change = Change(aws, stack, region, names, placed(aws, stack, region, bucket, template))
+        outputs = roll_out(change, serving, release, given, shift, watch)
         click.echo(f"== {stack}")
         for name, value in sorted(outputs.items()):
             click.echo(f"{name}\t{value}")
@@ -153,7 +148,7 @@ def _parameters(template: str, typed: Sequence[str]) -> tuple[set[str], dict[str
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def destroy(stack: str, yes: bool) -> None:
     """Delete a STACK, and say what it leaves: the queues, the table and the key are kept, with all that is in them."""
-    with _aws() as aws:
+    with aws_room() as aws:
         if aws.current(stack) is None:
             raise ValueError(f"there is no stack {stack!r} here")
         kept = aws.kept(stack)

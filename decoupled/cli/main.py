@@ -30,6 +30,7 @@ class Commands(click.Group):
         "new": "decoupled.cli.new",
         "openapi": "decoupled.cli.openapi",
         "recover": "decoupled.cli.recover",
+        "rollback": "decoupled.cli.releases",
         "senders": "decoupled.cli.senders",
         "sign-in": "decoupled.cli.dashboard",
         "spike": "decoupled.cli.load_test",

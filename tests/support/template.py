@@ -32,7 +32,7 @@ def _function(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str
 _Loader.add_multi_constructor("!", _function)
 
 
-LOOPS = {"OwnQueues": ["orders"]}
+LOOPS = {"OwnQueues": ["orders"], "Releases": ["first"]}
 """What the parameters hold that the template loops over."""
 
 

@@ -3,6 +3,7 @@ nothing: what happens goes to the caller."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -52,11 +53,28 @@ def current(stack: str) -> Mapping[str, Any] | None:
     return None if found["StackStatus"] in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE") else found
 
 
+def parameters(stack: Mapping[str, Any] | None) -> dict[str, str]:
+    """The parameters of a stack, as CloudFormation describes it; what is secret of them is stars there."""
+    found = [] if stack is None else stack.get("Parameters", [])
+    return {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in found}
+
+
+def template_key(stack: str, template: bytes) -> str:
+    """Where a template is in the bucket, by its content."""
+    return f"{stack}/{hashlib.sha256(template).hexdigest()[:32]}.yaml"
+
+
 def deploy(
-    stack: str, template_url: str, names: set[str], given: Mapping[str, str], on_event: Callable[[str], None]
+    stack: str,
+    template_url: str,
+    names: set[str],
+    given: Mapping[str, str],
+    on_event: Callable[[str], None],
+    rollback_configuration: Mapping[str, Any],
 ) -> Mapping[str, str]:
     """Create or change the stack by a change set; `names` are the template's parameters, and those not given keep what
-    they were. Returns the outputs. Raises ValueError if it fails; CloudFormation then goes back to what was."""
+    they were. Returns the outputs. Raises ValueError if it fails; CloudFormation then goes back to what was, as it does
+    when an alarm of `rollback_configuration` sounds."""
     cloudformation, before = tool_client("cloudformation"), current(stack)
     if before is not None and before["StackStatus"] == "ROLLBACK_COMPLETE":
         raise ValueError(f"the stack {stack} was never made whole (ROLLBACK_COMPLETE): destroy it first")
@@ -66,7 +84,8 @@ def deploy(
         **change,
         ChangeSetType="CREATE" if before is None else "UPDATE",
         TemplateURL=template_url,
-        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],  # the second for the template's loops
+        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],  # the second for AWS::LanguageExtensions
+        RollbackConfiguration=rollback_configuration,
         Parameters=[
             *({"ParameterKey": name, "ParameterValue": value} for name, value in given.items()),
             *({"ParameterKey": name, "UsePreviousValue": True} for name in sorted(kept)),
@@ -138,16 +157,19 @@ def _tries() -> Iterator[None]:
 
 
 def mend_emulators_mappings(stack: str) -> None:
-    """MiniStack 1.5 keeps the parameters' numbers as text, and its poller stops at that. CloudFormation makes them
-    numbers."""
-    values = {p["ParameterKey"]: p["ParameterValue"] for p in (current(stack) or {}).get("Parameters", [])}
+    """MiniStack 1.5 keeps the parameters' numbers as text, and its poller stops at that; and when a mapping's function
+    is changed for its alias, it goes on with the function. CloudFormation makes numbers, and Lambda changes it."""
+    values = parameters(current(stack))
     shared = "MaximumConcurrency" if values["OwnQueues"] == own_queues.NONE else "SharedConcurrency"
     concurrency = {"Mapping": shared, "OrderedMapping": "OrderedConcurrency"}
-    for resource in tool_client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]:
+    found = tool_client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
+    alias = next(one["PhysicalResourceId"] for one in found if one["LogicalResourceId"] == "ProcessorAlias")
+    for resource in found:
         if resource["ResourceType"] == "AWS::Lambda::EventSourceMapping":
             parameter = concurrency.get(resource["LogicalResourceId"], "MaximumConcurrency")
             tool_client("lambda").update_event_source_mapping(
                 UUID=resource["PhysicalResourceId"],
+                FunctionName=alias,
                 ScalingConfig={"MaximumConcurrency": int(values[parameter])},
             )
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from decoupled.core.overview import Overview
+from decoupled.core.releases import Serving
 from decoupled.engines.aws import records
 from decoupled.engines.aws.attributes import encode_time
 from decoupled.engines.aws.client import AwsError, detail, unavailable
@@ -66,6 +67,9 @@ class AwsStats:
         if on_queue > recorded:
             notes.append(f"{on_queue - recorded} on the dead-letter queue have no record: `decoupled dead list` tells")
         age, sent, deleted = self._metrics(notes)
+        serving = Serving.of(self._outputs)
+        if serving is not None and serving.percent_before:
+            notes.append(f"release {serving}: `decoupled deploy` goes on with that, `decoupled rollback` goes back")
         return Overview(
             taken_at=self._clock_ms(),
             queued=queue[0],

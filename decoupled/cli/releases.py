@@ -1,0 +1,193 @@
+"""How a stack goes from one release to the next, and back: step by step, each a change of the stack of its own, which
+CloudFormation takes back if an alarm sounds. `decoupled deploy` calls this; `decoupled rollback` is here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import msgspec
+
+from decoupled.cli.aws_room import aws_room, is_emulator
+from decoupled.cli.target import DURATION
+from decoupled.core.releases import PARAMETERS, Serving, Shift, Step, is_of, name_of
+
+LOOK_EVERY_S = 5.0  # at the alarms, while we watch them ourselves
+
+Place = Callable[[Mapping[str, str]], str]
+"""From the parameters that name releases to the URL of a template that has them."""
+
+
+class ShiftType(click.ParamType[Shift]):
+    """`all`, `canary:10:5m`, `linear:10:1m`."""
+
+    name = "shift"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shift:
+        """The Shift."""
+        if isinstance(value, Shift) or value == "all":
+            return value if isinstance(value, Shift) else Shift()
+        kind, _, rest = value.partition(":")
+        percent, _, every = rest.partition(":")
+        try:
+            return Shift.parse(kind, percent, DURATION.convert(every, param, ctx))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a stack is changed, whatever to: `names` are the parameters of its template."""
+
+    aws: Any
+    stack: str
+    region: str
+    names: set[str]
+    place: Place
+    echo: Callable[[str], None] = click.echo
+
+    def apply(self, serving: Serving, given: Mapping[str, str], step: Step) -> tuple[Mapping[str, str], Sequence[str]]:
+        """The outputs, once the stack is so, and the alarms that sounded since. Raises ValueError when CloudFormation
+        has taken the change back."""
+        from decoupled.engines.aws import releases
+
+        known = [] if self.aws.current(self.stack) is None or not step.watch_s else releases.alarms(self.stack)
+        for alarm in known:
+            if alarm.sounds:
+                self.echo(f"Note: {alarm.name} sounds already, so that it says nothing of this release")
+        watched = [alarm for alarm in known if not alarm.sounds]
+        named = serving.parameters()
+        guard = releases.rollback_configuration(watched, step.watch_s)
+        outputs = self.aws.deploy(
+            self.stack, self.place(named), self.names, {**given, **named}, self.echo, rollback_configuration=guard
+        )
+        if is_emulator():
+            self.aws.mend_emulators_mappings(self.stack)
+        left_s = step.watch_s - releases.watched_s(self.aws.current(self.stack))
+        return outputs, self._sounding({alarm.name for alarm in watched}, left_s)
+
+    def _sounding(self, watched: set[str], seconds: float) -> Sequence[str]:
+        """Those of the alarms that sound, as soon as one does, or none after so many seconds."""
+        from decoupled.engines.aws import releases
+
+        deadline = time.monotonic() + seconds
+        while watched:
+            if sounding := [a.name for a in releases.alarms(self.stack) if a.sounds and a.name in watched]:
+                return sounding
+            if (left_s := deadline - time.monotonic()) <= 0:
+                break
+            time.sleep(min(left_s, LOOK_EVERY_S))
+        return ()
+
+
+def next_release(
+    stack: str, current: Mapping[str, str], given: Mapping[str, str], digest: str, now_ms: int
+) -> tuple[Serving | None, str]:
+    """What serves by the parameters of a stack, and the name of the release that is to: the same one again if nothing
+    is new, neither code nor template nor a parameter."""
+    from decoupled.engines.aws import releases
+
+    serving = Serving.of(current)
+    same = serving is not None and is_of(serving.release, digest)
+    if serving is None or not same or any(current.get(name) != value for name, value in given.items()):
+        return serving, name_of(digest, now_ms)
+    kept = releases.recorded(stack, serving.release, current["CodeBucket"])
+    if kept is None or kept.returned:  # the parameters are then those of the release that was taken back
+        return serving, name_of(digest, now_ms)
+    return serving, serving.release
+
+
+def roll_out(
+    change: Change, serving: Serving | None, release: str, given: Mapping[str, str], shift: Shift, watch_s: float
+) -> Mapping[str, str]:
+    """The outputs, once the release serves alone. Raises ValueError if it has been taken back."""
+    percent_before, before = 100, None
+    if serving is not None and release != serving.release:
+        before = serving.stable
+        if serving.percent_before:
+            change.echo(f"A shift was under way: {serving}. {release} takes the place of {serving.release}")
+    elif serving is not None:
+        before, percent_before = serving.before, serving.percent_before
+        if percent_before:
+            change.echo(f"A shift was under way: {serving}. It goes on")
+    steps = shift.steps(watch_s, percent_before) if before and percent_before else [Step(0, watch_s)]
+    outputs: Mapping[str, str] = {}
+    for number, step in enumerate(steps):
+        to = Serving(release, before, step.percent_before)
+        if len(steps) > 1:
+            change.echo(f"== Step {number + 1} of {len(steps)}: {to}")
+        try:
+            outputs, sounding = change.apply(to, given, step)
+        except ValueError as error:
+            if number == 0 or before is None:
+                raise
+            _back(change, before)
+            raise ValueError(f"{error}; {before} serves again") from error
+        if sounding:
+            if before is None:
+                raise ValueError(f"{', '.join(sounding)} sounds, and there is no release to go back to")
+            _back(change, before)
+            raise ValueError(f"{', '.join(sounding)} sounds: went back from {release} to {before}")
+    return outputs
+
+
+def _back(change: Change, release: str) -> Mapping[str, str]:
+    from decoupled.engines.aws import releases
+
+    change.echo(f"== Back to {release}")
+    bucket = change.aws.parameters(change.aws.current(change.stack))["CodeBucket"]
+    change.aws.upload(bucket, change.region, releases.returned(change.stack, release, bucket))
+    return change.apply(Serving(release), {}, Step(0, 0.0))[0]
+
+
+@click.command()
+@click.argument("stack")
+def rollback(stack: str) -> None:
+    """Have the release before serve a STACK again: its versions of the functions, code and settings, which are still
+    there. Queues, table and all else of the template stay as the last deployment made them; messages wait meanwhile."""
+    with aws_room() as aws:
+        from decoupled.engines.aws import releases
+
+        current = aws.current(stack)
+        if current is None:
+            raise ValueError(f"there is no stack {stack!r} here")
+        parameters = aws.parameters(current)
+        serving = Serving.of(parameters)
+        if serving is None or serving.before is None:
+            raise ValueError(f"{stack} has no release before this one: deploy the earlier sources")
+        bucket = parameters["CodeBucket"]
+        kept = releases.recorded(stack, serving.release, bucket)
+        template = None if kept is None else releases.stored(bucket, kept.template)
+        if template is None:
+            raise ValueError(
+                f"the template of {serving.release} is not in {bucket} any more: deploy the earlier sources"
+            )
+        region = aws.account_and_region()[1]
+        place = placed(aws, stack, region, bucket, template)
+        change = Change(aws, stack, region, {*parameters, *PARAMETERS}, place)
+        for name, value in sorted(_back(change, serving.before).items()):
+            click.echo(f"{name}\t{value}")
+
+
+def record(aws: Any, stack: str, release: str, template: bytes, code_key: str) -> dict[str, bytes]:
+    """What is kept of a release, by key: its template, and where all of it is."""
+    from decoupled.engines.aws import releases
+
+    template_key = aws.template_key(stack, template)
+    kept = releases.Recorded(release=release, template=template_key, code=code_key)
+    return {template_key: template, releases.record_key(stack, release): msgspec.json.encode(kept)}
+
+
+def placed(aws: Any, stack: str, region: str, bucket: str, template: bytes) -> Place:
+    """Puts a template where CloudFormation finds it: as it is, or for an emulator as that can read it."""
+    from decoupled.engines.aws import releases
+
+    def place(named: Mapping[str, str]) -> str:
+        text = releases.as_emulated(template, named) if is_emulator() else template
+        key = aws.template_key(stack, text)
+        return f"{aws.upload(bucket, region, {key: text})}/{key}"
+
+    return place
