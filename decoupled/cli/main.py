@@ -25,7 +25,7 @@ class Commands(click.Group):
         "dashboard": "decoupled.cli.dashboard",
         "dead": "decoupled.cli.dead_letters",
         "deploy": "decoupled.cli.deploy",
-        "destroy": "decoupled.cli.deploy",
+        "destroy": "decoupled.cli.destroy",
         "keys": "decoupled.cli.keys",
         "new": "decoupled.cli.new",
         "openapi": "decoupled.cli.openapi",

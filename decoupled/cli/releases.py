@@ -6,14 +6,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from decoupled.cli.aws_room import aws_room, is_emulator
+from decoupled.cli.calling_aws import calling_aws, is_emulator
 from decoupled.cli.target import DURATION
 from decoupled.core.releases import PARAMETERS, Serving, Shift, Step, is_of, name_of
+
+if TYPE_CHECKING:
+    from decoupled.engines.aws.code_bucket import CodeBucket
 
 LOOK_EVERY_S = 5.0  # at the alarms, while we watch them ourselves
 
@@ -42,9 +45,8 @@ class ShiftType(click.ParamType[Shift]):
 class Change:
     """How a stack is changed, whatever to: `names` are the parameters of its template."""
 
-    aws: Any
+    bucket: CodeBucket
     stack: str
-    region: str
     names: set[str]
     place: Place
     echo: Callable[[str], None] = click.echo
@@ -52,21 +54,22 @@ class Change:
     def apply(self, serving: Serving, given: Mapping[str, str], step: Step) -> tuple[Mapping[str, str], Sequence[str]]:
         """The outputs, once the stack is so, and the alarms that sounded since. Raises ValueError when CloudFormation
         has taken the change back."""
-        from decoupled.engines.aws import releases
+        from decoupled.engines.aws import deployment, releases, stack_events
 
-        known = [] if self.aws.current(self.stack) is None or not step.watch_s else releases.alarms(self.stack)
+        is_there = stack_events.current(self.stack) is not None
+        known = releases.alarms(self.stack) if is_there and step.watch_s else []
         for alarm in known:
             if alarm.sounds:
                 self.echo(f"Note: {alarm.name} sounds already, so that it says nothing of this release")
         watched = [alarm for alarm in known if not alarm.sounds]
         named = serving.parameters()
         guard = releases.rollback_configuration(watched, step.watch_s)
-        outputs = self.aws.deploy(
+        outputs = deployment.deploy(
             self.stack, self.place(named), self.names, {**given, **named}, self.echo, rollback_configuration=guard
         )
         if is_emulator():
-            self.aws.mend_emulators_mappings(self.stack)
-        left_s = step.watch_s - releases.watched_s(self.aws.current(self.stack))
+            deployment.mend_emulators_mappings(self.stack)
+        left_s = step.watch_s - releases.watched_s(stack_events.current(self.stack) or {})
         return outputs, self._sounding({alarm.name for alarm in watched}, left_s)
 
     def _sounding(self, watched: set[str], seconds: float) -> Sequence[str]:
@@ -84,7 +87,7 @@ class Change:
 
 
 def next_release(
-    stack: str, current: Mapping[str, str], given: Mapping[str, str], digest: str, now_ms: int
+    bucket: CodeBucket, stack: str, current: Mapping[str, str], given: Mapping[str, str], digest: str, now_ms: int
 ) -> tuple[Serving | None, str]:
     """What serves by the parameters of a stack, and the name of the release that is to: the same one again if nothing
     is new, neither code nor template nor a parameter."""
@@ -94,7 +97,7 @@ def next_release(
     same = serving is not None and is_of(serving.release, digest)
     if serving is None or not same or any(current.get(name) != value for name, value in given.items()):
         return serving, name_of(digest, now_ms)
-    kept = releases.recorded(stack, serving.release, current["CodeBucket"])
+    kept = releases.recorded(bucket, stack, serving.release)
     if kept is None or kept.returned:  # the parameters are then those of the release that was taken back
         return serving, name_of(digest, now_ms)
     return serving, serving.release
@@ -126,6 +129,12 @@ def roll_out(
                 raise
             _back(change, before)
             raise ValueError(f"{error}; {before} serves again") from error
+        if wrong := _does_not_work(change) if number == 0 else ():
+            told = "\n".join((f"what was deployed as {release} does not work:", *wrong))
+            if before is None:
+                raise ValueError(f"{told}\nClients get errors until that is mended")
+            _back(change, before)
+            raise ValueError(f"{told}\nWent back to {before}")
         if sounding:
             if before is None:
                 raise ValueError(f"{', '.join(sounding)} sounds, and there is no release to go back to")
@@ -134,12 +143,19 @@ def roll_out(
     return outputs
 
 
+def _does_not_work(change: Change) -> Sequence[str]:
+    """Each function, as it is now, does what has no effect: it starts, and loads the workloads."""
+    from decoupled.engines.aws import deployment, smoke
+
+    change.echo("== Try each function once")
+    return smoke.failures(deployment.functions(change.stack))
+
+
 def _back(change: Change, release: str) -> Mapping[str, str]:
     from decoupled.engines.aws import releases
 
     change.echo(f"== Back to {release}")
-    bucket = change.aws.parameters(change.aws.current(change.stack))["CodeBucket"]
-    change.aws.upload(bucket, change.region, releases.returned(change.stack, release, bucket))
+    change.bucket.store(releases.returned(change.bucket, change.stack, release))
     return change.apply(Serving(release), {}, Step(0, 0.0))[0]
 
 
@@ -148,46 +164,49 @@ def _back(change: Change, release: str) -> Mapping[str, str]:
 def rollback(stack: str) -> None:
     """Have the release before serve a STACK again: its versions of the functions, code and settings, which are still
     there. Queues, table and all else of the template stay as the last deployment made them; messages wait meanwhile."""
-    with aws_room() as aws:
-        from decoupled.engines.aws import releases
+    with calling_aws():
+        from decoupled.engines.aws import releases, stack_events, stack_states
+        from decoupled.engines.aws.code_bucket import CodeBucket
+        from decoupled.engines.aws.stack import account_and_region
 
-        current = aws.current(stack)
+        current = stack_states.settled(stack, click.echo)
         if current is None:
             raise ValueError(f"there is no stack {stack!r} here")
-        parameters = aws.parameters(current)
+        parameters = stack_events.parameters(current)
         serving = Serving.of(parameters)
         if serving is None or serving.before is None:
             raise ValueError(f"{stack} has no release before this one: deploy the earlier sources")
-        bucket = parameters["CodeBucket"]
-        kept = releases.recorded(stack, serving.release, bucket)
-        template = None if kept is None else releases.stored(bucket, kept.template)
+        bucket = CodeBucket(parameters["CodeBucket"], *account_and_region())
+        kept = releases.recorded(bucket, stack, serving.release)
+        template = None if kept is None else bucket.read(kept.template)
         if template is None:
             raise ValueError(
-                f"the template of {serving.release} is not in {bucket} any more: deploy the earlier sources"
+                f"the template of {serving.release} is not in {bucket.name} any more: deploy the earlier sources"
             )
-        region = aws.account_and_region()[1]
-        place = placed(aws, stack, region, bucket, template)
-        change = Change(aws, stack, region, {*parameters, *PARAMETERS}, place)
+        names = {*(parameter["ParameterKey"] for parameter in current["Parameters"]), *PARAMETERS}
+        change = Change(bucket, stack, names, placed(bucket, stack, template))
         for name, value in sorted(_back(change, serving.before).items()):
             click.echo(f"{name}\t{value}")
 
 
-def record(aws: Any, stack: str, release: str, template: bytes, code_key: str) -> dict[str, bytes]:
+def record(stack: str, release: str, template: bytes, code_key: str) -> dict[str, bytes]:
     """What is kept of a release, by key: its template, and where all of it is."""
     from decoupled.engines.aws import releases
+    from decoupled.engines.aws.code_bucket import key_of
 
-    template_key = aws.template_key(stack, template)
+    template_key = key_of(stack, template, "yaml")
     kept = releases.Recorded(release=release, template=template_key, code=code_key)
     return {template_key: template, releases.record_key(stack, release): msgspec.json.encode(kept)}
 
 
-def placed(aws: Any, stack: str, region: str, bucket: str, template: bytes) -> Place:
+def placed(bucket: CodeBucket, stack: str, template: bytes) -> Place:
     """Puts a template where CloudFormation finds it: as it is, or for an emulator as that can read it."""
     from decoupled.engines.aws import releases
+    from decoupled.engines.aws.code_bucket import key_of
 
     def place(named: Mapping[str, str]) -> str:
         text = releases.as_emulated(template, named) if is_emulator() else template
-        key = aws.template_key(stack, text)
-        return f"{aws.upload(bucket, region, {key: text})}/{key}"
+        key = key_of(stack, text, "yaml")
+        return f"{bucket.store({key: text})}/{key}"
 
     return place

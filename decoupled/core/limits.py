@@ -32,7 +32,6 @@ TLS_RECORD_BYTES = 16 * KIB  # the most that OpenSSL gives at once
 MAX_CERTIFICATE_BYTES = MIB  # of the file of a certificate, and of that of its key
 CERTIFICATE_WARN_S = 14 * 86_400  # before a certificate ends, from when on health says so
 CORS_MAX_AGE_S = 600  # for which a browser need not ask again what pages of another origin may send
-MAX_CORS_ORIGINS = 100
 KEEP_ALIVE_S = 75  # for it to begin the next one
 ANSWER_S = 60  # for us to answer it
 MAX_WAIT_S = 50  # for what a message comes to, if its client prefers that; less than ANSWER_S, and than proxies' 60 s

@@ -22,6 +22,7 @@ from decoupled.core.backoff import spread_s
 from decoupled.core.outcomes import FailureKind
 from decoupled.engines.aws import client as aws
 from decoupled.engines.aws import listing, records
+from decoupled.engines.aws.kept import IDENTIFIERS, KEPT_ROLE, ROLE
 from decoupled.pipeline.processor import TIME_RESERVED_S
 from decoupled.server.http import cors
 from tests.support import template
@@ -142,7 +143,7 @@ def test_an_own_queue_is_the_shared_one_again_with_its_policy_and_its_mapping() 
         {**one, "Resource": {"Fn::GetAtt": ["OwnQueueorders", "Arn"]}}
         for one in template.properties("QueuePolicy")["PolicyDocument"]["Statement"]
     ]
-    policy = template.properties("OwnQueuePolicyorders")
+    policy = template.properties("OwnQueueordersPolicy")
     assert policy["PolicyDocument"]["Statement"] == statements
     assert policy["Queues"] == [{"Fn::GetAtt": ["OwnQueueorders", "QueueUrl"]}]
     expected = {
@@ -153,7 +154,7 @@ def test_an_own_queue_is_the_shared_one_again_with_its_policy_and_its_mapping() 
     assert template.properties("OwnMappingorders") == expected
     own = {name: it for name, it in template.load()["Resources"].items() if name.startswith("Own")}
     assert {it["Condition"] for it in own.values()} == {"WithOwnQueues"}
-    assert sorted(own) == ["OwnMappingorders", "OwnQueuePolicyorders", "OwnQueueorders"]
+    assert sorted(own) == ["OwnMappingorders", "OwnQueueorders", "OwnQueueordersPolicy"]
 
 
 def test_a_stack_without_own_queues_has_its_pace_on_the_shared_one() -> None:
@@ -209,12 +210,14 @@ def test_the_fifo_queues_are_the_standard_ones_but_for_their_order() -> None:
     assert "MaximumBatchingWindowInSeconds" not in ordered_mapping
 
 
-def test_both_fifo_queues_have_the_policy_of_the_standard_ones() -> None:
+def test_each_queue_has_a_policy_of_its_own_and_all_say_the_same() -> None:
+    """AWS is reported to refuse a statement that names two queues."""
     standard = template.properties("QueuePolicy")["PolicyDocument"]["Statement"]
-    for name in ("OrderedQueue", "OrderedDeadLetterQueue"):
+    assert len(list(resources("AWS::SQS::QueuePolicy"))) == len(list(resources("AWS::SQS::Queue")))
+    for name, _ in resources("AWS::SQS::Queue"):
         properties = template.properties(f"{name}Policy")
         resource = {"Fn::GetAtt": [name, "Arn"]}
-        assert properties["Queues"] == [{"Ref": name}]
+        assert properties["Queues"] in ([{"Ref": name}], [{"Fn::GetAtt": [name, "QueueUrl"]}])
         assert properties["PolicyDocument"]["Statement"] == [{**one, "Resource": resource} for one in standard]
 
 
@@ -360,10 +363,20 @@ def test_every_route_asks_who_calls() -> None:
     assert template.defaults()["Authorization"] == "AWS_IAM"
 
 
-def test_what_holds_data_outlives_the_stack() -> None:
-    for kind in ("AWS::SQS::Queue", "AWS::Scheduler::ScheduleGroup", "AWS::DynamoDB::Table", "AWS::KMS::Key"):
-        for name, resource in resources(kind):
-            assert (name, resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == (name, "Retain", "Retain")
+def test_what_holds_data_and_what_protects_and_feeds_it_outlives_the_stack_but_not_a_create_that_failed() -> None:
+    kinds = {*IDENTIFIERS, "AWS::SQS::QueuePolicy"} - {ROLE}
+    everything = template.load()["Resources"]
+    kept = {name for name, resource in everything.items() if resource["Type"] in kinds} | {KEPT_ROLE}
+    assert kept == {name for name, resource in everything.items() if "Retain" in resource.get("DeletionPolicy", "")}
+    for name in kept:
+        policies = (everything[name]["DeletionPolicy"], everything[name]["UpdateReplacePolicy"])
+        assert (name, *policies) == (name, "RetainExceptOnCreate", "Retain")
+
+
+def test_the_api_s_pace_is_within_every_region_s_quota() -> None:
+    """API Gateway's quota is 2,500 requests a second and bursts of 1,250 in the smaller Regions."""
+    assert template.defaults()["ThrottleRate"] <= 2_500
+    assert template.defaults()["ThrottleBurst"] <= 1_250
 
 
 def test_every_alarm_tells_someone_and_watches_a_metric_of_this_stack() -> None:

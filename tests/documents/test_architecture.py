@@ -70,7 +70,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "decoupled.dashboard",
         "decoupled.telemetry",
     },
-    "decoupled.cli.aws_room": {"decoupled.core", "decoupled.engines.aws", "decoupled.cli"},
     "decoupled.cli.releases": {"decoupled.core", "decoupled.engines.aws", "decoupled.cli"},
     "decoupled.cli.deploy": {
         "decoupled.core",
@@ -80,6 +79,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "decoupled.cli",
         "decoupled.server",
     },
+    "decoupled.cli.destroy": {"decoupled.engines.aws", "decoupled.cli"},
+    "decoupled.cli.calling_aws": {"decoupled.engines.aws", "decoupled.cli"},
     "decoupled.cli.target": {
         "decoupled.core",
         "decoupled.engines",

@@ -12,7 +12,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    SSOError,
+    SSOTokenLoadError,
+    TokenRetrievalError,
+)
 from botocore.loaders import Loader
 from botocore.session import Session
 
@@ -50,6 +56,8 @@ def _session() -> Session:
     """One for all clients: it reads botocore's tables of Regions and endpoints, which is most of a client's cost."""
     session = Session()
     session.register_component("data_loader", _Loader())
+    if region := os.environ.get("AWS_REGION"):
+        session.set_config_variable("region", region)  # for what botocore itself calls, to take on a profile's role say
     return session
 
 
@@ -57,7 +65,11 @@ class _Loader(Loader):  # type: ignore[misc]  # botocore has no types
     """Knows what it is asked for: botocore would look through the directories of its four hundred services first."""
 
     def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002  of botocore's interface
-        return ["cloudformation", "cloudwatch", "dynamodb", "lambda", "s3", "scheduler", "sqs", "sts"]
+        return [*_CALLED, *_CREDENTIALS]
+
+
+_CALLED = ("cloudformation", "cloudwatch", "dynamodb", "iam", "kms", "lambda", "s3", "scheduler", "sqs", "sts")
+_CREDENTIALS = ("signin", "sso", "sso-oidc", "sts")  # what botocore asks for those of a profile
 
 
 def code(error: Exception) -> str:
@@ -88,4 +100,8 @@ def never_left(error: Exception) -> bool:
 def detail(error: Exception) -> str:
     """One line on an error, for a record or a log."""
     text = str(error)
-    return (text if code(error) in text else f"{code(error)}: {text}")[: limits.MAX_ERROR_CHARS]
+    line = (text if code(error) in text else f"{code(error)}: {text}")[: limits.MAX_ERROR_CHARS]
+    return f"{line}; type: aws sso login" if isinstance(error, _SIGNED_OUT) else line
+
+
+_SIGNED_OUT = (SSOError, SSOTokenLoadError, TokenRetrievalError)  # a profile's sign-on has expired, or never was

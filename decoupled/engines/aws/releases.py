@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from decoupled.engines.aws.client import AwsError, code
+from decoupled.engines.aws.code_bucket import CodeBucket
 from decoupled.engines.aws.stack import tool_client
 
 WATCHED = ("ServerErrorsAlarm", "ProcessorErrorsAlarm", "FailuresAlarm")
@@ -82,25 +83,13 @@ def record_key(stack: str, release: str) -> str:
     return f"{stack}/releases/{release}.json"
 
 
-def recorded(stack: str, release: str, bucket: str) -> Recorded | None:
+def recorded(bucket: CodeBucket, stack: str, release: str) -> Recorded | None:
     """What is kept of a release; None where that is gone, or was never there."""
-    found = stored(bucket, record_key(stack, release))
+    found = bucket.read(record_key(stack, release))
     return None if found is None else msgspec.json.decode(found, type=Recorded)
 
 
-def returned(stack: str, release: str, bucket: str) -> dict[str, bytes]:
+def returned(bucket: CodeBucket, stack: str, release: str) -> dict[str, bytes]:
     """A release's record, by key, once one has gone back to it."""
-    kept = recorded(stack, release, bucket) or Recorded(release=release, template="", code="")
+    kept = recorded(bucket, stack, release) or Recorded(release=release, template="", code="")
     return {record_key(stack, release): msgspec.json.encode(msgspec.structs.replace(kept, returned=True))}
-
-
-def stored(bucket: str, key: str) -> bytes | None:
-    """An object of ours."""
-    owner = str(tool_client("sts").get_caller_identity()["Account"])
-    try:
-        body: bytes = tool_client("s3").get_object(Bucket=bucket, Key=key, ExpectedBucketOwner=owner)["Body"].read()
-    except AwsError as error:
-        if code(error) in ("NoSuchKey", "404"):
-            return None
-        raise
-    return body

@@ -17,7 +17,13 @@ def tool_client(service: str, read_timeout_s: float = TOOL_TIMEOUT_S) -> Any:
     try:
         return client(service, read_timeout_s=read_timeout_s)
     except AwsError as error:
-        raise ValueError(f"AWS cannot be called: {error}") from error
+        raise ValueError(f"AWS cannot be called: {detail(error)}") from error
+
+
+def account_and_region() -> tuple[str, str]:
+    """Whose credentials these are, and for which Region."""
+    sts = tool_client("sts")
+    return str(sts.get_caller_identity()["Account"]), str(sts.meta.region_name)
 
 
 def outputs(stack: str) -> Mapping[str, str]:

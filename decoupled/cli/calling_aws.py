@@ -1,11 +1,10 @@
-"""The room that calls AWS, for the commands that change a stack."""
+"""What commands that make, change or delete stacks share: AWS's errors as one line, and whether it is an emulator."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -14,17 +13,15 @@ from decoupled.cli.target import refusals
 
 
 @contextmanager
-def aws_room() -> Iterator[Any]:
-    """Its module that makes and changes stacks; its errors as one line."""
+def calling_aws() -> Iterator[None]:
+    """What AWS refuses ends the command with status 1, and so does all that `refusals` tells."""
     with refusals():
-        from decoupled.engines.aws import deployment
+        from decoupled.engines.aws.client import AwsError, detail
 
         try:
-            yield deployment
-        except Exception as error:
-            if line := deployment.told(error):
-                raise click.ClickException(line) from error
-            raise
+            yield
+        except AwsError as error:
+            raise click.ClickException(f"AWS refuses: {detail(error)}") from error
 
 
 def is_emulator() -> bool:

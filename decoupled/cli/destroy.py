@@ -1,0 +1,72 @@
+"""`decoupled destroy`: a stack's end, and what it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from decoupled.cli.calling_aws import calling_aws
+
+if TYPE_CHECKING:
+    from decoupled.engines.aws.kept import Kept
+
+
+@click.command()
+@click.argument("stack")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def destroy(stack: str, yes: bool) -> None:
+    """Delete a STACK, and say what it leaves: the queues, the table, what is due later and the key are kept, with all
+    that is in them. `deploy` takes them back."""
+    with calling_aws():
+        from decoupled.engines.aws import deployment, kept, stack_states, take_back
+
+        if stack_states.at_rest(stack, click.echo) is None:
+            raise ValueError(f"there is no stack {stack!r} here")
+        those = kept.resources(stack)
+        click.echo(f"Deleting {stack} keeps, with all that is in them:")
+        for each in those:
+            click.echo(f"  {_WORDS[each.kind]:<5}  {each.name}{_depth(each)}")
+        click.echo("Messages that still wait will not be processed: nothing takes them any more.")
+        question = f"Delete the stack {stack}? Type its name"
+        if not yes and click.prompt(question, default="", show_default=False) != stack:
+            raise click.ClickException("nothing was deleted")
+        take_back.remember_in_its_bucket(stack)
+        deployment.destroy(stack, click.echo)
+        click.echo(f"Deleted {stack}.")
+        if those:
+            click.echo(f"`decoupled deploy {stack}` takes back what it kept. To delete that for good:")
+        for line in (line for each in those for line in _DELETES[each.kind](each.name)):
+            click.echo(f"  {line}")
+
+
+def _depth(kept: Kept) -> str:
+    from decoupled.engines.aws import deployment
+
+    if kept.kind != "AWS::SQS::Queue":
+        return ""
+    waiting, in_flight = deployment.depth(kept.name)
+    return f"  ({waiting} waiting, {in_flight} in flight)"
+
+
+_WORDS: Mapping[str, str] = {
+    "AWS::SQS::Queue": "queue",
+    "AWS::Scheduler::ScheduleGroup": "later",
+    "AWS::IAM::Role": "role",
+    "AWS::DynamoDB::Table": "table",
+    "AWS::KMS::Key": "key",
+}
+_DELETES: Mapping[str, Callable[[str], Sequence[str]]] = {
+    "AWS::SQS::Queue": lambda name: [f"aws sqs delete-queue --queue-url {name}"],
+    "AWS::Scheduler::ScheduleGroup": lambda name: [f"aws scheduler delete-schedule-group --name {name}"],
+    "AWS::IAM::Role": lambda name: [
+        f"aws iam delete-role-policy --role-name {name} --policy-name schedules",
+        f"aws iam delete-role --role-name {name}",
+    ],
+    "AWS::DynamoDB::Table": lambda name: [
+        f"aws dynamodb update-table --table-name {name} --no-deletion-protection-enabled",
+        f"aws dynamodb delete-table --table-name {name}",
+    ],
+    "AWS::KMS::Key": lambda name: [f"aws kms schedule-key-deletion --key-id {name}"],
+}

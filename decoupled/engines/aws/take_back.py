@@ -1,0 +1,129 @@
+"""A stack that is made again takes back what an earlier one of its name left: the queues with what waits in them, the
+table, the key, the schedules. By an import of CloudFormation's, which makes a stack of these alone; the deployment then
+adds the rest to it.
+
+    destroy ── what is kept, and the parameters ──▶ code bucket ──▶ deploy: import, then an update as always
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from decoupled.engines.aws.client import AwsError, code, detail
+from decoupled.engines.aws.code_bucket import CodeBucket
+from decoupled.engines.aws.kept import IDENTIFIERS, Kept, looked_up, resources
+from decoupled.engines.aws.stack import account_and_region, tool_client
+from decoupled.engines.aws.stack_events import OnEvent, described, follow, parameters, seen_until_now, tries
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a stack left that is gone: its parameters, but for secret ones, and what was kept."""
+
+    parameters: Mapping[str, str]
+    kept: Sequence[Kept]
+
+
+def remember(bucket: CodeBucket, stack: str) -> None:
+    """Write down what deleting the stack would leave."""
+    kept = [[each.logical, each.kind, each.name] for each in resources(stack)]
+    bucket.remember(_record(stack), {"parameters": parameters(described(stack)), "kept": kept})
+
+
+def remember_in_its_bucket(stack: str) -> None:
+    """The same, where its parameters say that the code is. Raises ValueError if that bucket is not ours any more."""
+    bucket = parameters(described(stack)).get("CodeBucket")
+    if bucket is not None:
+        remember(CodeBucket(bucket, *account_and_region()), stack)
+
+
+def left(bucket: CodeBucket, stack: str, taken: bool) -> Left | None:
+    """What an earlier stack of that name left and is still there, as it is now; None if there is nothing. `taken`: an
+    import has taken it all back, and what was to follow failed."""
+    record = bucket.remembered(_record(stack))
+    if record is None:
+        return None
+    found = [looked_up(Kept(*each)) for each in record["kept"] if each[1] in IDENTIFIERS and not taken]
+    there = [each for each in found if each.properties is not None]
+    return Left(record["parameters"], there) if there or taken else None
+
+
+def take_back(stack: str, kept: Sequence[Kept], on_event: OnEvent) -> None:
+    """Make a stack of what is kept. Raises ValueError if CloudFormation refuses; nothing has changed then."""
+    refused = _imported(stack, kept, on_event)
+    if refused is None:
+        return
+    strange = {each.kind for each in kept if each.kind in refused} if "not supported" in refused else set()
+    if not strange or _imported(stack, [each for each in kept if each.kind not in strange], on_event) is not None:
+        raise ValueError(f"CloudFormation does not take back what an earlier stack {stack} left: {refused}")
+    on_event(f"Note: {', '.join(sorted(strange))} cannot be taken back here, and is made anew")
+
+
+def _imported(stack: str, kept: Sequence[Kept], on_event: OnEvent) -> str | None:
+    """Import them. Returns why not, if CloudFormation does not even begin."""
+    cloudformation = tool_client("cloudformation")
+    change = {"StackName": stack, "ChangeSetName": f"decoupled-{time.time_ns()}"}
+    template = {"AWSTemplateFormatVersion": "2010-09-09", "Resources": {each.logical: _as_it_is(each) for each in kept}}
+    importing = [
+        {
+            "LogicalResourceId": each.logical,
+            "ResourceType": each.kind,
+            "ResourceIdentifier": {IDENTIFIERS[each.kind]: each.name},
+        }
+        for each in kept
+    ]
+    try:
+        identity = cloudformation.create_change_set(
+            **change,
+            ChangeSetType="IMPORT",
+            TemplateBody=json.dumps(template),
+            ResourcesToImport=importing,
+            Capabilities=["CAPABILITY_IAM"],
+        )["StackId"]
+    except AwsError as error:
+        if code(error) != "ValidationError":
+            raise
+        return detail(error)
+    if (refused := _refused(change)) is not None:
+        cloudformation.delete_stack(StackName=identity)  # in review, with nothing in it
+        follow(identity, seen_until_now(identity), on_event)
+        return refused
+    seen = seen_until_now(identity)
+    cloudformation.execute_change_set(**change)
+    status, why = follow(identity, seen, on_event)
+    if status != "IMPORT_COMPLETE":
+        raise ValueError(f"what an earlier stack {stack} left could not be taken back ({status}; {why})")
+    return None
+
+
+def _as_it_is(kept: Kept) -> Mapping[str, Any]:
+    """No property names it: a name in one template and none in the next would be a change that replaces."""
+    return {
+        "Type": kept.kind,
+        "DeletionPolicy": "Retain",
+        "UpdateReplacePolicy": "Retain",
+        "Properties": dict(kept.properties or {}),
+    }
+
+
+def _refused(change: Mapping[str, str]) -> str | None:
+    """Waits for the change set: why it cannot be executed, if so."""
+    for _ in tries():
+        answer = tool_client("cloudformation").describe_change_set(**change)
+        if answer["Status"] == "FAILED" or (answer["ExecutionStatus"] == "UNAVAILABLE" and _is_ready(answer)):
+            return str(answer.get("StatusReason", "it does not say why"))
+        if _is_ready(answer):
+            return None
+    raise ValueError("CloudFormation did not prepare the import in time")
+
+
+def _is_ready(answer: Mapping[str, Any]) -> bool:
+    return bool(answer["Status"] == "CREATE_COMPLETE")
+
+
+def _record(stack: str) -> str:
+    return f"{stack}/stack.json"
