@@ -182,6 +182,7 @@ HEALTH_WAIT_S = 2.0  # for the writer to say how it is
 ADDRESS_WAIT_S = 0.5  # for the fronts of a server that was killed to let go of the address
 FRONT_SILENT_S = 30.0  # after which one is taken for hung: a validation that takes that long holds up all its clients
 FRONT_LEAVE_S = KEEP_ALIVE_S + ANSWER_S + UNSENT_S  # for one to end in its own time: its clients leave as ever
+MAX_NOTED = 1_024  # durations of a workload's requests, until a front counts them in buckets
 FRONT_END_S = 2 * LINGER_S  # for one to end when the server stops
 
 # --- hearing of ends ----------------------------------------------------------

@@ -3,8 +3,9 @@ process keeps of them. Prometheus' text, CloudWatch's EMF, the page's charts and
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,14 +87,14 @@ class Counts(msgspec.Struct, array_like=True):
         self.sum += value * times
 
     def observe_all(self, bounds: Sequence[float], values: Sequence[float]) -> None:
-        """Several, which mostly lie close together."""
-        lowest, highest = bisect_left(bounds, min(values)), bisect_left(bounds, max(values))
-        if lowest == highest:
-            self.counts[lowest] += len(values)
-        else:
-            for value in values:
-                self.counts[bisect_left(bounds, value)] += 1
-        self.sum += sum(values)
+        """Several, at a part of what they cost one by one: the bounds are looked for among them."""
+        ascending, within = sorted(values), 0
+        highest = bisect_left(bounds, ascending[-1])
+        for place in range(bisect_left(bounds, ascending[0]), highest):
+            before, within = within, bisect_right(ascending, bounds[place])
+            self.counts[place] += within - before
+        self.counts[highest] += len(ascending) - within
+        self.sum += sum(ascending)
 
     def add(self, other: Counts) -> None:
         """Those of another process, or of another time."""
@@ -143,6 +144,11 @@ class Numbers(msgspec.Struct):
                     mine[label].add(counts)
                 else:
                     mine[label] = Counts(list(counts.counts), counts.sum)
+
+
+def by_name(names: Sequence[str]) -> Mapping[str, int]:
+    """How many of each there are: mostly they are all the same."""
+    return {names[0]: len(names)} if names and names.count(names[0]) == len(names) else Counter(names)
 
 
 def quantile(metric: str, counts: Sequence[int], q: float) -> float | None:

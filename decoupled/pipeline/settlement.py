@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, assert_never
 
@@ -13,7 +12,7 @@ import msgspec
 
 from decoupled.core import limits
 from decoupled.core.backoff import backoff_s, spread_s
-from decoupled.core.metrics import Numbers
+from decoupled.core.metrics import Numbers, by_name
 from decoupled.core.outcomes import PROCESSED, Commit, Decision, Delivery, Failure, NotStored, Record, Reject, Stored
 from decoupled.core.status import FINAL
 from decoupled.core.times import now_ms, rfc3339
@@ -88,7 +87,7 @@ def settle(
         now = policy.time_of([delivery for delivery, _ in final])
         outcomes = table.commit([(delivery.message, _dated(decision, now)) for delivery, decision in final], now)
         if outcomes.count(PROCESSED) == len(outcomes):
-            for workload, count in Counter([delivery.message.workload for delivery, _ in final]).items():
+            for workload, count in by_name([delivery.message.workload for delivery, _ in final]).items():
                 tally.count("processed", workload, count)
         else:
             for (delivery, _), outcome in zip(final, outcomes, strict=True):

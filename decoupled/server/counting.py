@@ -4,10 +4,10 @@ than there are workloads here."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from decoupled.core import limits
 from decoupled.core.dead_letters import DeadLetter, Outcome
 from decoupled.core.metrics import (
     FSYNC_S,
@@ -19,6 +19,7 @@ from decoupled.core.metrics import (
     WAITING_S,
     Counts,
     Numbers,
+    by_name,
 )
 from decoupled.core.outcomes import Delivery
 
@@ -30,9 +31,12 @@ _OF_CHANGES = {
 
 
 class Requests:
-    """What a process that has clients counts of their requests: a front, or the writer itself, into its own numbers."""
+    """What a process that has clients counts of their requests: a front, or the writer itself, into its own numbers. A
+    front, which is asked for them once a second, only notes how long each took until then."""
 
     def __init__(self, numbers: Numbers | None = None) -> None:
+        self._most_noted = limits.MAX_NOTED if numbers is None else 1
+        self.noted: dict[str, list[float]] = {}  # seconds, by workload
         self._begin(numbers or Numbers())
 
     def _begin(self, numbers: Numbers) -> None:
@@ -42,10 +46,19 @@ class Requests:
 
     def accepted(self, workload: str, seconds: float) -> None:
         """One was answered with 202, so long after it was whole."""
+        noted = self.noted.get(workload)
+        if noted is None:
+            noted = self.noted[workload] = []
+        noted.append(seconds)
+        if len(noted) >= self._most_noted:
+            self._count(workload, noted)
+
+    def _count(self, workload: str, noted: list[float]) -> None:
         counts = self._accepted.get(workload)
         if counts is None:
             counts = self._accepted[workload] = Counts([0] * (len(LATENCY_S) + 1))
-        counts.observe(LATENCY_S, seconds)
+        counts.observe_all(LATENCY_S, noted)
+        noted.clear()
 
     def refused(self, status: int) -> None:
         """One was answered with an error."""
@@ -54,6 +67,9 @@ class Requests:
 
     def take(self) -> Numbers | None:
         """What was counted since this was last asked; None if that is nothing. Of a front."""
+        for workload, noted in self.noted.items():
+            if noted:
+                self._count(workload, noted)
         if not (self._accepted or self._refused):
             return None
         taken = self._numbers
@@ -89,7 +105,7 @@ class Counting:
         self._commits.observe(FSYNC_S, took_s)
         if added:
             self._added.observe(SIZES, len(added))
-            for workload, count in Counter(added).items():
+            for workload, count in by_name(added).items():
                 self.count("accepted", workload, count)
 
     def settled(self, tally: Numbers) -> None:

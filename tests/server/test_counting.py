@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from decoupled.core import limits
 from decoupled.core.dead_letters import Wanted
-from decoupled.core.metrics import Counts, Numbers
+from decoupled.core.metrics import LATENCY_S, Counts, Numbers
 from decoupled.core.outcomes import Commit, Delivery, Failure, Reject
 from decoupled.core.workload import Message
 from decoupled.engines.protocols import StoreUnavailable
@@ -231,3 +232,30 @@ def test_what_a_front_has_counted_is_told_once() -> None:
     numbers = counting.numbers
     assert numbers.counters["refused"] == {"422": 2, "503": 1}
     assert numbers.histograms["accept_seconds"] == {"orders": Counts([0, 1, *[0] * 10, 1], 100.0015)}
+
+
+def test_many_at_once_are_counted_as_they_would_be_one_by_one() -> None:
+    values = [0.0, 0.001, 0.0015, 0.002, 0.002, 0.3, 10.0, 10.5, 99.0]
+    for some in (values, values[::-1], values[2:5], values[:1], values[-2:]):
+        together, single = Counts([0] * (len(LATENCY_S) + 1)), Counts([0] * (len(LATENCY_S) + 1))
+        together.observe_all(LATENCY_S, some)
+        for value in some:
+            single.observe(LATENCY_S, value)
+        assert (together.counts, round(together.sum, 9)) == (single.counts, round(single.sum, 9))
+
+
+def test_what_a_front_has_noted_is_bounded_and_all_of_it_is_told() -> None:
+    requests = Requests()
+    for number in range(3 * limits.MAX_NOTED + 5):
+        requests.accepted("orders", 0.0015 if number % 2 else 0.3)
+        assert sum(map(len, requests.noted.values())) < limits.MAX_NOTED
+    told = requests.take()
+    assert told is not None
+    half = (3 * limits.MAX_NOTED + 5) // 2
+    assert told.histograms["accept_seconds"]["orders"].counts == [0, half, *[0] * 6, half + 1, *[0] * 4]
+
+
+def test_the_writer_has_counted_a_request_as_soon_as_it_is_answered() -> None:
+    counting = Counting(["orders"])
+    counting.requests.accepted("orders", 0.0015)
+    assert sum(counting.numbers.histograms["accept_seconds"]["orders"].counts) == 1

@@ -24,9 +24,10 @@ SMALLEST_FILE_BYTES = 512  # SQLite takes a smaller file for an empty one, and w
 OLDEST_SQLITE = (3, 35, 0)  # UPDATE ... RETURNING
 
 
-def may(change: Change) -> str:
-    """The condition that a message has a status from which this change may start: see core/status.py."""
-    return f"status IN ({', '.join(repr(status) for status in sources(change))})"
+def may(change: Change, living: bool = False) -> str:
+    """The condition that a message has a status from which this change may start: see core/status.py. Of `living`
+    ones, only if it is not dead."""
+    return f"status IN ({', '.join(repr(it) for it in sources(change) if not (living and it == 'dead'))})"
 
 
 class DataDirectoryError(Exception):

@@ -4,7 +4,7 @@ another entry is told apart by the digests of the two, which are read only where
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from decoupled.core.workload import Message
@@ -16,32 +16,20 @@ def insert(database: Database, messages: Sequence[Message], now: int, now_ms: in
     """Add messages, inside a transaction. Returns those that came under the id of another entry. `now` is of the clock
     that messages wait by, `now_ms` the time of day, by which they are due."""
     unlike: list[Message] = []
+    ordered = database.ordered
     for some in several.parts(messages):
-        values: list[Any] = []
+        bare, values = _bare(some), list[Any]()
         for m in some:
             visible_at = now if m.due_at is None else now + max(0, m.due_at - now_ms)
             values += (visible_at, m.due_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group)
-            values += (m.workload in database.ordered, m.digest, m.callback, m.trace)
-        inserted = database.execute(_INSERT[len(some)], values).rowcount
+            values += (m.workload in ordered,) if bare else (m.workload in ordered, m.digest, m.callback, m.trace)
+        inserted = database.execute(_INSERT[bare][len(some)], values).rowcount
         if inserted == len(some):
             database.added += [m.workload for m in some]
         else:
             database.added += [m.workload for m in _newest(database, some, inserted)]
             unlike += _unlike(database, some)
     return unlike
-
-
-def _insert(rows: int) -> str:
-    values = ", ".join(["('queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
-    return f"""
-    INSERT INTO messages
-        (status, visible_at, due_at, id, workload, accepted_at, caller, body, message_group, ordered, digest, callback,
-         trace)
-    VALUES {values} ON CONFLICT (id) DO NOTHING
-    """  # noqa: S608  what is added is constant
-
-
-_INSERT = several.of_each_size(_insert)
 
 
 def insert_claimed(
@@ -51,12 +39,13 @@ def insert_claimed(
     under the id of another entry."""
     fresh: list[Message] = []
     unlike: list[Message] = []
+    ordered = database.ordered
     for some in several.parts(messages):
-        values: list[Any] = []
+        bare, values = _bare(some), list[Any]()
         for m in some:
             values += (visible_at, m.id, m.workload, m.accepted_at, m.caller, m.body, m.group)
-            values += (m.workload in database.ordered, m.digest, m.callback, m.trace)
-        inserted = database.execute(_INSERT_CLAIMED[len(some)], values).rowcount
+            values += (m.workload in ordered,) if bare else (m.workload in ordered, m.digest, m.callback, m.trace)
+        inserted = database.execute(_INSERT_CLAIMED[bare][len(some)], values).rowcount
         if inserted == len(some):
             fresh += some
         else:
@@ -66,17 +55,30 @@ def insert_claimed(
     return fresh, unlike
 
 
-def _insert_claimed(rows: int) -> str:
-    values = ", ".join(["('queued', ?, 1, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
-    return f"""
-    INSERT INTO messages
-        (status, visible_at, receive_count, in_flight, id, workload, accepted_at, caller, body, message_group, ordered,
-         digest, callback, trace)
-    VALUES {values} ON CONFLICT (id) DO NOTHING
-    """  # noqa: S608  what is added is constant
+def _bare(messages: Sequence[Message]) -> bool:
+    """Whether none of them has what few have: to tell SQLite of each that it has not would cost more than to look."""
+    return not any(m.digest or m.callback or m.trace for m in messages)
 
 
-_INSERT_CLAIMED = several.of_each_size(_insert_claimed)
+def _inserting(constant: str, constants: str, columns: str) -> Mapping[bool, Mapping[int, str]]:
+    """The statements, by whether the messages are bare, and by how many they are."""
+    columns += ", id, workload, accepted_at, caller, body, message_group, ordered"
+
+    def into(columns: str) -> Callable[[int], str]:
+        row = f"({constants}, {', '.join('?' * len(columns.split(',')))})"
+        return lambda rows: (
+            f"INSERT INTO messages ({constant}, {columns}) VALUES {', '.join([row] * rows)}"  # noqa: S608  all of it is constant
+            " ON CONFLICT (id) DO NOTHING"
+        )
+
+    return {
+        bare: several.of_each_size(into(columns if bare else f"{columns}, digest, callback, trace"))
+        for bare in (True, False)
+    }
+
+
+_INSERT = _inserting("status", "'queued'", "visible_at, due_at")
+_INSERT_CLAIMED = _inserting("status, receive_count, in_flight", "'queued', 1, 1", "visible_at")
 
 
 def _newest(database: Database, messages: Sequence[Message], count: int) -> Iterator[Message]:

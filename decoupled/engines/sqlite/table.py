@@ -22,10 +22,8 @@ COLUMNS = ", ".join(Record.__struct_fields__[:-1]) + ", CASE status WHEN 'dead' 
 _READ = f"SELECT {COLUMNS} FROM messages WHERE id = ?"  # noqa: S608  the columns are a constant
 
 # An open record makes way for a final one, and only an open one changes: see core/status.py.
-_FINISH = f"""
-UPDATE messages SET status = ?, result = ?, reason = ?, finished_at = ?, body = NULL, in_flight = 0
-WHERE id = ? AND {may("process")}
-"""  # noqa: S608  the condition is a constant
+_FINISH_ANY = "UPDATE messages SET status = ?, result = ?, reason = ?, finished_at = ?, body = NULL, in_flight = 0"
+_FINISH = f"{_FINISH_ANY} WHERE id = ? AND {may('process')}"
 
 
 def _process(rows: int) -> str:
@@ -33,14 +31,14 @@ def _process(rows: int) -> str:
     return f"""
     UPDATE messages SET status = 'processed', result = CASE id {"WHEN ? THEN ? " * rows} END, reason = NULL,
         finished_at = ?, body = NULL, in_flight = 0
-    WHERE id IN ({", ".join("?" * rows)}) AND {may("process")} AND status <> 'dead'
+    WHERE id IN ({", ".join("?" * rows)}) AND {may("process", living=True)}
     """  # noqa: S608  what is added is constant
 
 
 _PROCESS = several.of_each_size(_process)
 # An ordered dead letter stays one until it is redriven, whatever a late delivery of it says: those behind it go on. Of
 # the others it is known, so, which were dead.
-_FINISH_LIVING = f"{_FINISH} AND status <> 'dead'"
+_FINISH_LIVING = f"{_FINISH_ANY} WHERE id = ? AND {may('process', living=True)}"
 _BURY = f"""
 UPDATE messages SET status = 'dead', finished_at = ?, attempts = ?, error_type = ?, error = ?,
     first_failed_at = ?, last_failed_at = ?, traceback = ?, body = ?, in_flight = 0

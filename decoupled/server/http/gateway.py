@@ -6,10 +6,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from time import perf_counter
 from typing import Any, TypeVar, TypeVarTuple
 
 from decoupled.core import limits, tracing
@@ -75,6 +75,7 @@ class Gateway:
         self.requests = requests or Requests()
         self.scheme = "http"  # that its clients speak
         self._pages = pages(workloads, () if callers is None else callers.kinds)
+        self._plain = routes.plain(workloads)
         self._random_hex = _random_hex(18).__next__
         self._turns = Turns(loop)
         self._reads = Reads(loop, snapshot)
@@ -85,13 +86,13 @@ class Gateway:
     def handle(self, request: Request, reply: Reply) -> None:
         """Reply to one request: at once, or when its messages are on the disk. A large one is taken in steps, so that
         others have their turn in between."""
-        if request.target[1:2] in MAY_BEGIN and self._page is not None:
+        if request.target not in self._plain and request.target[1:2] in MAY_BEGIN and self._page is not None:
             taken = _safely(request, self._page.handle, request, reply)
             if isinstance(taken, Response):
                 reply(taken)
             if taken:
                 return
-        request.began = time.perf_counter()
+        request.began = perf_counter()
         if tracing.active is not None and request.method == "POST":
             reply = traced.begin(request, self.scheme, reply)
         if len(request.body) > limits.AT_ONCE_BYTES:
@@ -115,12 +116,15 @@ class Gateway:
 
     def _begin(self, request: Request, reply: Reply) -> Begun:
         """Raises Problem."""
-        call = call_of(request, self.callers)
-        if not call.path:
-            return self._own(request, reply)
-        if request.method != "POST":
-            self._reads.take(partial(self._read, self._reader(call), call, request, reply))
-            return None
+        if self.callers is None and request.method == "POST" and (plain := self._plain.get(request.target)):
+            call = Call(plain, "", request.headers, request.body)
+        else:
+            call = call_of(request, self.callers)
+            if not call.path:
+                return self._own(request, reply)
+            if request.method != "POST":
+                self._reads.take(partial(self._read, self._reader(call), call, request, reply))
+                return None
         admission = receiver.begin(call, self.workloads, self.clock_ms(), self._random_hex)
         if admission.indexes is not None:
             return self._admit(admission, request, reply)
@@ -187,7 +191,7 @@ class Gateway:
             request.traced.sent(outcome)
         response = _safely(request, receiver.respond, admission, of_each(outcome, len(admission.messages)))
         if response.status == 202:
-            self.requests.accepted(admission.messages[0].workload, time.perf_counter() - request.began)
+            self.requests.accepted(admission.messages[0].workload, perf_counter() - request.began)
         return response
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+
 from decoupled.core.problem import Problem
 
 DOCUMENT, DOCS, RENDERER = "/openapi.json", "/docs", "/docs/rapidoc-9.3.8.js"
@@ -25,6 +27,11 @@ def route(method: str, path: str) -> list[str]:
     elif method not in ("GET", "HEAD"):  # the connection leaves out the body for HEAD
         raise _not_allowed(method, "GET", "GET, HEAD")
     return parts
+
+
+def plain(workloads: Iterable[str]) -> Mapping[bytes, Sequence[str]]:
+    """Targets as nearly all clients write them, with what `route` makes of a POST to them."""
+    return {f"/{name}".encode(): (name,) for name in workloads}
 
 
 def _not_allowed(method: str, wanted: str, allow: str) -> Problem:
