@@ -101,6 +101,12 @@ class Counts(msgspec.Struct, array_like=True):
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
         self.sum += other.sum
 
+    def since(self, before: Counts) -> Counts:
+        """Those that came after. What has less by now began anew: its server did."""
+        if any(a < b for a, b in zip(self.counts, before.counts, strict=True)):
+            return self
+        return Counts([a - b for a, b in zip(self.counts, before.counts, strict=True)], self.sum - before.sum)
+
 
 class Numbers(msgspec.Struct):
     """What a process, or a whole server, has counted since it started: by metric, and by what its label says ("" where
@@ -144,6 +150,32 @@ class Numbers(msgspec.Struct):
                     mine[label].add(counts)
                 else:
                     mine[label] = Counts(list(counts.counts), counts.sum)
+
+    def since(self, before: Numbers) -> Numbers:
+        """What was counted in between. What has less by now began anew: its server did."""
+        told = Numbers()
+        for metric, values in self.counters.items():
+            old = before.counters.get(metric, {})
+            for label, value in values.items():
+                was = old.get(label, 0)
+                told.count(metric, label, value - was if value >= was else value)
+        for metric, histograms in self.histograms.items():
+            older = before.histograms.get(metric, {})
+            told.histograms[metric] = {
+                label: counts.since(older[label]) if label in older else counts for label, counts in histograms.items()
+            }
+        return told
+
+    def total(self, counter: str) -> int:
+        """Of all that it is told apart by."""
+        return sum(self.counters.get(counter, {}).values())
+
+    def together(self, histogram: str) -> Counts:
+        """Likewise."""
+        counts = Counts([0] * (len(METRICS[histogram].buckets) + 1))
+        for some in self.histograms.get(histogram, {}).values():
+            counts.add(some)
+        return counts
 
 
 def by_name(names: Sequence[str]) -> Mapping[str, int]:

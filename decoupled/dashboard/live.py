@@ -9,8 +9,8 @@ from typing import Any, Literal
 import msgspec
 
 from decoupled import __version__
-from decoupled.core.metrics import Counts, Numbers, quantile
-from decoupled.core.overview import Look
+from decoupled.core.metrics import Numbers, quantile
+from decoupled.core.overview import Look, Overview
 from decoupled.dashboard.boxes import boxes
 from decoupled.dashboard.shapes import Access, Latency, Live, SickGroup, WorkloadNow
 
@@ -26,7 +26,7 @@ def live(look: Look, rates: Window | None, lately: Window | None, grows: bool, f
     that can be tried at this server. Whose `access` it is, whoever answers says."""
     status, detail = status_of(look)
     health, numbers = look.health or {}, look.numbers
-    commits = _counts(lately, "commit_messages")
+    commits = (Numbers() if lately is None else lately[0]).together("commit_messages")
     return Live(
         taken_at=look.overview.taken_at,
         system=look.system,
@@ -69,7 +69,7 @@ def status_of(look: Look) -> tuple[Status, str | None]:
 # --- numbers ------------------------------------------------------------------
 
 
-def _with_rates(look: Look, rates: Window | None) -> Any:
+def _with_rates(look: Look, rates: Window | None) -> Overview:
     accepted, processed = _total(look, rates, "accepted"), _total(look, rates, "processed")
     if accepted is None or processed is None:
         return look.overview
@@ -80,24 +80,15 @@ def _rate(window: Window | None, metric: str, label: str | None = None) -> float
     """A second; None where it is not known."""
     if window is None or (values := window[0].counters.get(metric)) is None:
         return None
-    count = sum(values.values()) if label is None else values.get(label, 0)
+    count = window[0].total(metric) if label is None else values.get(label, 0)
     return round(count / window[1], 1)
-
-
-def _counts(window: Window | None, metric: str) -> Counts:
-    """A histogram of all that it is told apart by."""
-    total = Counts([])
-    for counts in () if window is None else window[0].histograms.get(metric, {}).values():
-        if total.counts:
-            total.add(counts)
-        else:
-            total = Counts(list(counts.counts), counts.sum)
-    return total
 
 
 def _latency(window: Window | None, metric: str) -> Latency | None:
     """None where nothing was measured."""
-    counts = _counts(window, metric).counts
+    if window is None:
+        return None
+    counts = window[0].together(metric).counts
     return Latency(quantile(metric, counts, 0.5), quantile(metric, counts, 0.99)) if any(counts) else None
 
 
@@ -113,28 +104,6 @@ def _total(look: Look, window: Window | None, metric: str) -> float | None:
 def _gauge(numbers: Numbers, metric: str) -> int | None:
     value = numbers.gauges.get(metric, {}).get("")
     return None if value is None else int(value)
-
-
-def since(now: Numbers, before: Numbers) -> Numbers:
-    """What was counted in between. What has less by now began anew: its server did."""
-    told = Numbers()
-    for metric, values in now.counters.items():
-        old = before.counters.get(metric, {})
-        for label, value in values.items():
-            was = old.get(label, 0)
-            told.count(metric, label, value - was if value >= was else value)
-    for metric, histograms in now.histograms.items():
-        older = before.histograms.get(metric, {})
-        told.histograms[metric] = {
-            label: _counted_since(counts, older.get(label)) for label, counts in histograms.items()
-        }
-    return told
-
-
-def _counted_since(now: Counts, before: Counts | None) -> Counts:
-    if before is None or any(a < b for a, b in zip(now.counts, before.counts, strict=True)):
-        return now
-    return Counts([a - b for a, b in zip(now.counts, before.counts, strict=True)], now.sum - before.sum)
 
 
 # --- workloads ----------------------------------------------------------------

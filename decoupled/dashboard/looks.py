@@ -12,7 +12,7 @@ import msgspec
 from decoupled.core import limits
 from decoupled.core.metrics import Numbers
 from decoupled.core.overview import Look, Overview, with_rates
-from decoupled.dashboard.live import Window, live, since
+from decoupled.dashboard.live import Window, live
 from decoupled.dashboard.shapes import Live
 from decoupled.dashboard.sources import Sources
 
@@ -86,7 +86,7 @@ class Looks:
         at, before = next(long_ago, self._counted[0])
         if now - at > seconds + STALE_S:  # nobody has looked for a while
             return None
-        return since(self._counted[-1][1], before), now - at
+        return self._counted[-1][1].since(before), now - at
 
 
 def _waiting(overview: Overview) -> int:

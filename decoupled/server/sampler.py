@@ -22,7 +22,7 @@ from typing import Protocol
 import msgspec
 
 from decoupled.core import limits
-from decoupled.core.metrics import METRICS, Counts, Numbers, quantile
+from decoupled.core.metrics import Numbers, quantile
 from decoupled.core.overview import CHARTED, Sample
 from decoupled.core.workload import Unavailable
 from decoupled.server.health import Trouble
@@ -191,25 +191,11 @@ def charted(
     before: Numbers, now: Numbers, seconds: float, depths: Mapping[str, float | None]
 ) -> tuple[float | None, ...]:
     """What a sample has of what was counted in between, of all workloads together."""
-    values = dict(depths)
+    values, lately = dict(depths), now.since(before)
     for name in RATES:
-        values[f"{name}_per_s"] = (_total(now, name) - _total(before, name)) / max(seconds, 0.001)
+        values[f"{name}_per_s"] = lately.total(name) / max(seconds, 0.001)
     for name, (metric, part) in QUANTILES.items():
-        values[name] = quantile(metric, _observed(before, now, metric).counts, part)
-    commits = _observed(before, now, "commit_messages")
+        values[name] = quantile(metric, lately.together(metric).counts, part)
+    commits = lately.together("commit_messages")
     values["commit_messages"] = commits.sum / sum(commits.counts) if any(commits.counts) else None
     return tuple(values.get(name) for name in CHARTED)
-
-
-def _total(numbers: Numbers, counter: str) -> int:
-    return sum(numbers.counters.get(counter, {}).values())
-
-
-def _observed(before: Numbers, now: Numbers, metric: str) -> Counts:
-    """What a histogram has more than before."""
-    earlier, later = (Counts([0] * (len(METRICS[metric].buckets) + 1)) for _ in range(2))
-    for counts in before.histograms.get(metric, {}).values():
-        earlier.add(counts)
-    for counts in now.histograms.get(metric, {}).values():
-        later.add(counts)
-    return Counts([a - b for a, b in zip(later.counts, earlier.counts, strict=True)], later.sum - earlier.sum)

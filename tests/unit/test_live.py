@@ -14,7 +14,7 @@ from decoupled.core import limits
 from decoupled.core.metrics import METRICS, Numbers
 from decoupled.core.overview import TABLE_REFUSES, Look, Overview
 from decoupled.dashboard.boxes import RULES, duration
-from decoupled.dashboard.live import live, since
+from decoupled.dashboard.live import live
 from decoupled.dashboard.looks import STALE_S, Looks
 from decoupled.dashboard.shapes import Live
 
@@ -147,7 +147,7 @@ observed = st.lists(st.floats(0, 1_000), max_size=20)
 @given(observed, observed)
 def test_what_was_counted_since_is_the_rest(first: list[float], second: list[float]) -> None:
     before, now, rest = counted(3, *first), counted(10, *first, *second), counted(7, *second)
-    told = since(now, before)
+    told = now.since(before)
     assert told.counters["accepted"] == rest.counters["accepted"]
     if second:
         assert (
@@ -156,8 +156,8 @@ def test_what_was_counted_since_is_the_rest(first: list[float], second: list[flo
 
 
 def test_a_server_that_began_anew_has_counted_all_of_it_since() -> None:
-    assert since(counted(4, 0.1), counted(100, *[0.1] * 9)).counters["accepted"] == {"orders": 4}
-    assert sum(since(counted(4, 0.1), counted(100, *[0.1] * 9)).histograms["waiting_seconds"]["orders"].counts) == 1
+    assert counted(4, 0.1).since(counted(100, *[0.1] * 9)).counters["accepted"] == {"orders": 4}
+    assert sum(counted(4, 0.1).since(counted(100, *[0.1] * 9)).histograms["waiting_seconds"]["orders"].counts) == 1
 
 
 class Source:
