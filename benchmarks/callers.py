@@ -5,25 +5,22 @@ keeps it in CALLERS.md. Linux only."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import os
-import shutil
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import loads, report
+from benchmarks import loads
 from benchmarks.loads import ORDER
+from benchmarks.parts import Benchmark, of_loads
 from benchmarks.processes import running
 from benchmarks.report import Target
-from tests.support.server import DECOUPLED, ROOT, Server, serving
+from tests.support.server import DECOUPLED, Server, serving
 
 METHOD = """\
 Each load with a key, or with a wait, has one without beside it, in turn; a ratio is the median of the rounds' ratios.
@@ -207,33 +204,8 @@ def _key(data: Path) -> str:
 
 def main() -> None:
     """Measure, print, and perhaps keep; exit with 1 if a number is missed."""
-    parser = argparse.ArgumentParser(prog="make bench-callers", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--seconds", type=int, default=5, help="of each load")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--write", action="store_true", help="keep the results in benchmarks/CALLERS.md")
-    arguments = parser.parse_args()
-    command = "make bench-callers" + (f" ARGS='{' '.join(sys.argv[1:])}'" if sys.argv[1:] else "")
-    loads.need_wrk()
-    (ROOT / "build").mkdir(exist_ok=True)
-    directory = Path(
-        tempfile.mkdtemp(prefix="bench-callers-", dir=ROOT / "build")
-    )  # beside the sources: on a real disk
-    try:
-        load_before, disk = os.getloadavg()[0], report.disk(directory)
-        targets = []
-        for name in arguments.only or PARTS:
-            print(f"... {name}", file=sys.stderr, flush=True)
-            targets += PARTS[name](directory, arguments.seconds, arguments.rounds)
-    finally:
-        shutil.rmtree(directory)
-    head = report.heading(command, "clients", disk, load_before)
-    text = "\n".join(["# Callers", "", *head, "", METHOD, "", *report.verdicts(targets)])
-    print(text)
-    if arguments.write:
-        (ROOT / "benchmarks" / "CALLERS.md").write_text(text + "\n")
-    if missed := sum(not report.met(target) for target in targets):
-        sys.exit(f"{missed} of {len(targets)} numbers are missed")
+    benchmark = Benchmark("bench-callers", __doc__, "Callers", "CALLERS.md", "clients", METHOD)
+    of_loads(benchmark, PARTS, seconds=5, rounds=7)
 
 
 if __name__ == "__main__":

@@ -5,21 +5,18 @@ WATCHED.md."""
 
 from __future__ import annotations
 
-import argparse
-import os
-import shutil
 import statistics
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from benchmarks import loads, report
+from benchmarks import loads
+from benchmarks.parts import Benchmark, of_loads
 from benchmarks.report import Target
-from tests.support.server import LAUNCH, ROOT, Server, serving
+from tests.support.server import LAUNCH, Server, serving
 
 METHOD = """\
 Each load on a server that is looked at has one without beside it, in turn; a ratio is the median of the rounds'
@@ -112,33 +109,8 @@ def _asking(server: Server, asked: Asked) -> Iterator[None]:
 
 def main() -> None:
     """Measure, print, and perhaps keep; exit with 1 if a number is missed."""
-    parser = argparse.ArgumentParser(prog="make bench-watched", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--seconds", type=int, default=5, help="of each load")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--write", action="store_true", help="keep the results in benchmarks/WATCHED.md")
-    arguments = parser.parse_args()
-    command = "make bench-watched" + (f" ARGS='{' '.join(sys.argv[1:])}'" if sys.argv[1:] else "")
-    loads.need_wrk()
-    (ROOT / "build").mkdir(exist_ok=True)
-    directory = Path(
-        tempfile.mkdtemp(prefix="bench-watched-", dir=ROOT / "build")
-    )  # beside the sources: on a real disk
-    try:
-        load_before, disk = os.getloadavg()[0], report.disk(directory)
-        targets = []
-        for name in arguments.only or PARTS:
-            print(f"... {name}", file=sys.stderr, flush=True)
-            targets += PARTS[name](directory, arguments.seconds, arguments.rounds)
-    finally:
-        shutil.rmtree(directory)
-    head = report.heading(command, "clients", disk, load_before)
-    text = "\n".join(["# Watched", "", *head, "", METHOD, "", *report.verdicts(targets)])
-    print(text)
-    if arguments.write:
-        (ROOT / "benchmarks" / "WATCHED.md").write_text(text + "\n")
-    if missed := sum(not report.met(target) for target in targets):
-        sys.exit(f"{missed} of {len(targets)} numbers are missed")
+    benchmark = Benchmark("bench-watched", __doc__, "Watched", "WATCHED.md", "clients", METHOD)
+    of_loads(benchmark, PARTS, seconds=5, rounds=7)
 
 
 if __name__ == "__main__":

@@ -6,22 +6,19 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import random
-import shutil
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import parts
 from benchmarks.io.deliveries import fast, neighbour, slow
 from benchmarks.io.queueing import backlog, bug, caller
+from benchmarks.parts import Benchmark
 from benchmarks.report import Target
 from tests.support.client_outages import ten_minutes
-from tests.support.server import ROOT
 
 METHOD = """\
 Clients send notifications to `decoupled serve` (two workers), which delivers them to receivers in the clients' own
@@ -57,31 +54,14 @@ PARTS: dict[str, Callable[[Path, float], list[Target]]] = {
 
 def main() -> None:
     """Measure, print, and perhaps keep; exit with 1 if a number is missed."""
-    parser = argparse.ArgumentParser(prog="make bench-io", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=10.0, help="of each load; half of it for each of a long queue")
-    parser.add_argument("--write", action="store_true", help="keep the results in benchmarks/IO.md")
-    arguments = parser.parse_args()
-    command = "make bench-io" + (f" ARGS='{' '.join(sys.argv[1:])}'" if sys.argv[1:] else "")
-    (ROOT / "build").mkdir(exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="bench-io-", dir=ROOT / "build"))  # beside the sources: on a real disk
-    try:
-        load_before, disk = os.getloadavg()[0], report.disk(directory)
-        targets = [target for name in arguments.only or PARTS for target in _run(name, directory, arguments.seconds)]
-    finally:
-        shutil.rmtree(directory)
-    head = report.heading(command, "clients and receivers", disk, load_before)
-    text = "\n".join(["# Neighbours", "", *head, "", METHOD, "", *report.verdicts(targets)])
-    print(text)
-    if arguments.write:
-        (ROOT / "benchmarks" / "IO.md").write_text(text + "\n")
-    if missed := sum(not report.met(target) for target in targets):
-        sys.exit(f"{missed} of {len(targets)} numbers are missed")
+    benchmark = Benchmark("bench-io", __doc__, "Neighbours", "IO.md", "clients and receivers", METHOD)
+    parts.main(benchmark, PARTS, parser, lambda name, directory, asked: _run(name, directory, asked.seconds))
 
 
 def _run(name: str, directory: Path, seconds: float) -> list[Target]:
     """One part. What breaks it is told, counts as a missed number, and costs the other parts nothing."""
-    print(f"... {name}", file=sys.stderr, flush=True)
     began = time.monotonic()
     try:
         targets = PARTS[name](directory / name, seconds)

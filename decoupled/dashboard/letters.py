@@ -21,7 +21,7 @@ from decoupled.core.problem import Problem
 from decoupled.core.signed_ids import record_id
 from decoupled.core.times import now_ms
 from decoupled.dashboard import asked
-from decoupled.dashboard.shapes import Change, Changed, DeadGroup, DeadGroups, Letter, Letters, Which
+from decoupled.dashboard.shapes import Change, Changed, DeadGroups, Letter, Letters, Which
 from decoupled.dashboard.sources import Sources
 from decoupled.engines.protocols import DeadLetters
 from decoupled.pipeline.call import Call
@@ -89,22 +89,10 @@ def _note(counted: core.Groups, store: DeadLetters) -> str:
     return " ".join([*([] if counted.whole else [_CUT_SHORT.format(counted.counted)]), *store.notes()])
 
 
-def _shown(counted: core.Groups) -> list[DeadGroup]:
+def _shown(counted: core.Groups) -> list[core.Group]:
     """The largest first, and no more than a page can show."""
     largest = sorted(counted.groups.values(), key=lambda group: (-group.count, group.workload, group.alike))
-    return [
-        DeadGroup(
-            workload=group.workload,
-            alike=group.alike,
-            error_type=group.error_type,
-            error=group.error,
-            count=group.count,
-            oldest_at=group.oldest_at,
-            newest_at=group.newest_at,
-            sample_id=group.sample_id,
-        )
-        for group in largest[: limits.MAX_GROUPS_SHOWN]
-    ]
+    return largest[: limits.MAX_GROUPS_SHOWN]
 
 
 def _letter(letter: DeadLetter) -> Letter:

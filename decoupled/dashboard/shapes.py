@@ -26,6 +26,7 @@ import msgspec
 from msgspec import Meta
 
 from decoupled.core import limits
+from decoupled.core.dead_letters import Group
 from decoupled.core.overview import Overview
 
 PREFIX = "-"  # of the page's own routes: no workload has such a name
@@ -111,25 +112,11 @@ class Box(msgspec.Struct, frozen=True, omit_defaults=True):
     why: str = ""
 
 
-class DeadGroup(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Dead letters whose errors are alike: of one workload and one `alike` (what is left of type and text without what
-    differs from one message to the next)."""
-
-    workload: str
-    alike: str
-    error_type: str
-    error: str  # of one of them
-    count: int
-    oldest_at: int
-    newest_at: int
-    sample_id: str
-
-
 class DeadGroups(msgspec.Struct, frozen=True, omit_defaults=True):
     """Largest first."""
 
     total: int
-    groups: list[DeadGroup]
+    groups: list[Group]
     note: str = ""
 
 
@@ -183,7 +170,7 @@ class Changed(msgspec.Struct, frozen=True, omit_defaults=True):
     counts: dict[str, int]
     cursor: str | None = None
     until: int | None = None
-    kinds: list[DeadGroup] = []  # dry run: what it would be done to
+    kinds: list[Group] = []  # dry run: what it would be done to
     failures: list[tuple[str, str]] = []  # id and why not; the first ones of this batch
     note: str = ""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from decoupled.core.dead_letters import Group
 from decoupled.core.outcomes import Record
 from decoupled.core.search import Found, Row, Step, Story
 from decoupled.core.status import STATUSES
-from decoupled.dashboard.shapes import Changed, DeadGroup, DeadGroups, Letter, Letters
+from decoupled.dashboard.shapes import Changed, DeadGroups, Letter, Letters
 from tests.support.lives import NOW_MS
 
 HARM = (
@@ -69,12 +70,12 @@ class Dead:
             and (not error or error in letter.error_type + letter.error)
         ]
 
-    def _kinds(self, found: list[Letter]) -> list[DeadGroup]:
+    def _kinds(self, found: list[Letter]) -> list[Group]:
         kinds: dict[tuple[str, str], list[Letter]] = {}
         for letter in found:
             kinds.setdefault((letter.workload, letter.error_type), []).append(letter)
         groups = [
-            DeadGroup(*kind, those[0].error_type, those[0].error, len(those), NOW_MS, NOW_MS + 1, those[0].id)
+            Group(*kind, those[0].error_type, those[0].error, len(those), NOW_MS, NOW_MS + 1, those[0].id)
             for kind, those in kinds.items()
         ]
         return sorted(groups, key=lambda group: -group.count)

@@ -4,7 +4,7 @@
 import { h } from "./dom.js";
 import { age, count, exactTime } from "./format.js";
 
-/** A DeadGroup of dashboard/shapes.py. `largest`: what the bar is as long as the whole of. `choose` shows its letters
+/** A Group of core/dead_letters.py. `largest`: what the bar is as long as the whole of. `choose` shows its letters
  *  only, or all again; `change` redrives or purges it. */
 export function groupNode(group, largest, { chosen, may, href, choose, change }) {
   const bar = h("div", { class: "share", "aria-hidden": "true" }, h("div", {}));

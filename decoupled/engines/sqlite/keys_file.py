@@ -4,11 +4,8 @@ and again."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -21,13 +18,10 @@ from decoupled.core.senders import Senders
 from decoupled.engines.sqlite.data_directory import (
     KEYS_LOCK_NAME,
     KEYS_NAME,
-    PRIVATE_FILE,
     DataDirectory,
     write_private,
 )
-from decoupled.engines.sqlite.database import DataDirectoryError
-
-LOOK_AGAIN_S = 0.02  # whether another command is done by now
+from decoupled.engines.sqlite.file_lock import Stamp, locked, stamp
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -42,7 +36,7 @@ class _Part(Generic[P]):
     def __init__(self, data: Path) -> None:
         self.path = data / KEYS_NAME
         self._data = data
-        self._seen: tuple[int, ...] | None = None
+        self._seen: Stamp | None = None
 
     def look(self) -> P | None:
         """What is kept, if that has changed since this was last asked; where that is not so, one system call. Raises
@@ -56,7 +50,8 @@ class _Part(Generic[P]):
         directory = DataDirectory(self._data)
         directory.make()
         directory.refuse_another_owner()
-        with self._locked():
+        busy = f"another command changes the keys of {self._data}"
+        with locked(self._data / KEYS_LOCK_NAME, busy):  # two at once would each write what the other has not seen
             credentials = self._now() if self.path.exists() else Credentials()
             changed: Any
             changed, told = by(getattr(credentials, self.part))
@@ -72,10 +67,10 @@ class _Part(Generic[P]):
 
     def _look(self) -> Credentials | None:
         try:
-            if _stamp(os.stat(self.path)) == self._seen:  # noqa: PTH116  half as fast with a Path
+            if stamp(os.stat(self.path)) == self._seen:  # noqa: PTH116  half as fast with a Path
                 return None
             with self.path.open("rb") as file:
-                stamp, text = _stamp(os.fstat(file.fileno())), file.read(limits.MAX_API_KEYS_BYTES + 1)
+                seen, text = stamp(os.fstat(file.fileno())), file.read(limits.MAX_API_KEYS_BYTES + 1)
         except FileNotFoundError:
             raise KeysError(f"there is no {self.path}: decoupled {self.command} makes it") from None
         except OSError as error:
@@ -86,22 +81,8 @@ class _Part(Generic[P]):
             credentials = decode(text)
         except KeysError as error:
             raise KeysError(f"{self.path} is damaged: {error}") from error
-        self._seen = stamp
+        self._seen = seen
         return credentials
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Two commands at once would each write what the other one has not seen."""
-        descriptor = os.open(self._data / KEYS_LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
-        try:
-            until = time.monotonic() + limits.LOCK_WAIT_S
-            while not _lock(descriptor):
-                if time.monotonic() > until:
-                    raise DataDirectoryError(f"another command changes the keys of {self._data}")
-                time.sleep(LOOK_AGAIN_S)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 class KeysFile(_Part[Keys]):
@@ -114,15 +95,3 @@ class SendersFile(_Part[Senders]):
     """The senders of webhooks of one data directory."""
 
     part, command = "senders", "senders add NAME"
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _stamp(there: os.stat_result) -> tuple[int, ...]:
-    return there.st_dev, there.st_ino, there.st_mtime_ns, there.st_size

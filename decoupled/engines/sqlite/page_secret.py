@@ -4,19 +4,15 @@ first. To delete it ends every session."""
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
-import time
-from collections.abc import Iterator
 
-from decoupled.core import limits
 from decoupled.core.workload import Unavailable
 from decoupled.engines.sqlite.data_directory import PAGE_SECRET_NAME, PRIVATE_FILE, DataDirectory
 from decoupled.engines.sqlite.database import DataDirectoryError
+from decoupled.engines.sqlite.file_lock import Stamp, locked, stamp
 
 SECRET_BYTES = 32
-LOOK_AGAIN_S = 0.01  # whether another process is done by now
 
 
 class PageSecret:
@@ -25,14 +21,14 @@ class PageSecret:
     def __init__(self, directory: DataDirectory) -> None:
         self._directory = directory
         self._path = directory.path / PAGE_SECRET_NAME
-        self._seen: tuple[int, ...] | None = None
+        self._seen: Stamp | None = None
         self._secret: bytes | None = None
 
     def __call__(self, make: bool) -> bytes | None:
         """As the file has it now: where it has not changed, that is one system call. Raises Unavailable."""
         try:
             with contextlib.suppress(FileNotFoundError):
-                if self._secret is None or _stamp(os.stat(self._path)) != self._seen:  # noqa: PTH116  as in keys_file
+                if self._secret is None or stamp(os.stat(self._path)) != self._seen:  # noqa: PTH116  as in keys_file
                     self._secret = self._read()
                 if self._secret is not None:
                     return self._secret
@@ -45,7 +41,7 @@ class PageSecret:
         """None while it is not whole."""
         descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            self._seen = _stamp(os.fstat(descriptor))
+            self._seen = stamp(os.fstat(descriptor))
             return _decoded(os.read(descriptor, 4 * SECRET_BYTES))
         finally:
             os.close(descriptor)
@@ -53,7 +49,7 @@ class PageSecret:
     def _make(self) -> bytes:
         """One for all: whoever comes second finds what the first has written."""
         self._directory.refuse_another_owner()
-        with self._locked() as descriptor:
+        with locked(self._path, "another process makes it, and does not end") as descriptor:
             secret = _decoded(os.pread(descriptor, 4 * SECRET_BYTES, 0))
             if secret is None:
                 secret = secrets.token_bytes(SECRET_BYTES)
@@ -61,21 +57,8 @@ class PageSecret:
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"{secret.hex()}\n".encode(), 0)
                 os.fsync(descriptor)
-            self._seen = _stamp(os.fstat(descriptor))
+            self._seen = stamp(os.fstat(descriptor))
         return secret
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[int]:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
-        try:
-            until = time.monotonic() + limits.LOCK_WAIT_S
-            while not _lock(descriptor):
-                if time.monotonic() > until:
-                    raise DataDirectoryError("another process makes it, and does not end")
-                time.sleep(LOOK_AGAIN_S)
-            yield descriptor
-        finally:
-            os.close(descriptor)
 
 
 def _decoded(text: bytes) -> bytes | None:
@@ -84,15 +67,3 @@ def _decoded(text: bytes) -> bytes | None:
     except ValueError:
         return None
     return secret if len(secret) == SECRET_BYTES and text.endswith(b"\n") else None
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _stamp(there: os.stat_result) -> tuple[int, ...]:
-    return there.st_dev, there.st_ino, there.st_mtime_ns, there.st_size
