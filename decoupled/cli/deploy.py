@@ -77,9 +77,7 @@ def deploy(stack: str, parameters: Sequence[str], rotate_id_key: bool, anew: boo
         bucket.store({code_key: code})
         click.echo(f"s3://{bucket.name}/{code_key}")
         if left is not None:
-            if left.kept:
-                click.echo(f"== Take back what an earlier {stack} left")
-                take_back.take_back(stack, left.kept, click.echo)
+            take_back.take_back(stack, left.kept, click.echo)
             given = {name: value for name, value in left.parameters.items() if name in names} | given
         click.echo(f"== Deploy {stack} to {account} in {region}")
         given |= {"CodeBucket": bucket.name, "CodeKey": code_key}

@@ -52,9 +52,9 @@ class Change:
     echo: Callable[[str], None] = click.echo
 
     def apply(self, serving: Serving, given: Mapping[str, str], step: Step) -> tuple[Mapping[str, str], Sequence[str]]:
-        """The outputs, once the stack is so, and the alarms that sounded since. Raises ValueError when CloudFormation
-        has taken the change back."""
-        from decoupled.engines.aws import deployment, releases, stack_events
+        """The outputs, once the stack is so, and what is wrong since: functions that do not work, alarms that sound.
+        Raises ValueError when CloudFormation has taken the change back."""
+        from decoupled.engines.aws import deployment, releases, smoke, stack_events
 
         is_there = stack_events.current(self.stack) is not None
         known = releases.alarms(self.stack) if is_there and step.watch_s else []
@@ -69,8 +69,10 @@ class Change:
         )
         if is_emulator():
             deployment.mend_emulators_mappings(self.stack)
+        if wrong := smoke.failures(deployment.versions(self.stack, serving.release)):
+            return outputs, wrong
         left_s = step.watch_s - releases.watched_s(stack_events.current(self.stack) or {})
-        return outputs, self._sounding({alarm.name for alarm in watched}, left_s)
+        return outputs, [f"{name} sounds" for name in self._sounding({alarm.name for alarm in watched}, left_s)]
 
     def _sounding(self, watched: set[str], seconds: float) -> Sequence[str]:
         """Those of the alarms that sound, as soon as one does, or none after so many seconds."""
@@ -123,32 +125,18 @@ def roll_out(
         if len(steps) > 1:
             change.echo(f"== Step {number + 1} of {len(steps)}: {to}")
         try:
-            outputs, sounding = change.apply(to, given, step)
+            outputs, wrong = change.apply(to, given, step)
         except ValueError as error:
             if number == 0 or before is None:
                 raise
             _back(change, before)
             raise ValueError(f"{error}; {before} serves again") from error
-        if wrong := _does_not_work(change) if number == 0 else ():
-            told = "\n".join((f"what was deployed as {release} does not work:", *wrong))
+        if wrong:
             if before is None:
-                raise ValueError(f"{told}\nClients get errors until that is mended")
+                raise ValueError("\n".join((*wrong, "there is no release to go back to: mend that, and deploy again")))
             _back(change, before)
-            raise ValueError(f"{told}\nWent back to {before}")
-        if sounding:
-            if before is None:
-                raise ValueError(f"{', '.join(sounding)} sounds, and there is no release to go back to")
-            _back(change, before)
-            raise ValueError(f"{', '.join(sounding)} sounds: went back from {release} to {before}")
+            raise ValueError("\n".join((*wrong, f"went back from {release} to {before}")))
     return outputs
-
-
-def _does_not_work(change: Change) -> Sequence[str]:
-    """Each function, as it is now, does what has no effect: it starts, and loads the workloads."""
-    from decoupled.engines.aws import deployment, smoke
-
-    change.echo("== Try each function once")
-    return smoke.failures(deployment.functions(change.stack))
 
 
 def _back(change: Change, release: str) -> Mapping[str, str]:

@@ -87,14 +87,11 @@ def setting(stack: str, function: str, name: str) -> str:
     return str(answer.get("Environment", {}).get("Variables", {}).get(name, ""))
 
 
-def functions(stack: str) -> Mapping[str, str]:
-    """The stack's functions: what each is called, by its name in the template."""
+def versions(stack: str, release: str) -> Mapping[str, str]:
+    """What a release runs: the ARN of its version of each function, by the function's name in the template."""
     found = tool_client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
-    return {
-        each["LogicalResourceId"]: each["PhysicalResourceId"]
-        for each in found
-        if each["ResourceType"] == "AWS::Lambda::Function"
-    }
+    parts = ((*each["LogicalResourceId"].partition("Version"), each) for each in found)
+    return {kind: each["PhysicalResourceId"] for kind, version, named, each in parts if version and named == release}
 
 
 def mend_emulators_mappings(stack: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from decoupled.core.releases import PARAMETERS
 from decoupled.engines.aws.client import AwsError, code, detail
 from decoupled.engines.aws.code_bucket import CodeBucket
 from decoupled.engines.aws.kept import IDENTIFIERS, Kept, looked_up, resources
@@ -22,7 +23,8 @@ from decoupled.engines.aws.stack_events import OnEvent, described, follow, param
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What a stack left that is gone: its parameters, but for secret ones, and what was kept."""
+    """What a stack left that is gone: its parameters, but for secret ones and those that name its own releases, and what
+    was kept."""
 
     parameters: Mapping[str, str]
     kept: Sequence[Kept]
@@ -31,7 +33,8 @@ class Left:
 def remember(bucket: CodeBucket, stack: str) -> None:
     """Write down what deleting the stack would leave."""
     kept = [[each.logical, each.kind, each.name] for each in resources(stack)]
-    bucket.remember(_record(stack), {"parameters": parameters(described(stack)), "kept": kept})
+    those = {name: value for name, value in parameters(described(stack)).items() if name not in PARAMETERS}
+    bucket.remember(_record(stack), {"parameters": those, "kept": kept})
 
 
 def remember_in_its_bucket(stack: str) -> None:
@@ -53,7 +56,11 @@ def left(bucket: CodeBucket, stack: str, taken: bool) -> Left | None:
 
 
 def take_back(stack: str, kept: Sequence[Kept], on_event: OnEvent) -> None:
-    """Make a stack of what is kept. Raises ValueError if CloudFormation refuses; nothing has changed then."""
+    """Make a stack of what is kept, if anything is. Raises ValueError if CloudFormation refuses; nothing has changed
+    then."""
+    if not kept:
+        return
+    on_event(f"== Take back what an earlier {stack} left")
     refused = _imported(stack, kept, on_event)
     if refused is None:
         return
