@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, assert_never
 
+from decoupled.engines.aws import failed_create
 from decoupled.engines.aws.stack import tool_client
 from decoupled.engines.aws.stack_events import OnEvent, described, follow, seen_until_now
 
@@ -107,7 +108,7 @@ def _do(move: Move, stack: str) -> None:
     cloudformation = tool_client("cloudformation")
     match move:
         case Move.CLEAR:
-            cloudformation.delete_stack(StackName=stack)
+            failed_create.clear(stack)
         case Move.GO_BACK:
             cloudformation.rollback_stack(StackName=stack)
         case Move.GO_ON_BACK:
