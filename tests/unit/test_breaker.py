@@ -85,6 +85,16 @@ def test_one_probe_is_out_at_a_time_and_a_lost_one_is_replaced(breakers: Breaker
     assert breakers.allowance("orders") == 1
 
 
+def test_what_was_claimed_while_it_opened_is_no_probe(breakers: Breakers, clock: Clock) -> None:
+    """Its answer comes too soon to count, and the first probe would have to wait until it is surely lost."""
+    open_it(breakers)
+    breakers.probing("orders")  # by a claim that was on the way
+    clock.now += 0.1
+    breakers.observe("orders", DOWN)
+    clock.now += FIRST_WAIT_S
+    assert breakers.allowance("orders") == 1
+
+
 def test_sick_probes_are_sent_ever_more_seldom_up_to_a_limit(breakers: Breakers, clock: Clock) -> None:
     open_it(breakers)
     waits = []

@@ -90,10 +90,12 @@ class Breakers:
         return breaker is not None and breaker.sick_in_a_row > 0
 
     def probing(self, workload: str, group: str = "") -> None:
-        """A message was claimed. If it is a probe: no second one before its answer, or before it is surely lost."""
+        """A message was claimed. If it is a probe: no second one before its answer, or before it is surely lost. It is
+        none if its claim was on the way while the breaker opened: its answer comes before the first probe's time, when
+        answers count for nothing, and so nothing would be asked for as long as it takes to be sure that it is lost."""
         now = self.clock()
         for breaker in (self._whole[workload], self._groups[workload].get(group)):
-            if breaker is not None and breaker.state != "closed":
+            if breaker is not None and breaker.state != "closed" and (breaker.of_groups or now >= breaker.probe_at):
                 breaker.probing_until = now + (TRICKLE_S if breaker.of_groups else LONGEST_WAIT_S)
 
     # --- what came of it
