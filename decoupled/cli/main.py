@@ -29,6 +29,7 @@ class Commands(click.Group):
         "keys": "decoupled.cli.keys",
         "new": "decoupled.cli.new",
         "openapi": "decoupled.cli.openapi",
+        "plan": "decoupled.cli.plan",
         "recover": "decoupled.cli.recover",
         "rollback": "decoupled.cli.releases",
         "senders": "decoupled.cli.senders",

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "decoupled.engines.sqlite": {"decoupled.core", "decoupled.engines.protocols", "decoupled.__version__"},
     "decoupled.engines.aws": {"decoupled.core", "decoupled.engines.protocols"},
     "decoupled.outbound": {"decoupled.core"},
-    "decoupled.plan": {"decoupled.core"},
+    "decoupled.plan": {"decoupled.core", "decoupled.server.scheduling.breaker"},
     "decoupled.workloads": {"decoupled", "decoupled.outbound"},
     "decoupled.dashboard": {
         "decoupled.core",

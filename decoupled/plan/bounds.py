@@ -1,0 +1,5 @@
+"""How much a plan looks at, at most: it ends in seconds, whatever is asked of it."""
+
+MAX_TIMES = 10_000_000  # read of a file
+MAX_BINS = 40_000  # pieces of time, each for itself
+MAX_TRIES = 100_000  # of one order that is followed
