@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from decoupled.core.outcomes import Delivery
 from decoupled.core.semconv import MESSAGING_SYSTEM_SQS
-from decoupled.core.workload import Workloads, listed
+from decoupled.core.workload import Unavailable, Workloads, listed
 from decoupled.engines.aws.sqs_format import SqsEvent, batch_item_failures, deliveries
 from decoupled.engines.protocols import Queue, Table
 from decoupled.pipeline.loading import load
@@ -20,6 +21,7 @@ from decoupled.telemetry import process as telemetry
 
 if TYPE_CHECKING:
     from decoupled.engines.aws.measuring import Measuring
+    from decoupled.engines.aws.secret import Secret
     from decoupled.engines.aws.unmeasured import Unmeasured
 
 ROOT = Path(__file__).parents[1]  # of the zip, which has the user's modules too
@@ -35,6 +37,7 @@ def handler(event: SqsEvent, context: Any) -> dict[str, Any]:
 def settled(batch: Sequence[Delivery], remaining_s: Callable[[], float]) -> list[Delivery]:
     """Those to give back, once all of them are decided and settled."""
     queue, table, workloads, policy = connect()
+    secret().renew()
     return measuring().processed(
         batch,
         queue,
@@ -49,13 +52,23 @@ def connect() -> tuple[Queue, Table, Workloads, Policy]:
     from decoupled.engines.aws.queues import queues_of
     from decoupled.engines.aws.table import DynamoTable
 
+    shown = secret().shown
     telemetry.start("processor", MESSAGING_SYSTEM_SQS)
     workloads = load(os.environ["WORKLOADS"].split(","), ROOT)
     queue = queues_of(os.environ, workloads)
     ordered = {name for name, workload in workloads.items() if workload.ordered}
-    table = DynamoTable.from_environment(os.environ, queue.send_dead_letter, ordered, listed(workloads))
+    table = DynamoTable.from_environment(os.environ, queue.send_dead_letter, ordered, listed(workloads), shown)
     policy = Policy(int(os.environ["MAX_ATTEMPTS"]), span_s=float(os.environ["ATTEMPTS_SPAN_S"]))
     return queue, table, workloads, policy
+
+
+@functools.cache
+def secret() -> Secret:
+    """What the stack's secret says, in the environment of the process, where what is processed looks for it. Raises
+    Unavailable if it was never read: the batch then comes back."""
+    from decoupled.engines.aws.secret import PROCESSORS, Secret
+
+    return Secret.from_environment(os.environ, PROCESSORS)
 
 
 @functools.cache
@@ -67,5 +80,6 @@ def measuring() -> Measuring | Unmeasured:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    connect()  # while Lambda lends a start-up a whole CPU
-    measuring()
+    with contextlib.suppress(Unavailable):  # told in the log; the first batch tries again
+        connect()  # while Lambda lends a start-up a whole CPU
+        measuring()

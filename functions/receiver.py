@@ -3,15 +3,16 @@ Only for a client that prefers to wait, it then reads the record."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decoupled.core.semconv import MESSAGING_SYSTEM_SQS
-from decoupled.core.workload import Workloads
+from decoupled.core.workload import Unavailable, Workloads
 from decoupled.engines.protocols import Producer, Table
-from decoupled.pipeline.call import Event, EventResponse, answered
+from decoupled.pipeline.call import Event, EventResponse, answered, connected
 from decoupled.pipeline.issued import Issued
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.waiting import Waiting, receive
@@ -27,8 +28,11 @@ ROOT = Path(__file__).parents[1]  # of the zip, which has the user's modules too
 
 def handler(event: Event, context: Any) -> EventResponse:
     """Lambda's entry point, behind the route `POST /{workload}`."""
-    queue, workloads, issued = connect()
     waiting = Waiting(lambda: context.get_remaining_time_in_millis() / 1000)
+    return connected(connect, lambda parts: _answer(event, waiting, *parts))
+
+
+def _answer(event: Event, waiting: Waiting, queue: Producer, workloads: Workloads, issued: Issued) -> EventResponse:
     return measuring().taken(
         queue,
         lambda producer: answering(
@@ -41,12 +45,14 @@ def handler(event: Event, context: Any) -> EventResponse:
 
 @functools.cache
 def connect() -> tuple[Producer, Workloads, Issued]:
-    """What the function's environment names."""
+    """What the function's environment names, and the stack's secret says."""
     from decoupled.engines.aws.queues import queues_of
+    from decoupled.engines.aws.secret import RECEIVERS, Secret
 
+    secret = Secret.from_environment(os.environ, RECEIVERS)
     telemetry.start("receiver", MESSAGING_SYSTEM_SQS)
     workloads = load(os.environ["WORKLOADS"].split(","), ROOT)
-    return queues_of(os.environ, workloads), workloads, Issued.from_environment(os.environ)
+    return queues_of(os.environ, workloads), workloads, Issued(secret)
 
 
 @functools.cache
@@ -67,5 +73,6 @@ def measuring() -> Measuring | Unmeasured:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    connect()  # while Lambda lends a start-up a whole CPU
-    measuring()
+    with contextlib.suppress(Unavailable):  # told in the log; the first request tries again
+        connect()  # while Lambda lends a start-up a whole CPU
+        measuring()

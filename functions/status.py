@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from decoupled.core.workload import Workloads
+from decoupled.core.workload import Unavailable, Workloads
 from decoupled.engines.protocols import Table
-from decoupled.pipeline.call import Event, EventResponse, answered
+from decoupled.pipeline.call import Event, EventResponse, answered, connected
 from decoupled.pipeline.issued import Issued
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.waiting import Waiting, read
@@ -23,8 +24,11 @@ ROOT = Path(__file__).parents[1]  # of the zip, which has the user's modules too
 
 def handler(event: Event, context: Any) -> EventResponse:
     """Lambda's entry point, behind `GET /{workload}/{id}` and `GET /{workload}/{collection}/{key}`."""
-    table, workloads, issued = connect()
     waiting = Waiting(lambda: context.get_remaining_time_in_millis() / 1000)
+    return connected(connect, lambda parts: _answer(event, waiting, *parts))
+
+
+def _answer(event: Event, waiting: Waiting, table: Table, workloads: Workloads, issued: Issued) -> EventResponse:
     return measuring().answered(
         lambda: answered(event, lambda call: read(call, table, workloads, issued, waiting), operators())
     )
@@ -32,11 +36,13 @@ def handler(event: Event, context: Any) -> EventResponse:
 
 @functools.cache
 def connect() -> tuple[Table, Workloads, Issued]:
-    """What the function's environment names."""
+    """What the function's environment names, and the stack's secret says."""
+    from decoupled.engines.aws.secret import Secret
     from decoupled.engines.aws.table import DynamoTable
 
     table, workloads = DynamoTable.from_environment(os.environ), load(os.environ["WORKLOADS"].split(","), ROOT)
-    return table, workloads, Issued.from_environment(os.environ)
+    days = int(os.environ.get("RECORD_TTL_DAYS", "0"))
+    return table, workloads, Issued(Secret.from_environment(os.environ), days)
 
 
 @functools.cache
@@ -54,5 +60,6 @@ def measuring() -> Measuring | Unmeasured:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    connect()  # while Lambda lends a start-up a whole CPU
-    measuring()
+    with contextlib.suppress(Unavailable):  # told in the log; the first request tries again
+        connect()  # while Lambda lends a start-up a whole CPU
+        measuring()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
+from decoupled.cli import secrets
 from decoupled.cli.build import pack, served
 from decoupled.cli.bulkheads import queue_notes, queue_parameters
 from decoupled.cli.calling_aws import calling_aws, is_emulator
@@ -20,7 +19,6 @@ from decoupled.cli.parameters import check_callers, ordered, typed
 from decoupled.cli.releases import Change, ShiftType, next_release, placed, record, roll_out
 from decoupled.cli.target import DURATION
 from decoupled.core.releases import Shift
-from decoupled.core.signed_ids import keys_of, new_key
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Workloads
 
@@ -30,7 +28,6 @@ TEMPLATE = "templates/decoupled-architecture.yaml"
 @click.command()
 @click.argument("stack")
 @click.argument("parameters", nargs=-1, metavar="[Parameter=Value ...]")
-@click.option("--rotate-id-key", is_flag=True, help="Sign ids with a new key; the one before still verifies.")
 @click.option("--anew", is_flag=True, help="Leave alone what an earlier stack of that name left; make all of it anew.")
 @click.option(
     "--shift",
@@ -41,18 +38,19 @@ TEMPLATE = "templates/decoupled-architecture.yaml"
     "linear:10:1m (10 % more every minute). If an alarm sounds, it goes back.",
 )
 @click.option("--watch", type=DURATION, default="0s", show_default=True, help="And so long after the last of them.")
-def deploy(stack: str, parameters: Sequence[str], rotate_id_key: bool, anew: bool, shift: Shift, watch: float) -> None:
+def deploy(stack: str, parameters: Sequence[str], anew: bool, shift: Shift, watch: float) -> None:
     """Build, upload and deploy the system as a STACK, and print its outputs. Parameters of the template that are not
     given keep what they are; Workloads is decoupled.toml's. CODE_BUCKET names the bucket for the code. What an earlier
     stack of that name left when it was destroyed is taken back.
 
     With AWS_ENDPOINT_URL on this machine (an emulator, which runs functions here) it builds for this machine."""
     with calling_aws():
-        from decoupled.engines.aws import deployment, stack_events, stack_states, take_back
+        from decoupled.engines.aws import kept, stack_events, stack_states, take_back
         from decoupled.engines.aws.code_bucket import CodeBucket, key_of
         from decoupled.engines.aws.stack import account_and_region
 
         template = kit(TEMPLATE).read_bytes()
+        secrets.refuse_typed(stack, parameters)
         names, given = typed(template.decode(), parameters)
         account, region = account_and_region()
         bucket = CodeBucket(os.environ.get("CODE_BUCKET") or f"decoupled-code-{account}-{region}", account, region)
@@ -65,7 +63,6 @@ def deploy(stack: str, parameters: Sequence[str], rotate_id_key: bool, anew: boo
         check_callers(given, deployed)
         notes = [*_not_kept(loaded), *queue_notes(stack, deployed.get("OwnQueues"), loaded, given)]
         given |= queue_parameters(stack, deployed.get("OwnQueues"), loaded, given)
-        given |= _id_keys(deployment, stack, current, given, rotate_id_key)
         for note in notes:
             click.echo(note, err=True)
         click.echo("== Build")
@@ -80,6 +77,7 @@ def deploy(stack: str, parameters: Sequence[str], rotate_id_key: bool, anew: boo
             take_back.take_back(stack, left.kept, click.echo)
             given = {name: value for name, value in left.parameters.items() if name in names} | given
         click.echo(f"== Deploy {stack} to {account} in {region}")
+        given |= secrets.secret_of(stack, current, given)
         given |= {"CodeBucket": bucket.name, "CodeKey": code_key}
         given |= {"Workloads": ",".join(workloads), "WorkloadNames": ",".join(loaded)}
         digest = hashlib.sha256(template + code).hexdigest()
@@ -88,6 +86,7 @@ def deploy(stack: str, parameters: Sequence[str], rotate_id_key: bool, anew: boo
         bucket.store(recorded)
         change = Change(bucket, stack, names, placed(bucket, stack, template))
         outputs = roll_out(change, serving, release, given, shift, watch)
+        secrets.encrypt(stack, given, kept.key(stack))
         take_back.remember(bucket, stack)
         bucket.prune(f"{stack}/", [code_key, *recorded, *deployed.values()])
         click.echo(f"== {stack}")
@@ -110,22 +109,6 @@ def _as_deployed(deployed: Mapping[str, str]) -> str | None:
     if FILE.exists() or os.environ.get("DECOUPLED_CONFIG") or os.environ.get("DECOUPLED_WORKLOADS"):
         return None
     return deployed.get("Workloads")
-
-
-def _id_keys(aws: Any, stack: str, current: Any, given: Mapping[str, str], rotate: bool) -> dict[str, str]:
-    """The parameter with the keys that ids are signed with: made at first, and kept. CloudFormation shows nobody what
-    it is, so that for a rotation the key before is read where the receiver has it."""
-    if "IdKeys" in given:
-        if rotate:
-            raise ValueError("--rotate-id-key makes a key: leave IdKeys out")
-        keys_of(given["IdKeys"])
-        return {}
-    has_some = current is not None and any(p["ParameterKey"] == "IdKeys" for p in current.get("Parameters", []))
-    if has_some and not rotate:
-        return {}
-    before = aws.setting(stack, "Receiver", "ID_KEYS") if has_some else ""
-    made = [new_key(now_ms(), secrets.token_bytes(32)), *filter(None, before.split(",")[:1])]
-    return {"IdKeys": ",".join(made)}
 
 
 def _not_kept(workloads: Workloads) -> Iterator[str]:

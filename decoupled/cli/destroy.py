@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from decoupled.cli.calling_aws import calling_aws
+from decoupled.cli.secrets import PARAMETER
 
 if TYPE_CHECKING:
     from decoupled.engines.aws.kept import Kept
@@ -20,14 +21,16 @@ def destroy(stack: str, yes: bool) -> None:
     """Delete a STACK, and say what it leaves: the queues, the table, what is due later and the key are kept, with all
     that is in them. `deploy` takes them back."""
     with calling_aws():
-        from decoupled.engines.aws import deployment, kept, stack_states, take_back
+        from decoupled.engines.aws import deployment, kept, stack_events, stack_states, take_back
 
-        if stack_states.at_rest(stack, click.echo) is None:
+        if (current := stack_states.at_rest(stack, click.echo)) is None:
             raise ValueError(f"there is no stack {stack!r} here")
         those = kept.resources(stack)
+        if secret := stack_events.parameters(current).get(PARAMETER):
+            those.append(kept.Kept(PARAMETER, SECRET, secret))
         click.echo(f"Deleting {stack} keeps, with all that is in them:")
         for each in those:
-            click.echo(f"  {_WORDS[each.kind]:<5}  {each.name}{_depth(each)}")
+            click.echo(f"  {_WORDS[each.kind]:<6}  {each.name}{_depth(each)}")
         click.echo("Messages that still wait will not be processed: nothing takes them any more.")
         question = f"Delete the stack {stack}? Type its name"
         if not yes and click.prompt(question, default="", show_default=False) != stack:
@@ -50,12 +53,14 @@ def _depth(kept: Kept) -> str:
     return f"  ({waiting} waiting, {in_flight} in flight)"
 
 
+SECRET = "AWS::SecretsManager::Secret"  # noqa: S105  which is no resource of the stack
 _WORDS: Mapping[str, str] = {
     "AWS::SQS::Queue": "queue",
     "AWS::Scheduler::ScheduleGroup": "later",
     "AWS::IAM::Role": "role",
     "AWS::DynamoDB::Table": "table",
     "AWS::KMS::Key": "key",
+    SECRET: "secret",
 }
 _DELETES: Mapping[str, Callable[[str], Sequence[str]]] = {
     "AWS::SQS::Queue": lambda name: [f"aws sqs delete-queue --queue-url {name}"],
@@ -69,4 +74,5 @@ _DELETES: Mapping[str, Callable[[str], Sequence[str]]] = {
         f"aws dynamodb delete-table --table-name {name}",
     ],
     "AWS::KMS::Key": lambda name: [f"aws kms schedule-key-deletion --key-id {name}"],
+    SECRET: lambda name: [f"aws secretsmanager delete-secret --recovery-window-in-days 7 --secret-id {name}"],
 }

@@ -32,6 +32,7 @@ class Commands(click.Group):
         "plan": "decoupled.cli.plan",
         "recover": "decoupled.cli.recover",
         "rollback": "decoupled.cli.releases",
+        "secrets": "decoupled.cli.secrets",
         "senders": "decoupled.cli.senders",
         "sign-in": "decoupled.cli.dashboard",
         "spike": "decoupled.cli.load_test",

@@ -298,4 +298,3 @@ MAX_SPIKE_ORDERS = 10_000_000
 MAX_SPIKE_CONNECTIONS = 1_024
 SPIKE_TRIES = 50  # of one order, under one Idempotency-Key, before a spike gives it up
 SPIKE_PAUSE_S = 5  # the longest between two tries
-MAX_WATCH_S = 180 * 60  # that CloudFormation watches alarms after a change

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from decoupled.core import limits
+from decoupled.core import stack_limits
 
 PARAMETERS = ("Releases", "Release", "ReleaseBefore", "TrafficBefore")
 """Of the template: what `Serving.parameters` fills in."""
@@ -76,9 +76,9 @@ class Shift:
         """Of the words `canary` or `linear`, a percentage and a time. Raises ValueError."""
         if kind not in ("canary", "linear") or not re.fullmatch(r"[1-9]\d?", percent):
             raise ValueError("a shift is canary:PERCENT:TIME or linear:PERCENT:TIME, with 1 to 99 per cent")
-        if not every_s <= limits.MAX_WATCH_S:
+        if not every_s <= stack_limits.MAX_WATCH_S:
             raise ValueError(
-                f"CloudFormation watches for {limits.MAX_WATCH_S // 60} minutes at most, not {every_s:g} s"
+                f"CloudFormation watches for {stack_limits.MAX_WATCH_S // 60} minutes at most, not {every_s:g} s"
             )
         return cls(kind == "linear", int(percent), every_s)
 

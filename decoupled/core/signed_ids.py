@@ -20,7 +20,7 @@ import re
 
 import msgspec
 
-from decoupled.core import limits
+from decoupled.core import limits, stack_limits
 from decoupled.core.identifiers import issued_at
 from decoupled.core.times import parse_rfc3339, rfc3339
 from decoupled.core.workload import Message
@@ -38,7 +38,7 @@ _DAY_MS = 86_400_000
 class IdKey(msgspec.Struct, frozen=True):
     """What ids are signed with."""
 
-    began_at: int  # the day from which on it was used; milliseconds since the epoch
+    began_at: int  # from when on it signs what is accepted, in milliseconds since the epoch; of an old one, its day's
     secret: bytes
     name: str  # made of the secret
 
@@ -56,7 +56,9 @@ class Opened(msgspec.Struct, frozen=True):
 
 
 class IdKeys:
-    """The keys of a stack, the newest first: that one signs, and all of them verify."""
+    """The keys of a stack, the newest first: all of them verify, and the newest that had begun when a message was
+    accepted signs its id. A new one begins a while after it was made, so that whoever verifies knows it before it
+    signs."""
 
     def __init__(self, keys: list[IdKey]) -> None:
         self._keys = keys
@@ -65,13 +67,21 @@ class IdKeys:
         """The id as its client gets it; without keys, as it is."""
         if not self._keys:
             return message.id
-        key, more = self._keys[0], ""
+        key, more = self._signing(message.accepted_at), ""
         if message.digest:
             more = bits(message.digest)
         elif message.due_at is not None and issued_at(message.id) is not None:
             more = _number((message.due_at - message.accepted_at) // 1000)
         marked = _marked(key, message.workload, message.caller, message.id)
         return f"{message.id}.{key.name}{marked}{more}{_proof(key, message.workload, message.id, marked, more)}"
+
+    def _signing(self, accepted_at: int) -> IdKey:
+        return next((key for key in self._keys if key.began_at <= accepted_at), self._keys[-1])
+
+    def knows(self, shown: str) -> bool:
+        """Whether the key that an id says it was signed with is one of these, if it says so."""
+        found = _SHOWN.fullmatch(shown) if "." in shown else None
+        return found is None or any(key.name == found[2] for key in self._keys)
 
     def open(self, shown: str, workload: str, caller: str | None) -> Opened | None:
         """What an id proves that comes back. `caller`: who asks; None for whoever may see all. None if the tail is
@@ -94,7 +104,7 @@ class IdKeys:
         due_at = None if accepted_at is None or len(more) != _DELAY else accepted_at + 1000 * _value(more)
         before = accepted_at if due_at is None else due_at
         if accepted_at is None and place > 0:
-            before = self._keys[place - 1].began_at + _DAY_MS  # a day, and any hour of it
+            before = self._keys[place - 1].began_at + _DAY_MS  # of an old one only the day is known
         return Opened(message_id, True, accepted_at, due_at, before, more if len(more) == _DIGEST else "")
 
 
@@ -123,19 +133,31 @@ def keys_of(text: str) -> IdKeys:
     return IdKeys(keys)
 
 
-def new_key(now_ms: int, secret: bytes) -> str:
-    """A key as text: the day, and the secret."""
-    return f"{rfc3339(now_ms)[:10]}:{_text(secret)}"
+def new_key(began_at: int, secret: bytes) -> str:
+    """A key as text: from when on it signs, to the second, and the secret."""
+    return f"{rfc3339(began_at)[:19]}Z:{_text(secret)}"
+
+
+def rotated(text: str, now_ms: int, secret: bytes) -> str:
+    """Keys with a new one before them, which signs after a while; of the others the newest is kept, and verifies. The
+    first key of all signs at once. Raises ValueError while the last rotation has not come to that."""
+    newest, _, _ = text.partition(",")
+    if not newest:
+        return new_key(now_ms, secret)
+    if (begins := _key(newest, 0).began_at) > now_ms:
+        raise ValueError(f"the newest key signs from {rfc3339(begins)} on: until then there can be no newer one")
+    return f"{new_key(now_ms + stack_limits.ID_KEY_LEAD_S * 1000, secret)},{newest}"
 
 
 def _key(text: str, place: int) -> IdKey:
-    day, _, secret = text.partition(":")
+    """Its time may be a day only, as of the keys that were made before they had to begin later."""
+    time, _, secret = text.rpartition(":")
     try:
-        began_at = parse_rfc3339(f"{day}T00:00:00Z")
+        began_at = parse_rfc3339(time if "T" in time else f"{time}T00:00:00Z")
     except ValueError:
         began_at = None
     if began_at is None or not re.fullmatch(rf"{_WORD}{{43}}", secret):
-        raise ValueError(f"key {place + 1} of ID_KEYS is not YYYY-MM-DD: and 43 characters of base64url")
+        raise ValueError(f"key {place + 1} of ID_KEYS is not a day or a time, a colon and 43 characters of base64url")
     name = _text(hashlib.sha256(b"decoupled id key:" + secret.encode()).digest())[:_KEY]
     return IdKey(began_at, secret.encode(), name)
 

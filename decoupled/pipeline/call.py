@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import msgspec
 
+from decoupled.core import stack_limits
 from decoupled.core.problem import Problem, Response
-from decoupled.core.workload import ANONYMOUS
+from decoupled.core.workload import ANONYMOUS, Unavailable
+
+Connected = TypeVar("Connected")
 
 Event = Mapping[str, Any]
 """A request as an API Gateway HTTP API hands it to Lambda, payload format 2.0."""
@@ -48,6 +51,22 @@ def answered(event: Event, answer: Callable[[Call], Response], operators: Collec
         response = answer(call_of(event, operators))
     except Problem as problem:
         response = problem.response()
+    return given_back(response)
+
+
+def connected(connect: Callable[[], Connected], answer: Callable[[Connected], EventResponse]) -> EventResponse:
+    """What `answer` says with what it needs; 503 where that cannot be had yet, as in a function that has just started.
+    Nothing has been accepted then."""
+    try:
+        found = connect()
+    except Unavailable:  # the log says why
+        detail = "This has just started, and cannot answer yet."
+        return given_back(Problem(503, detail, resend="safe", retry_after_s=stack_limits.STARTING_RETRY_S).response())
+    return answer(found)
+
+
+def given_back(response: Response) -> EventResponse:
+    """An answer as API Gateway takes it."""
     return {"statusCode": response.status, "headers": response.headers, "body": response.body.decode()}
 
 

@@ -4,7 +4,8 @@ and there is none of this."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -12,7 +13,7 @@ from decoupled.core import limits
 from decoupled.core.identifiers import is_id
 from decoupled.core.outcomes import REUSED, Record
 from decoupled.core.problem import Problem
-from decoupled.core.signed_ids import IdKeys, Opened, bits, keys_of
+from decoupled.core.signed_ids import Opened, bits
 from decoupled.core.status import FINAL
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message
@@ -20,19 +21,24 @@ from decoupled.engines.protocols import Table
 from decoupled.pipeline.call import Call
 
 
+class Keys(Protocol):
+    """What ids are signed with: `IdKeys`, or what knows these as they are by now."""
+
+    def shown(self, message: Message) -> str:
+        """The id as its client gets it."""
+
+    def open(self, shown: str, workload: str, caller: str | None) -> Opened | None:
+        """What an id proves that comes back. Raises Unavailable where that cannot be known."""
+
+
 class Issued:
     """The ids of a stack. `record_ttl_days`: how long final records are kept; 0 is for ever."""
 
-    def __init__(self, keys: IdKeys, record_ttl_days: int = 0, clock_ms: Callable[[], int] = now_ms) -> None:
+    def __init__(self, keys: Keys, record_ttl_days: int = 0, clock_ms: Callable[[], int] = now_ms) -> None:
         self._keys = keys
         kept_s = record_ttl_days * 86_400 or limits.MAX_UNRECORDED_S
         self._unrecorded_ms = min(kept_s, limits.MAX_UNRECORDED_S) * 1000
         self._clock_ms = clock_ms
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> Issued:
-        """Those of a function's environment: ID_KEYS, RECORD_TTL_DAYS. Raises ValueError."""
-        return cls(keys_of(environ.get("ID_KEYS", "")), int(environ.get("RECORD_TTL_DAYS", "0")))
 
     def shown(self, message: Message) -> str:
         """The id as its client gets it."""
@@ -41,7 +47,7 @@ class Issued:
     def find(self, shown: str, workload: str, call: Call, table: Table) -> Record | None:
         """The record of an id, under the id that was asked for; `queued` if it was given out and has none yet. None if
         there is nothing, or if it is another caller's. Raises Problem 422 where the record is another entry's, which
-        came first under the same key."""
+        came first under the same key; Unavailable."""
         opened = self._keys.open(shown, workload, None if call.sees_all else call.caller) if is_id(shown) else None
         record = None if opened is None else table.get(opened.id)
         if opened is None or (record is None and not self._still_queued(opened)):

@@ -38,9 +38,16 @@ ORDER = json.dumps(
 )
 
 
-def run(command: Sequence[str | Path], environment: Mapping[str, str], seconds: float = 120) -> str:
+def run(command: Sequence[str | Path], environment: Mapping[str, str], seconds: float = 120, told: str = "") -> str:
     done = subprocess.run(
-        command, env=dict(environment), cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False
+        command,
+        env=dict(environment),
+        cwd=ROOT,
+        input=told,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -85,7 +92,7 @@ SIGNED = ("--aws-sigv4", "aws:amz:us-east-1:execute-api", "--user", "test:test")
 
 def test_a_deployed_stack_prints_where_it_is(stack: Stack) -> None:
     outputs = template.load()["Outputs"]
-    conditions = (None, "WithOwnQueues")
+    conditions = (None, "WithOwnQueues", "WithSecret")
     assert stack.outputs.keys() == {name for name, output in outputs.items() if output.get("Condition") in conditions}
     assert stack.outputs["Authorization"] == "AWS_IAM"
 
@@ -238,7 +245,8 @@ def test_an_update_keeps_the_queue_and_the_table(stack: Stack, jwt_stack: Stack)
 def test_a_client_of_the_deployed_stack_is_told(jwt_stack: Stack, issuer: Issuer) -> None:
     """By the processor that Lambda runs, which has the secret; the receiver knows the hosts that it may name."""
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-    webhooks = (f"WebhookSecret={secret}", "WebhookTrustedHosts=127.0.0.1", "Workloads=orders,notifications")
+    run([DECOUPLED, "secrets", "set", "shop", "WebhookSecret"], jwt_stack.environment, told=f"{secret}\n")
+    webhooks = ("WebhookTrustedHosts=127.0.0.1", "Workloads=orders,notifications")
     jwt = ("Authorization=JWT", f"JwtIssuer={issuer.url}", "JwtAudience=shop")
     stack = deploy(jwt_stack.environment, *jwt, *webhooks)
     with http_receiver() as receiver:
@@ -254,6 +262,7 @@ def test_destroying_says_what_it_keeps_and_keeps_it(jwt_stack: Stack) -> None:
     printed = run(["scripts/destroy.sh", "shop", "--yes"], jwt_stack.environment)
     for name in ("QueueUrl", "DeadLetterQueueUrl", "TableName"):
         assert printed.count(jwt_stack.outputs[name]) >= 2  # what is kept, and how to delete it
+    assert printed.count(jwt_stack.outputs["SecretArn"]) == 2
     table = jwt_stack.aws("dynamodb", "describe-table", "--table-name", jwt_stack.outputs["TableName"])
     assert table["Table"]["TableStatus"] == "ACTIVE"
     assert table["Table"]["ItemCount"] > 0

@@ -4,12 +4,21 @@ file run in order and share one stack."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import pytest
 
-from decoupled.core.signed_ids import record_id
-from decoupled.engines.aws import deployment
+from decoupled.core.identifiers import new_id
+from decoupled.core.signed_ids import keys_of, new_key, record_id
+from decoupled.core.times import now_ms
+from decoupled.core.workload import ANONYMOUS, Message
+from decoupled.engines.aws import deployment, releases, secret_store, stack_events
+from decoupled.engines.aws.code_bucket import CodeBucket
+from decoupled.engines.aws.stack import account_and_region, tool_client
+from decoupled.engines.aws.stack_events import current
+from tests.support import template
 from tests.support.contract import wait_for
 from tests.support.deployed import Stack, deployed
 
@@ -27,8 +36,8 @@ def stopped(stack: Stack) -> Iterator[Stack]:
     stack.process(True)
 
 
-def key_of(stack: str) -> str:
-    return deployment.setting(stack, "Receiver", "ID_KEYS")
+def key_of(stack: Stack) -> str:
+    return secret_store.read(stack.outputs["SecretArn"])["IdKeys"]
 
 
 def test_right_after_its_202_a_message_is_queued_and_never_a_404(stopped: Stack) -> None:
@@ -70,26 +79,120 @@ def test_who_waits_in_vain_gets_the_202_all_the_same(stopped: Stack) -> None:
     assert stopped.ask(shown, prefer="wait=1")[1]["status"] == "queued"
 
 
-def test_a_deployment_keeps_the_key_and_a_rotation_keeps_the_one_before(stopped: Stack) -> None:
-    before, key = stopped.post(1, idempotency_key="kept").json()["id"], key_of("boxes")
+def test_a_deployment_keeps_the_key_and_a_rotation_changes_nothing_but_the_secret(stopped: Stack) -> None:
+    before, key = stopped.post(1, idempotency_key="kept").json()["id"], key_of(stopped)
     assert "== boxes" in stopped.deploy("LogRetentionDays=60")
-    assert key_of("boxes") == key
+    assert key_of(stopped) == key
     assert stopped.post(1, idempotency_key="kept").json()["id"] == before
-    assert "== boxes" in stopped.deploy("--rotate-id-key")
-    assert key_of("boxes").split(",")[1:] == [key]
-    after = stopped.post(1, idempotency_key="kept").json()["id"]
-    assert after != before
-    assert record_id(after) == record_id(before)
-    assert [stopped.ask(shown)[1]["status"] for shown in (before, after)] == ["queued", "queued"]
-    assert "== boxes" in stopped.deploy("--rotate-id-key")
-    assert len(key_of("boxes").split(",")) == 2
-    assert stopped.ask(after)[0] == 200
-    assert stopped.ask(before)[0] == 404  # its key is gone, and it has no record yet
+    events = len(events_of("boxes"))
+    assert "ids are signed with a new key from" in stopped.run("secrets", "rotate-id-key", "boxes")
+    assert key_of(stopped).split(",")[1:] == [key]
+    assert stopped.post(1, idempotency_key="kept").json()["id"] == before  # the new one signs later
+    assert stopped.ask(before)[1]["status"] == "queued"
+    assert "until then" in stopped.run("secrets", "rotate-id-key", "boxes")
+    assert len(events_of("boxes")) == events
 
 
-def test_a_key_that_is_none_is_refused_before_anything_is_built(stack: Stack) -> None:
-    assert "key 1 of ID_KEYS" in stack.deploy("IdKeys=secret")
-    assert "leave IdKeys out" in stack.deploy("--rotate-id-key", "IdKeys=secret")
+def test_the_status_function_finds_out_about_a_key_that_it_has_not_read_yet(stopped: Stack) -> None:
+    """However it came that the receiver knew it first."""
+    made = new_key(now_ms(), b"k" * 32)
+    message = Message(new_id(now_ms(), 1, "e" * 18), "boxes", "{}", ANONYMOUS, now_ms())
+    shown = keys_of(made).shown(message)
+    assert stopped.ask(shown)[0] == 404
+    arn = stopped.outputs["SecretArn"]
+    secret_store.write(arn, {**secret_store.read(arn), "IdKeys": f"{made},{key_of(stopped).split(',')[-1]}"})
+    found = wait_for(lambda: stopped.ask(shown), until=lambda found: found[0] == 200, seconds=30)
+    assert found[1]["status"] == "queued"
+
+
+def test_what_is_secret_is_refused_as_a_parameter_before_anything_is_built(stack: Stack) -> None:
+    assert "decoupled secrets set boxes WebhookSecret" in (said := stack.deploy("WebhookSecret=whsec_abc"))
+    assert "whsec_abc" not in said
+    assert "== Build" not in said
+    assert "decoupled secrets rotate-id-key boxes" in stack.deploy("IdKeys=secret")
+
+
+def test_a_secret_is_set_from_standard_input_and_its_name_is_all_that_is_shown(stack: Stack) -> None:
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    said = stack.run("secrets", "set", "boxes", "WebhookSecret", told=f"{secret}\n")
+    said += stack.run("secrets", "set", "boxes", "STRIPE_KEY", told="sk_live_1")
+    said += (shown := stack.run("secrets", "show", "boxes"))
+    assert shown.split() == [stack.outputs["SecretArn"], "IdKeys", "STRIPE_KEY", "WebhookSecret"]
+    said += stack.run("secrets", "set", "boxes", "WebhookSecret", told="sk_live_1")
+    assert "whsec_ and base64" in said
+    assert not [it for it in (secret, "sk_live_1") if it in said]
+    assert secret_store.read(stack.outputs["SecretArn"])["WebhookSecret"] == secret
+    assert "is removed" in stack.run("secrets", "remove", "boxes", "STRIPE_KEY")
+    assert "STRIPE_KEY" not in stack.run("secrets", "show", "boxes")
+    for name in ("IdKeys", "stripe-key"):
+        assert "Usage" in stack.run("secrets", "set", "boxes", name, told="x")
+
+
+def test_a_receiver_that_cannot_read_the_secret_says_503_until_it_can(stack: Stack) -> None:
+    secrets, arn = tool_client("secretsmanager"), stack.outputs["SecretArn"]
+    secrets.delete_secret(SecretId=arn, RecoveryWindowInDays=7)
+    start_again("boxes", "Receiver")
+    refused = stack.post(1)
+    assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
+    assert refused.json()["resend"] == "safe"
+    assert "== boxes" in stack.deploy()  # which takes up the secret that waits to be deleted
+    assert wait_for(lambda: stack.post(1).status_code, until=lambda status: status == 202, seconds=30) == 202
+
+
+def test_a_stack_that_has_them_as_parameters_is_moved_to_a_secret_and_loses_nothing(stack: Stack) -> None:
+    parameters = {
+        "IdKeys": new_key(now_ms(), b"p" * 32),
+        "WebhookSecret": "whsec_bmVpZ2hib3Vycw==",
+        "SmtpUrl": "smtp://shop:p@mail.example",
+        "TracesHeaders": "",
+    }
+    stack.process(False)
+    as_before(parameters)
+    tool_client("secretsmanager").delete_secret(SecretId=stack.outputs["SecretArn"], ForceDeleteWithoutRecovery=True)
+    kept = stack.post(3, idempotency_key="before").json()["id"]
+    assert keys_of(parameters["IdKeys"]).knows(kept)
+    assert "deploy it with this version first" in stack.run("secrets", "set", "boxes", "SmtpUrl", told="smtp://m")
+    printed = stack.deploy()
+    assert "== boxes" in printed
+    arn = dict(line.split("\t") for line in printed.partition("== boxes\n")[2].splitlines())["SecretArn"]
+    assert secret_store.read(arn) == {name: value for name, value in parameters.items() if value}
+    named = {it["ParameterKey"] for it in (current("boxes") or {})["Parameters"]}
+    assert not named & parameters.keys()
+    assert stack.ask(kept)[1]["status"] == "queued"
+    assert stack.post(3, idempotency_key="before").json()["id"] == kept
+    for function, variable in (("Receiver", "ID_KEYS"), ("Processor", "WEBHOOK_SECRET"), ("Processor", "SMTP_URL")):
+        assert deployment.setting("boxes", function, variable) == ""
+    stack.process(True)
+
+
+def as_before(parameters: Mapping[str, str]) -> None:
+    """Make the stack one of an earlier version, as far as that matters here."""
+    text = template.PATH.read_text()
+    text = re.sub(r"  SecretArn:\n    Type.*?\n\n", _parameters(parameters), text, count=1, flags=re.DOTALL)
+    was = "ID_KEYS: !Ref IdKeys\n          WEBHOOK_SECRET: !Ref WebhookSecret\n          SMTP_URL: !Ref SmtpUrl"
+    text = text.replace("SECRET_ARN: !Ref SecretArn", was).replace('[!Ref SecretArn, ""]', '["", ""]')
+    text = re.sub(r"!Ref SecretArn\b", '""', text.replace("SecretArn, WebhookTrusted", "IdKeys, WebhookTrusted"))
+    bucket = CodeBucket(next(iter(tool_client("s3").list_buckets()["Buckets"]))["Name"], *account_and_region())
+    url = bucket.store({"before.yaml": releases.as_emulated(text.encode(), stack_events.parameters(current("boxes")))})
+    names = set(re.findall(r"^  (\w+):$", text.partition("\nParameters:")[2].partition("\nRules:")[0], re.MULTILINE))
+    deployment.deploy("boxes", f"{url}/before.yaml", names, parameters, lambda _: None, {})
+    deployment.mend_emulators_mappings("boxes")
+
+
+def _parameters(names: Iterable[str]) -> str:
+    return "".join(f'  {name}:\n    Type: String\n    Default: ""\n    NoEcho: true\n' for name in names) + "\n"
+
+
+def events_of(stack: str) -> list[Any]:
+    events: list[Any] = tool_client("cloudformation").describe_stack_events(StackName=stack)["StackEvents"]
+    return events
+
+
+def start_again(stack: str, function: str) -> None:
+    """Have the function's next request find it in a new environment."""
+    found = tool_client("cloudformation").describe_stack_resource(StackName=stack, LogicalResourceId=function)
+    name = found["StackResourceDetail"]["PhysicalResourceId"]
+    tool_client("lambda").update_function_configuration(FunctionName=name, MemorySize=640)
 
 
 def test_of_two_entries_under_one_key_the_first_processed_has_the_record_and_the_other_is_told(stack: Stack) -> None:

@@ -16,12 +16,12 @@ import pytest
 import yaml
 from opentelemetry.sdk import environment_variables
 
-from decoupled.cli import build
+from decoupled.cli import build, secrets
 from decoupled.core import limits, own_queues
 from decoupled.core.backoff import spread_s
 from decoupled.core.outcomes import FailureKind
 from decoupled.engines.aws import client as aws
-from decoupled.engines.aws import listing, records
+from decoupled.engines.aws import listing, records, secret
 from decoupled.engines.aws.kept import IDENTIFIERS, KEPT_ROLE, ROLE
 from decoupled.pipeline.processor import TIME_RESERVED_S
 from decoupled.server.http import cors
@@ -315,13 +315,40 @@ def test_what_opentelemetry_is_to_read_it_reads() -> None:
     assert known >= OPENTELEMETRY_READS
 
 
-def test_ids_are_signed_with_no_key_that_the_status_function_does_not_know_yet() -> None:
+def test_the_status_function_is_changed_before_the_receiver() -> None:
     """CloudFormation changes functions side by side, but for one that depends on another."""
     assert "StatusAlias" in template.load()["Resources"]["Receiver"]["DependsOn"]
     assert "StatusAlias" in template.load()["Resources"]["ReceiverAlias"]["DependsOn"]
-    keys = [template.properties(it)["Environment"]["Variables"]["ID_KEYS"] for it in ("Receiver", "Status")]
-    assert keys == [{"Ref": "IdKeys"}] * 2
-    assert template.load()["Parameters"]["IdKeys"]["NoEcho"] is True
+
+
+SECRET = {"IdKeys", "WebhookSecret", "SmtpUrl", "TracesHeaders"}
+
+
+def test_nothing_secret_is_a_parameter_or_in_an_environment() -> None:
+    parameters = template.load()["Parameters"]
+    assert not SECRET & set(parameters)
+    assert not [name for name, it in parameters.items() if it.get("NoEcho")]
+    for function in FUNCTIONS:
+        variables = template.properties(function)["Environment"]["Variables"]
+        assert variables["SECRET_ARN"] == {"Ref": "SecretArn"}
+        assert not {"ID_KEYS", *secret.VARIABLES.values()} & set(variables)
+
+
+def test_a_function_may_read_the_stack_s_secret_and_no_other() -> None:
+    for function in FUNCTIONS:
+        statements = template.properties(f"{function}Role")["Policies"][0]["PolicyDocument"]["Statement"]
+        given = [it["Fn::If"][1] for it in statements if it.get("Fn::If", [""])[0] == "WithSecret"]
+        reading, decrypting = given
+        assert (reading["Action"], reading["Resource"]) == ("secretsmanager:GetSecretValue", {"Ref": "SecretArn"})
+        assert decrypting["Action"] == "kms:Decrypt"
+        assert decrypting["Condition"]["StringEquals"]["kms:EncryptionContext:SecretARN"] == {"Ref": "SecretArn"}
+        assert "kms:ViaService" in decrypting["Condition"]["StringEquals"]
+
+
+def test_the_secret_s_members_are_those_that_the_tool_knows() -> None:
+    assert {secret.ID_KEYS, *secret.VARIABLES} == {*secrets.NAMES} == SECRET
+    assert all(secret.PROCESSORS.fullmatch(name) for name in secret.VARIABLES)
+    assert not secret.PROCESSORS.fullmatch(secret.ID_KEYS)
 
 
 def test_build_and_template_name_the_same_python() -> None:

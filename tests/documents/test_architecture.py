@@ -81,6 +81,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "decoupled.cli.destroy": {"decoupled.engines.aws", "decoupled.cli"},
     "decoupled.cli.calling_aws": {"decoupled.engines.aws", "decoupled.cli"},
+    "decoupled.cli.secrets": {
+        "decoupled.core",
+        "decoupled.engines.aws",
+        "decoupled.cli",
+    },
     "decoupled.cli.target": {
         "decoupled.core",
         "decoupled.engines",

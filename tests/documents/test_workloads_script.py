@@ -13,7 +13,7 @@ from standardwebhooks import Webhook as Verifier
 from tests.support import ministack
 from tests.support.clients import NAMES
 from tests.support.receivers import http_receiver, mail_receiver
-from tests.support.server import ROOT, serving
+from tests.support.server import DECOUPLED, ROOT, serving
 
 SCRIPT = ROOT / "scripts" / "test-workloads.sh"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -28,15 +28,22 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 def test_every_sample_checks_out_on_the_deployed_template(ministack_url: str) -> None:
     with http_receiver() as sink, mail_receiver() as mails:
+        for name, value in (("WebhookSecret", SECRET), ("SmtpUrl", f"smtp://127.0.0.1:{mails.port}")):
+            subprocess.run(
+                [DECOUPLED, "secrets", "set", "workloads", name],
+                env=ministack.environment(ministack_url),
+                input=value,
+                text=True,
+                timeout=60,
+                check=True,
+            )
         deployed = subprocess.run(
             [
                 ROOT / "scripts" / "deploy.sh",
                 "workloads",
                 "Authorization=NONE",
                 f"Workloads={','.join(NAMES)}",
-                f"WebhookSecret={SECRET}",
                 "WebhookTrustedHosts=127.0.0.1",
-                f"SmtpUrl=smtp://127.0.0.1:{mails.port}",
                 "MailFrom=shop@example.com",
             ],
             env=ministack.environment(ministack_url),

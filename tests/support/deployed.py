@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -44,13 +44,15 @@ class Stack:
     project: Path
     client: httpx.Client
     environment: dict[str, str]
+    outputs: dict[str, str] = field(default_factory=dict)
 
-    def run(self, *command: str) -> str:
-        """What `decoupled` says."""
+    def run(self, *command: str, told: str = "") -> str:
+        """What `decoupled` says, which is told this on its standard input."""
         done = subprocess.run(
             [DECOUPLED, *command],
             env=self.environment,
             cwd=self.project,
+            input=told,
             capture_output=True,
             text=True,
             timeout=400,
@@ -88,8 +90,8 @@ def deployed(directory: Path, *parameters: str) -> Iterator[Stack]:
         environment = ministack.environment(url)
         made = Stack(project, httpx.Client(timeout=30), environment)
         printed = made.deploy("Authorization=NONE", "MaxAttempts=1", "AttemptsSpanSeconds=0", *parameters)
-        outputs = dict(line.split("\t") for line in printed.partition("== boxes\n")[2].splitlines())
-        endpoint = urlsplit(outputs["Endpoint"])  # a name under localhost, which not every resolver knows
+        made.outputs = dict(line.split("\t") for line in printed.partition("== boxes\n")[2].splitlines())
+        endpoint = urlsplit(made.outputs["Endpoint"])  # a name under localhost, which not every resolver knows
         made.client.base_url = httpx.URL(f"{url}{endpoint.path}")
         made.client.headers["host"] = endpoint.netloc
         aws = {name: environment[name] for name in (*ministack.CREDENTIALS, "AWS_ENDPOINT_URL")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from decoupled.core import limits
+from decoupled.core import stack_limits
 from decoupled.core.releases import Serving, Shift, Step, is_of, name_of
 
 
@@ -49,7 +49,7 @@ def test_what_is_no_shift_is_refused(kind: str, percent: str) -> None:
 
 def test_what_cloudformation_would_not_watch_for_is_refused() -> None:
     with pytest.raises(ValueError, match="180 minutes"):
-        Shift.parse("canary", "10", limits.MAX_WATCH_S + 1)
+        Shift.parse("canary", "10", stack_limits.MAX_WATCH_S + 1)
 
 
 def test_a_release_is_named_by_its_time_and_by_what_it_is_made_of() -> None:

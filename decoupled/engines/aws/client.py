@@ -68,7 +68,10 @@ class _Loader(Loader):  # type: ignore[misc]  # botocore has no types
         return [*_CALLED, *_CREDENTIALS]
 
 
-_CALLED = ("cloudformation", "cloudwatch", "dynamodb", "iam", "kms", "lambda", "s3", "scheduler", "sqs", "sts")
+_CALLED = (
+    *("cloudformation", "cloudwatch", "dynamodb", "iam", "kms", "lambda", "s3", "scheduler", "secretsmanager"),
+    *("sqs", "sts"),
+)
 _CREDENTIALS = ("signin", "sso", "sso-oidc", "sts")  # what botocore asks for those of a profile
 
 

@@ -51,6 +51,11 @@ def resources(stack: str) -> list[Kept]:
     ]
 
 
+def key(stack: str) -> str | None:
+    """The key that a stack has for everything at rest, if it has one."""
+    return next((each.name for each in resources(stack) if each.kind == KEY), None)
+
+
 def looked_up(kept: Kept) -> Kept:
     """The same, as it is now. Raises ValueError if it cannot be used."""
     try:

@@ -19,7 +19,6 @@ from typing import Any
 from decoupled.core import callbacks, limits, tracing
 from decoupled.core.identifiers import is_id
 from decoupled.core.outcomes import Commit, Delivery, Failure, NotStored, Page, Record, Reject, Stored
-from decoupled.core.signed_ids import keys_of
 from decoupled.core.status import FINAL
 from decoupled.core.workload import Message, Write
 from decoupled.engines.aws import listing, owners, records, writes
@@ -65,10 +64,10 @@ class DynamoTable:
         send_dead_letter: Callable[[Message, Record], None] = lambda _message, _dead: None,
         ordered: Collection[str] = (),
         listed: Collection[str] = (),
+        shown: Callable[[Message], str] = callbacks.plain,
     ) -> DynamoTable:
-        """The table that the function's environment names: TABLE_NAME, RECORD_TTL_DAYS, ID_KEYS."""
+        """The table that the function's environment names: TABLE_NAME, RECORD_TTL_DAYS."""
         dynamodb, days = client("dynamodb"), int(environ.get("RECORD_TTL_DAYS", "0"))
-        shown = keys_of(environ.get("ID_KEYS", "")).shown
         return cls(dynamodb, environ["TABLE_NAME"], days, send_dead_letter, listed, ordered=ordered, shown=shown)
 
     # --- commit

@@ -23,8 +23,8 @@ from decoupled.engines.aws.stack_events import OnEvent, described, follow, param
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What a stack left that is gone: its parameters, but for secret ones and those that name its releases, and what was
-    kept."""
+    """What a stack left that is gone: its parameters, but for secret ones and those that name its releases, and
+    what was kept."""
 
     parameters: Mapping[str, str]
     kept: Sequence[Kept]
