@@ -17,7 +17,7 @@ import yaml
 from opentelemetry.sdk import environment_variables
 
 from decoupled.cli import build, secrets
-from decoupled.core import limits, own_queues
+from decoupled.core import limits, own_queues, stack_limits
 from decoupled.core.backoff import spread_s
 from decoupled.core.outcomes import FailureKind
 from decoupled.engines.aws import client as aws
@@ -95,6 +95,11 @@ def test_messages_stay_hidden_for_six_times_the_functions_timeout_and_the_window
         assert visibility <= limits.MAX_VISIBILITY_TIMEOUT_S
     assert template.properties("Processor")["Timeout"] == {"Ref": "ProcessorTimeout"}
     assert set(template.load()["Mappings"]["VisibilityTimeout"]) == {str(t) for t in parameter["AllowedValues"]}
+
+
+def test_what_may_surely_be_hidden_leaves_room_for_the_longest_that_a_batch_takes() -> None:
+    longest = max(it["Seconds"] for it in template.load()["Mappings"]["VisibilityTimeout"].values())
+    assert stack_limits.SURELY_HIDDEN_S + longest + 300 <= limits.MAX_VISIBILITY_TIMEOUT_S  # and the longest window
 
 
 def test_dead_letters_are_kept_at_least_as_long_as_messages() -> None:

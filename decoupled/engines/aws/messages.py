@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from decoupled.core import limits
+from decoupled.core import limits, stack_limits
 from decoupled.core.identifiers import derived_id
 from decoupled.core.outcomes import Delivery, NotSent, Record
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message, Unavailable
-from decoupled.engines.aws.client import AwsError, detail, never_left
+from decoupled.engines.aws.client import AwsError, code, detail, never_left
 from decoupled.engines.aws.schedules import Schedules
 from decoupled.engines.aws.sqs_format import (
     Entry,
@@ -99,13 +99,21 @@ class SqsQueue:
         return [None if str(index) in sent else _not_sent(failed.get(str(index))) for index in range(len(entries))]
 
     def retry_later(self, delays: Sequence[tuple[Delivery, float]]) -> None:
-        """Where it fails, nothing is lost: the message comes back when its visibility timeout is
-        over, as it would have without this call. So a failure is logged, and the batch's other messages go on."""
+        """Where it fails, nothing is lost: the message comes back when its visibility timeout is over, as it would have
+        without this call. So a failure is logged, and the batch's other messages go on. SQS's twelve hours count from
+        the receipt, and where they would be exceeded it sets nothing: what was received long ago waits less."""
         entries = [
             {"ReceiptHandle": delivery.receipt, "VisibilityTimeout": visibility(delay)} for delivery, delay in delays
         ]
         try:
-            self._batch(self._sqs.change_message_visibility_batch, entries)
+            refused = self._hide(entries)
+            if any(entry["VisibilityTimeout"] > stack_limits.SURELY_HIDDEN_S for entry in refused):
+                self._hide(
+                    [
+                        {**entry, "VisibilityTimeout": min(entry["VisibilityTimeout"], stack_limits.SURELY_HIDDEN_S)}
+                        for entry in refused
+                    ]
+                )
         except Unavailable as error:
             log.warning("backoff not set", extra={"error": str(error)})
 
@@ -144,16 +152,24 @@ class SqsQueue:
         except AwsError as error:
             raise Unavailable(detail(error)) from error
 
-    def _batch(self, call: Callable[..., Any], entries: Sequence[Entry]) -> None:
-        """Call for ten entries at a time. Raises Unavailable if one failed for more than a lapsed receipt."""
+    def _hide(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Set the visibility timeouts, ten in a call. Returns those that SQS refused: their receipts have lapsed, or
+        the time is too long; which of them, where it refuses a whole call, is not known. Raises Unavailable."""
+        refused: list[Entry] = []
         for start in range(0, len(entries), limits.RECEIVE_MAX):
+            some = entries[start : start + limits.RECEIVE_MAX]
             try:
-                answer = call(QueueUrl=self._url, Entries=numbered(entries[start : start + limits.RECEIVE_MAX]))
+                answer = self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=numbered(some))
             except AwsError as error:
-                raise Unavailable(detail(error)) from error
+                if code(error) != "InvalidParameterValue":
+                    raise Unavailable(detail(error)) from error
+                refused += some
+                continue
             for failed in answer.get("Failed", []):
                 if failed["Code"] not in _LAPSED:
                     raise Unavailable(f"{failed['Code']}: {failed.get('Message', '')}")
+                refused.append(some[int(failed["Id"])])
+        return refused
 
 
 # What SQS says of a receipt whose message was received again, is visible again, or is gone.

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from decoupled.core import limits, traces
+from decoupled.core import limits, stack_limits, traces
 from decoupled.core.identifiers import derived_id, is_id
 from decoupled.core.outcomes import Delivery, Record
 from decoupled.core.times import parse_ms, rfc3339
@@ -148,7 +148,7 @@ def delayed(entry: Entry, delay_s: float) -> Entry:
 
 
 def visibility(seconds: float) -> int:
-    return min(math.ceil(seconds), limits.MAX_VISIBILITY_TIMEOUT_S)
+    return min(math.ceil(seconds), stack_limits.MAX_HIDDEN_S)
 
 
 # --- in
