@@ -238,6 +238,9 @@ resends_changed_nothing() { # by now the later orders are stored, so the resends
 
 authenticate() { # writes a configuration for curl, so that no secret shows in a list of processes
   local host=${base_url#*://} region=${AWS_REGION:-${AWS_DEFAULT_REGION:-}} sign=${SIGN:-}
+  base_path=''
+  signs=''
+  [[ $host != */* ]] || base_path=/${host#*/}
   host=${host%%/*}
   : >"$work/curlrc"
   chmod 600 "$work/curlrc"
@@ -266,6 +269,7 @@ authenticate() { # writes a configuration for curl, so that no secret shows in a
     printf 'user = "%s:%s"\n' "$AWS_ACCESS_KEY_ID" "$AWS_SECRET_ACCESS_KEY"
     [[ -z ${AWS_SESSION_TOKEN:-} ]] || printf 'header = "x-amz-security-token: %s"\n' "$AWS_SESSION_TOKEN"
   } >"$work/curlrc"
+  signs=yes
   authentication="signed with SigV4 for $region"
 }
 
@@ -283,9 +287,18 @@ request() { # METHOD PATH [BODY [HEADER...]]: leaves the status in $code, header
       arguments+=(--header "$header")
     done
   fi
+  call "$base_url$2" "${arguments[@]}"
+  if [[ $code == 403 && -n $signs && $2 == *@* ]]; then
+    # AWS signs a path percent-encoded, as newer curls do. An older one (7.88) signs the URL as it is given: so it is
+    # given the encoded one, and asks for the other.
+    call "$base_url${2//@/%40}" "${arguments[@]}" --request-target "$base_path$2"
+  fi
+}
+
+call() { # URL ARGUMENT...
   code=$(curl --silent --show-error --max-time 30 --config "$work/curlrc" --dump-header "$work/headers" \
-    --output "$work/body" --write-out '%{http_code}' "${arguments[@]}" "$base_url$2") ||
-    die "cannot reach $base_url$2"
+    --output "$work/body" --write-out '%{http_code}' "${@:2}" "$1") ||
+    die "cannot reach $1"
 }
 
 # --- checks -------------------------------------------------------------------

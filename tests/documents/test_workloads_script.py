@@ -14,8 +14,11 @@ from tests.support import ministack
 from tests.support.clients import NAMES
 from tests.support.receivers import http_receiver, mail_receiver
 from tests.support.server import DECOUPLED, ROOT, serving
+from tests.support.signing import KEY, TOKEN, fronting, signed
+from tests.support.signing import SECRET as AWS_SECRET
 
 SCRIPT = ROOT / "scripts" / "test-workloads.sh"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": AWS_SECRET, "AWS_SESSION_TOKEN": TOKEN}
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -61,7 +64,9 @@ def test_every_sample_checks_out_on_the_deployed_template(ministack_url: str) ->
         assert len({headers["webhook-id"] for _, headers, _ in sink.requests}) == 2
 
 
-def test_every_sample_checks_out_on_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_sample_checks_out_on_one_machine_and_signed_as_aws_wants_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with http_receiver() as sink, mail_receiver() as mails:
         monkeypatch.setenv("WEBHOOK_SECRET", SECRET)
         monkeypatch.setenv("WEBHOOK_TRUSTED_HOSTS", "127.0.0.1")
@@ -69,8 +74,11 @@ def test_every_sample_checks_out_on_one_machine(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setenv("MAIL_FROM", "shop@example.com")
         with serving(tmp_path / "data", "--workloads", ",".join(NAMES)) as server:
             sink_url = f"http://127.0.0.1:{sink.port}/sink"
-            result = run(server.url, WEBHOOK_SINK=sink_url, MAIL_TO="ops@example.com")
+            with fronting(server.url, admits=signed) as front:
+                to = {"WEBHOOK_SINK": sink_url, "MAIL_TO": "ops@example.com"}
+                result = run(front, SIGN="aws", AWS_REGION="eu-west-1", **CREDENTIALS, **to)
             assert result.returncode == 0, result.stdout + result.stderr
+            assert "signed with SigV4 for eu-west-1" in result.stdout
         webhook_ids = {headers["webhook-id"] for _, headers, _ in sink.requests}
         assert len(webhook_ids) == 2, "one alone, one of two recipients"
         for _, headers, body in sink.requests:

@@ -7,6 +7,7 @@ import http.client
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -67,21 +68,21 @@ class Front(BaseHTTPRequestHandler):
         pass
 
 
+@contextmanager
+def fronting(endpoint: str, **behaviour: object) -> Iterator[str]:
+    """Where one that behaves so stands before the endpoint."""
+    handler = type("Behaviour", (Front,), {"upstream": endpoint, **behaviour})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
 @pytest.fixture
 def front(endpoint: str) -> Iterator[Callable[..., str]]:
-    servers = []
-
-    def start(**behaviour: object) -> str:
-        handler = type("Behaviour", (Front,), {"upstream": endpoint, **behaviour})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with ExitStack() as servers:
+        yield lambda **behaviour: servers.enter_context(fronting(endpoint, **behaviour))
 
 
 def signed(request: Front, body: bytes) -> bool:
@@ -90,10 +91,11 @@ def signed(request: Front, body: bytes) -> bool:
     if not found or request.headers.get("x-amz-security-token") != TOKEN:
         return False
     region, service, names, signature = found.groups()
+    signer = SigV4Auth(Credentials(KEY, SECRET), service, region)
     canonical = "\n".join(
         [
             request.command,
-            request.path,
+            signer._normalize_url_path(request.path),  # for all services but S3, the path percent-encoded once more
             "",
             *(f"{name}:{' '.join(request.headers[name].split())}" for name in names.split(";")),
             "",
@@ -101,7 +103,6 @@ def signed(request: Front, body: bytes) -> bool:
             hashlib.sha256(body).hexdigest(),
         ]
     )
-    signer = SigV4Auth(Credentials(KEY, SECRET), service, region)
     aws_request = AWSRequest()
     aws_request.context["timestamp"] = request.headers["x-amz-date"]
     expected = signer.signature(signer.string_to_sign(aws_request, canonical), aws_request)
