@@ -21,10 +21,12 @@ from decoupled.dashboard.gate import Secret
 def sign_in(data: Path) -> None:
     """A link to the page of the server that runs, by which you sign in as an operator: you see everything, and may
     redrive and purge dead letters. It is good for ten minutes. Whoever can read the data directory is an operator."""
-    url = LocalServer(data).url
-    if url is None:
+    server = LocalServer(data)
+    if server.url is None:
         raise ValueError(f"no server of {data} runs; `decoupled dashboard` shows its page without one")
-    click.echo(_link(url, secret_of(data, None)))
+    if not server.has_page:
+        raise ValueError(f"the server of {data} runs with --page off; `decoupled dashboard` shows its page beside it")
+    click.echo(_link(server.url, secret_of(data, None)))
 
 
 @click.command()

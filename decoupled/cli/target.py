@@ -148,7 +148,9 @@ class LocalServer:
         from decoupled.engines.sqlite.data_directory import DataDirectory
 
         self.data = data
-        self.url: str | None = DataDirectory(data).server_url()  # None: it does not run
+        directory = DataDirectory(data)
+        self.url: str | None = directory.server_url()  # None: it does not run
+        self.has_page = directory.has_page()  # for people on call
 
     def begin_outage(self, seconds: float) -> None:
         """Take its table away, for so long at most."""

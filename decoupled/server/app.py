@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import msgspec
 import uvloop
 
 from decoupled.core import limits
@@ -43,9 +42,10 @@ from decoupled.pipeline.settlement import Policy
 from decoupled.server.callers import proofs
 from decoupled.server.callers.proofs import Asked
 from decoupled.server.certificate import Served, served
-from decoupled.server.counting import Counting, Requests
-from decoupled.server.door import Door, Sender
+from decoupled.server.counting import Counting
+from decoupled.server.door import Door
 from decoupled.server.fronts.crew import Fronts
+from decoupled.server.fronts.given import given_to_fronts
 from decoupled.server.group_commit import Writer
 from decoupled.server.health import Trouble
 from decoupled.server.last_resort import LastResort
@@ -103,6 +103,56 @@ async def _serve(
     announce: Callable[[str], None],
 ) -> None:
     loop = asyncio.get_running_loop()
+    made = _made(options, database, files, loop)
+    door = _door(made, options, database, listener, certificate)
+    numbers, depths = made.writer.counting.numbers, Depths(directory, made.queue_clock)
+    sampler = Sampler(numbers, depths, HistoryFile(options.data), loop, made.clock.now_ms)
+    made.health.looks.append(sampler.trouble)
+    stop = asyncio.Event()
+    last_resort = LastResort(loop, stop.set, door.client)
+    listen_to_signals(loop, stop, door)
+    tools = await _tools(made, directory, database)
+    directory.publish(options.url, options.page == "on")
+    listen(listener)
+    files.look_after(loop, stop)
+    made.poller.start()
+    await door.start()
+    sampler.start()
+    announce(welcome(options, made.workloads, made.released, made.health.unserved.look()))
+    quiet_collector()
+    await stop.wait()
+    log.info("stopping")
+    listener.close()
+    if tools is not None:
+        tools.close()
+    await door.leave()
+    await sampler.close()
+    if files.taken():
+        await made.poller.drain(0)
+        return
+    await _drain(made.poller, made.queue, options.drain_s)
+    telemetry.stop()
+    last_resort.check()
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What writes and schedules, and what is told of it. `released`: how many messages an earlier server left."""
+
+    workloads: Workloads
+    clock: Clock
+    queue_clock: QueueClock
+    queue: SqliteQueue
+    released: int
+    writer: Writer
+    watches: Watches
+    table: SqliteTable
+    poller: Poller
+    quotas: Quotas
+    health: ServerHealth
+
+
+def _made(options: Options, database: Database, files: _Files, loop: asyncio.AbstractEventLoop) -> _Made:
     workloads = load(options.workloads, options.root)
     telemetry.start("writer", MESSAGING_SYSTEM_HERE)
     clock, queue_clock = Clock(_clock_set), QueueClock.keep(options.data)
@@ -118,51 +168,34 @@ async def _serve(
     health = ServerHealth(poller, Unserved(queue, workloads, loop.time), workloads, quotas)
     health.sizes = database.sizes
     health.looks += [writer.trouble, files.taken, files.long, partial(_damage, database)]
+    return _Made(workloads, clock, queue_clock, queue, released, writer, watches, table, poller, quotas, health)
 
+
+def _door(
+    made: _Made, options: Options, database: Database, listener: socket.socket, certificate: Served | None
+) -> Door:
     door: Door
     if size := options.front_processes:
-        given, answer = partial(_given, options, clock), health.answer
-        door = Fronts(size, listener, given, quotas, watches, answer, loop, certificate, writer.counting.of_requests)
+        given, answer = partial(given_to_fronts, options, made.clock), made.health.answer
+        loop, count = made.writer.loop, made.writer.counting.of_requests
+        door = Fronts(size, listener, given, made.quotas, made.watches, answer, loop, certificate, count)
     else:
-        requests = writer.counting.requests
-        door = _inside(
-            listener, quotas, watches, database, table, workloads, health, clock, options, certificate, requests
-        )
-    health.looks += [door.trouble, *([] if certificate is None else [certificate.trouble])]
-    health.fronts = door.ready
-    sampler = Sampler(
-        writer.counting.numbers, Depths(directory, queue_clock), HistoryFile(options.data), loop, clock.now_ms
-    )
-    health.looks.append(sampler.trouble)
-    stop = asyncio.Event()
-    last_resort = LastResort(loop, stop.set, door.client)
-    listen_to_signals(loop, stop, door)
-    tools = None
-    if (local := _admin_listener(directory)) is not None:
-        letters = SqliteDeadLetters(database, clock.now_ms, queue_clock)
-        tell = partial(_tell, watches, writer.counting)
-        tools = await Admin(writer.run, letters, tell, health.look, loop).start(local)
-    directory.publish(options.url)
-    listen(listener)
-    files.look_after(loop, stop)
-    poller.start()
-    await door.start()
-    sampler.start()
-    announce(welcome(options, workloads, released, health.unserved.look()))
-    quiet_collector()
-    await stop.wait()
-    log.info("stopping")
-    listener.close()
-    if tools is not None:
-        tools.close()
-    await door.leave()
-    await sampler.close()
-    if files.taken():
-        await poller.drain(0)
-        return
-    await _drain(poller, queue, options.drain_s)
-    telemetry.stop()
-    last_resort.check()
+        door = _inside(made, options, database, listener, certificate)
+    made.health.looks += [door.trouble, *([] if certificate is None else [certificate.trouble])]
+    made.health.fronts = door.ready
+    return door
+
+
+async def _tools(made: _Made, directory: DataDirectory, database: Database) -> asyncio.Server | None:
+    """Not every file system has sockets; requests are served all the same."""
+    try:
+        local = admin_socket.listen(directory.path)
+    except OSError as error:
+        log.warning("tools can change no dead letters while this server runs", extra={"error": str(error)})
+        return None
+    letters = SqliteDeadLetters(database, made.clock.now_ms, made.queue_clock)
+    tell = partial(_tell, made.watches, made.writer.counting)
+    return await Admin(made.writer.run, letters, tell, made.health.look, made.writer.loop).start(local)
 
 
 async def _drain(poller: Poller, queue: SqliteQueue, seconds: float) -> None:
@@ -199,44 +232,21 @@ def _quotas(writer: Writer, database: Database, options: Options) -> Quotas:
     return quotas
 
 
-def _given(options: Options, clock: Clock) -> dict[str, Any]:
-    """What a front is told when it starts."""
-    return {
-        "workloads": options.workloads,
-        "root": options.root and str(options.root),
-        "log_level": options.log_level,
-        "data": str(options.data.absolute()),
-        "asked": msgspec.to_builtins(Asked.by(options)),
-        "origins": options.cors_origins,
-        "of": options.front_processes,
-        "ahead_ms": clock.ahead_ms,
-        "page": msgspec.to_builtins(rules_of(options)),
-    }
-
-
 def _inside(
-    listener: socket.socket,
-    sender: Sender,
-    watches: Watches,
-    database: Database,
-    table: SqliteTable,
-    workloads: Workloads,
-    health: ServerHealth,
-    clock: Clock,
-    options: Options,
-    certificate: Served | None,
-    requests: Requests,
+    made: _Made, options: Options, database: Database, listener: socket.socket, certificate: Served | None
 ) -> Door:
     """A front within this process, for those that want no others."""
     from decoupled.server.http.inside import Inside
     from decoupled.server.page import page_of
 
+    clock, health = made.clock, made.health
     keys, senders = KeysFile(options.data), SendersFile(options.data)
     callers = proofs.callers(Asked.by(options), keys.look, senders.look, clock.now_ms)
-    if callers is not None:
-        health.looks.append(callers.trouble)
-    answer, now, read, origins = health.answer, clock.now_ms, database.snapshot, options.cors_origins
-    page = page_of(options.data, rules_of(options), workloads, callers, asyncio.get_running_loop())
+    page = page_of(options.data, rules_of(options), made.workloads, callers, made.writer.loop)
+    health.looks += [page.trouble, *([] if callers is None else [callers.trouble])]
+    requests, origins = made.writer.counting.requests, options.cors_origins
+    sender, watches, table, workloads = made.quotas, made.watches, made.table, made.workloads
+    now, read, answer = clock.now_ms, database.snapshot, health.answer
     return Inside(
         listener, sender, watches, table, workloads, answer, now, read, callers, certificate, origins, page, requests
     )
@@ -288,12 +298,3 @@ def _abandon(why: str) -> NoReturn:
     log.critical("the server ends: its files are not its own any more", extra={"error": why})
     standard_error.flush(limits.LOG_FLUSH_S)
     os._exit(1)
-
-
-def _admin_listener(directory: DataDirectory) -> socket.socket | None:
-    """Not every file system has sockets; requests are served all the same."""
-    try:
-        return admin_socket.listen(directory.path)
-    except OSError as error:
-        log.warning("tools can change no dead letters while this server runs", extra={"error": str(error)})
-        return None

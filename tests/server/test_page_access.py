@@ -153,6 +153,7 @@ def test_a_large_body_is_refused(open_: Server) -> None:
 def test_without_a_page_there_is_none(tmp_path: Path) -> None:
     with serving(tmp_path / "data", "--page", "off", "--fronts", "1") as server:
         assert [ask(server, path, BROWSER).status for path in ["/", "/-/live", "/-/assets/app.js"]] == [404] * 3
+        assert "runs with --page off" in decoupled("sign-in", "--data", server.data, status=1)
 
 
 def test_who_says_insecure_may_be_called_anything(tmp_path: Path) -> None:

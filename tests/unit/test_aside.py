@@ -14,6 +14,7 @@ from decoupled.core.problem import Problem, Response
 from decoupled.core.workload import Unavailable
 from decoupled.pipeline.call import Call
 from decoupled.server.http.aside import Aside
+from decoupled.server.http.dashboard import Page
 from decoupled.server.http.gateway import Gateway
 from decoupled.server.http.request import Request
 from tests.support.server import wait_for
@@ -136,6 +137,28 @@ def test_what_takes_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch, caplog:
         await until(slow.closed.is_set)
         assert len(asking.answers) == 1
         assert [record.__dict__["path"] for record in caplog.records] == ["-/x"]
+
+    asyncio.run(run())
+
+
+def test_that_the_thread_hangs_is_in_health_until_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PAGE_ANSWER_S", 0.05)
+
+    async def run() -> None:
+        slow = Slow()
+        aside = Aside(slow.make, asyncio.get_running_loop())
+        page = Page(aside, shown=True)
+        assert page.trouble() is None
+        asking = Asking(aside)
+        await until(lambda: asking.status == 503)
+        await until(page.trouble)
+        trouble = page.trouble()
+        assert trouble is not None
+        assert "the page and the metrics are not answered" in trouble.detail
+        assert not trouble.refuses  # orders are taken all the same
+        slow.go.set()
+        await until(lambda: page.trouble() is None)
+        aside.close()
 
     asyncio.run(run())
 

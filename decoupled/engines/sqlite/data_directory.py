@@ -21,6 +21,7 @@ OTHERS = 0o077  # what a mode must have nothing of
 SOCKET_NAME = "admin"
 KEYS_NAME, KEYS_LOCK_NAME = "keys", "keys.lock"
 PAGE_SECRET_NAME = "page.secret"  # noqa: S105  a name
+NO_PAGE = "page off\n"  # the second line of `server`, where that is so
 HISTORY_NAME = "history"
 _OURS = (
     *(FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", "lock", "server", "outage", "clock", SOCKET_NAME),
@@ -186,10 +187,11 @@ class DataDirectory:
         except OSError as error:
             raise DataDirectoryError(f"the data directory {self.path} cannot be used: {error}") from error
 
-    def publish(self, url: str) -> None:
-        """Tell the tools where the server of this directory listens. Raises DataDirectoryError."""
+    def publish(self, url: str, page: bool = True) -> None:
+        """Tell the tools where the server of this directory listens, and whether it has a page. Raises
+        DataDirectoryError."""
         try:
-            write_private(self.path / "server", f"{os.getpid()} {url}\n")
+            write_private(self.path / "server", f"{os.getpid()} {url}\n" + ("" if page else NO_PAGE))
         except OSError as error:
             raise DataDirectoryError(f"the data directory {self.path} cannot be written: {error.strerror}") from error
 
@@ -201,13 +203,20 @@ class DataDirectory:
     def server_url(self) -> str | None:
         """Where the server listens; None if there is none. One that was killed left the file, but not its process."""
         try:
-            pid, _, url = (self.path / "server").read_text().strip().partition(" ")
+            said, *_ = (self.path / "server").read_text().splitlines()
+            pid, _, url = said.partition(" ")
             os.kill(int(pid), 0)
         except PermissionError:
             return url  # alive, and another user's
         except (OSError, ValueError):
             return None
         return url
+
+    def has_page(self) -> bool:
+        """Whether the server that listens has one for people on call."""
+        with contextlib.suppress(OSError):
+            return not (self.path / "server").read_text().endswith(NO_PAGE)
+        return True
 
 
 class DirectoryInUse(DataDirectoryError):  # noqa: N818  a state, which a tool can do something about

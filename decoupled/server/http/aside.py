@@ -8,6 +8,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from decoupled.core import limits
 from decoupled.core.problem import Problem, Response
 from decoupled.core.workload import Unavailable
 from decoupled.pipeline.call import Call
+from decoupled.server.health import Trouble
 from decoupled.server.http.exchange import Reply
 from decoupled.server.http.request import Request
 
@@ -43,6 +45,7 @@ class Aside:
         self._waiting: queue.Queue[_Asked | None] = queue.Queue(limits.MAX_PAGE_WAITING)
         self._thread: threading.Thread | None = None
         self._answers: Answers | None = None
+        self._since: float | None = None  # when the thread began the one that it is at
 
     def ask(self, method: str, call: Call, request: Request, reply: Reply) -> None:
         """Reply later: when it is its turn, or when that takes too long."""
@@ -59,6 +62,13 @@ class Aside:
         asked.timer = self._loop.call_later(limits.PAGE_ANSWER_S, self._late, asked)
         if self._thread is None:
             self._begin()
+
+    def trouble(self) -> Trouble | None:
+        """The thread hangs, in a disk that does: whoever looks at the page or asks for metrics waits in vain."""
+        since = self._since
+        if since is None or (seconds := time.monotonic() - since) < limits.PAGE_ANSWER_S:
+            return None
+        return Trouble(f"the page and the metrics are not answered: a look at the file has taken {seconds:.0f} s")
 
     def _late(self, asked: _Asked) -> None:
         """The thread may hang, in a disk that does: a person is to know."""
@@ -92,7 +102,9 @@ class Aside:
     def _answer_all(self) -> None:
         while (asked := self._waiting.get()) is not None:
             if not asked.over:
+                self._since = time.monotonic()
                 response = self._safely(asked)
+                self._since = None
                 with contextlib.suppress(RuntimeError):  # the loop has ended
                     self._loop.call_soon_threadsafe(asked.answered, response)
         if self._answers is not None:

@@ -9,6 +9,7 @@ from decoupled.core.problem import Problem
 from decoupled.dashboard.shapes import PREFIX
 from decoupled.pipeline.call import Call
 from decoupled.server.callers.callers import Callers
+from decoupled.server.health import Trouble
 from decoupled.server.http.exchange import Reply
 from decoupled.server.http.request import Request
 
@@ -24,6 +25,10 @@ class Asks(Protocol):
 
     def ask(self, method: str, call: Call, request: Request, reply: Reply) -> None:
         """Reply, now or later."""
+        ...
+
+    def trouble(self) -> Trouble | None:
+        """Why nobody is answered."""
         ...
 
     def close(self) -> None:
@@ -66,6 +71,10 @@ class Page:
             return Call(parts, query, headers, request.body)
         everywhere = caller.operator and caller.workloads is None
         return Call(parts, query, headers, request.body, caller.name, everywhere)
+
+    def trouble(self) -> Trouble | None:
+        """Why nobody who looks at it is answered."""
+        return self._aside.trouble()
 
     def close(self) -> None:
         """Answer no more."""
