@@ -52,7 +52,13 @@ METRICS = {
         Metric("refused", "counter", "Requests that were answered with an error, by its status.", "status"),
         # how long it took
         Metric("accept_seconds", "histogram", "From a whole request to its 202.", "workload", LATENCY_S),
-        Metric("waiting_seconds", "histogram", "From a 202 to the first worker.", "workload", WAITING_S),
+        Metric(
+            "waiting_seconds",
+            "histogram",
+            "From when a message could be received to its first worker.",
+            "workload",
+            WAITING_S,
+        ),
         Metric("processing_seconds", "histogram", "Of a worker, for one message.", "workload", PROCESSING_S),
         # the group commit
         Metric("commit_messages", "histogram", "Messages accepted in one transaction.", "", SIZES),

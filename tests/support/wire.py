@@ -90,6 +90,7 @@ class Clock:
         self.shares = Shares(self.connections, lambda _, look: self.looks.append(look), limits.MAX_KEPT_BYTES)
         self.at_once: Response | None = None  # the answer to every request, where there is nothing to wait for
         self.replies: list[Reply] = []
+        self.handled: list[Request] = []  # with a reply each
         self.wire, self.connection = self.connect()
 
     def connect(self: Any, client: str = "192.0.2.7") -> tuple[Wire, Connection]:
@@ -105,6 +106,7 @@ class Clock:
             reply(self.at_once)
         else:
             self.replies.append(reply)
+            self.handled.append(request)
 
     def joined(self, connection: Connection) -> None:
         self.connections.append(connection)

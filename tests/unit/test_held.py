@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from decoupled.core import limits
-from decoupled.core.problem import Problem
+from decoupled.core.problem import Problem, Response
 from decoupled.pipeline import events
 from decoupled.server.http.exchange import Sink
 from tests.support.wire import Clock
@@ -103,6 +103,17 @@ def test_a_stream_hears_that_its_client_is_gone(clock: Clock, stream: Told) -> N
 def test_a_client_that_sends_no_more_is_taken_for_gone(clock: Clock, stream: Told) -> None:
     clock.connection.eof_received()
     assert stream.calls == ["end"]
+    assert clock.wire.ended == "closed"
+
+
+def test_a_client_that_sends_no_more_gets_the_answer_that_is_being_made(clock: Clock) -> None:
+    clock.connection.data_received(GET)
+    held = Told()
+    clock.handled[-1].held, clock.handled[-1].brief = held, True
+    assert clock.connection.eof_received()
+    assert held.calls == []
+    clock.replies.pop()(Response(200, {}, b"all of it"))
+    assert clock.wire.written.endswith(b"all of it")
     assert clock.wire.ended == "closed"
 
 

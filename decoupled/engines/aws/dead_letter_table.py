@@ -20,23 +20,8 @@ class DeadRecords:
 
     def listed(self, first_ms: int, last_ms: int) -> Iterator[Attributes]:
         """Those that died within this time, the oldest first, as their index has them."""
-        request: dict[str, Any] = {
-            "TableName": self._table,
-            "IndexName": records.DEAD_INDEX,
-            "KeyConditionExpression": "dead = :dead AND dead_at BETWEEN :first AND :last",
-            "ExpressionAttributeValues": {
-                ":dead": records.DEAD_KEY,
-                ":first": encode_time(first_ms),
-                ":last": encode_time(last_ms),
-            },
-        }
-        while True:
-            with unavailable():
-                page = self._dynamodb.query(**request)
-            yield from page["Items"]
-            if "LastEvaluatedKey" not in page:
-                return
-            request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+        times = {":first": encode_time(first_ms), ":last": encode_time(last_ms)}
+        return dead(self._dynamodb, self._table, "BETWEEN :first AND :last", times)
 
     def read(self, message_id: str) -> Attributes | None:
         """The record of a message, dead or not."""
@@ -79,3 +64,22 @@ class DeadRecords:
                     raise
             return False
         return True
+
+
+def dead(dynamodb: Any, table: str, when: str, times: Mapping[str, Attribute], **more: Any) -> Iterator[Attributes]:
+    """Dead records as their index has them, those that died `when`: a condition on a time, of `times`. They are read
+    a page at a time, each when it is wanted. `more` of DynamoDB's request. Raises Unavailable."""
+    request: dict[str, Any] = {
+        "TableName": table,
+        "IndexName": records.DEAD_INDEX,
+        "KeyConditionExpression": f"dead = :dead AND dead_at {when}",
+        "ExpressionAttributeValues": {":dead": records.DEAD_KEY, **times},
+        **more,
+    }
+    while True:
+        with unavailable():
+            page = dynamodb.query(**request)
+        yield from page["Items"]
+        if "LastEvaluatedKey" not in page:
+            return
+        request["ExclusiveStartKey"] = page["LastEvaluatedKey"]

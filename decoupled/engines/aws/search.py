@@ -22,6 +22,7 @@ from decoupled.core.workload import ANONYMOUS
 from decoupled.engines.aws import records
 from decoupled.engines.aws.attributes import Attributes, encode_time
 from decoupled.engines.aws.client import unavailable
+from decoupled.engines.aws.dead_letter_table import dead
 from decoupled.engines.aws.stack import tool_client
 
 _NO_INDEX = (
@@ -126,24 +127,11 @@ class AwsSearch:
 
     def _listed(self, sought: Sought) -> Iterator[Attributes]:
         """Dead records as their index has them, the latest first: what was accepted after a time died after it."""
-        after = encode_time(max(sought.accepted_after or 0, 0))
-        request: dict[str, Any] = {
-            "TableName": self._table,
-            "IndexName": records.DEAD_INDEX,
-            "KeyConditionExpression": "dead = :dead AND dead_at >= :after",
-            "ExpressionAttributeValues": {":dead": records.DEAD_KEY, ":after": after},
-            "ScanIndexForward": False,
-            "Limit": limits.DEAD_PAGE,
-        }
+        after = {":after": encode_time(max(sought.accepted_after or 0, 0))}
+        more: dict[str, Any] = {"ScanIndexForward": False, "Limit": limits.DEAD_PAGE}
         if sought.cursor is not None:
-            request["ExclusiveStartKey"] = _start(sought.cursor)
-        while True:
-            with unavailable():
-                page = self._dynamodb.query(**request)
-            yield from page["Items"]
-            if "LastEvaluatedKey" not in page:
-                return
-            request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+            more["ExclusiveStartKey"] = _start(sought.cursor)
+        return dead(self._dynamodb, self._table, ">= :after", after, **more)
 
     # --- the story of one
 

@@ -58,7 +58,7 @@ class Aside:
         except queue.Full:
             reply(_busy("too many ask at once").response())
             return
-        request.held = asked
+        request.held, request.brief = asked, True
         asked.timer = self._loop.call_later(limits.PAGE_ANSWER_S, self._late, asked)
         if self._thread is None:
             self._begin()

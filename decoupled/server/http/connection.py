@@ -81,8 +81,8 @@ class Connection(asyncio.Protocol):
         self._half_closed = True
         if self._intake.reader.reading is not None:
             self._refuse(Problem(400, "The request ended before it was complete.", resend="safe"))
-        if self._answering is not None and self._answering.held is not None:  # most that do this have left
-            self._answering.held.end()
+        if (request := self._answering) is not None and request.held is not None and not request.brief:
+            request.held.end()  # most that do this have left
         return self._answering is not None or bool(self._intake.waiting)
 
     def connection_lost(self, _error: Exception | None) -> None:

@@ -40,6 +40,7 @@ class Request:
     __slots__ = (
         "began",
         "body",
+        "brief",
         "client",
         "cookies",
         "has_head",
@@ -68,6 +69,7 @@ class Request:
         self.kept = 0  # bytes that it takes in memory, once it is whole
         self.opened = ""  # header lines of its answer, of `Cors`
         self.held: Held | None = None  # who keeps its answer back, or goes on with it
+        self.brief = False  # but not for long, nor for the client's sake: also one that sends no more waits for that
         self.traced: Trace | None = None  # the trace that goes through it, where one does
 
     def path_and_query(self) -> tuple[str, str]:
