@@ -12,10 +12,10 @@ import click
 
 from decoupled.cli import secrets
 from decoupled.cli.build import pack, served
-from decoupled.cli.bulkheads import queue_notes, queue_parameters
 from decoupled.cli.calling_aws import calling_aws, is_emulator
 from decoupled.cli.kit import kit
 from decoupled.cli.parameters import check_callers, ordered, typed
+from decoupled.cli.preflight import prepared
 from decoupled.cli.releases import Change, ShiftType, next_release, placed, record, roll_out
 from decoupled.cli.target import DURATION
 from decoupled.core.releases import Shift
@@ -61,9 +61,9 @@ def deploy(stack: str, parameters: Sequence[str], anew: bool, shift: Shift, watc
         workloads, project, loaded = served(given.get("Workloads") or _as_deployed(deployed))
         given |= ordered(loaded, given)
         check_callers(given, deployed)
-        notes = [*_not_kept(loaded), *queue_notes(stack, deployed.get("OwnQueues"), loaded, given)]
-        given |= queue_parameters(stack, deployed.get("OwnQueues"), loaded, given)
-        for note in notes:
+        added, notes, warnings = prepared(stack, deployed, loaded, given)
+        given |= added
+        for note in (*_not_kept(loaded), *(f"Note: {note}" for note in notes), *(f"Beware: {it}" for it in warnings)):
             click.echo(note, err=True)
         click.echo("== Build")
         traced = bool(given.get("TracesEndpoint", deployed.get("TracesEndpoint")))

@@ -30,6 +30,7 @@ class Commands(click.Group):
         "new": "decoupled.cli.new",
         "openapi": "decoupled.cli.openapi",
         "plan": "decoupled.cli.plan",
+        "preflight": "decoupled.cli.preflight",
         "recover": "decoupled.cli.recover",
         "rollback": "decoupled.cli.releases",
         "secrets": "decoupled.cli.secrets",

@@ -150,7 +150,8 @@ def test_what_is_put_off_on_a_fifo_queue_keeps_its_place(moto_engine: AwsEngine)
     ordered, other = fifo.queue.receive(1, 60)[0], receive_one(moto_engine)
     now = now_ms()
     assert pair.defer([(ordered, now + 30 * DAY_MS), (other, now + 30 * DAY_MS)], now) == [ordered]
-    assert moto_engine.calls[-1][2]["Entries"][0]["VisibilityTimeout"] == limits.MAX_VISIBILITY_TIMEOUT_S
+    (hidden,) = [asked for _, operation, asked in moto_engine.calls if operation == "ChangeMessageVisibilityBatch"]
+    assert hidden["Entries"][0]["VisibilityTimeout"] == limits.MAX_VISIBILITY_TIMEOUT_S
     assert len(moto_engine.scheduled()) == 1
 
 

@@ -16,8 +16,8 @@ import pytest
 import yaml
 from opentelemetry.sdk import environment_variables
 
-from decoupled.cli import build, secrets
-from decoupled.core import limits, own_queues, stack_limits
+from decoupled.cli import build, bulkheads, secrets
+from decoupled.core import limits, own_queues, quotas, stack_limits
 from decoupled.core.backoff import spread_s
 from decoupled.core.outcomes import FailureKind
 from decoupled.engines.aws import client as aws
@@ -76,23 +76,23 @@ def test_it_is_plain_cloudformation_but_for_its_loops() -> None:
 # --- template, settings and code agree ------------------------------------------
 
 
-def seconds_of(value: Any, timeout: int | None = None) -> int:
-    """A property's value in seconds, with the parameters' defaults, or another ProcessorTimeout."""
-    if isinstance(value, dict) and "Ref" in value:
-        return int(template.defaults()[value["Ref"]])
-    if isinstance(value, dict):
-        mapping, _, key = value["Fn::FindInMap"]
-        return int(template.load()["Mappings"][mapping][str(timeout)][key])
-    return int(value)
+def visibility(timeout: int, window: int) -> int:
+    """The queue's visibility timeout with these parameters."""
+    condition, with_window, without = template.properties("Queue")["VisibilityTimeout"]["Fn::If"]
+    assert condition == "WithBatchWindow"
+    mapping, parameter, key = (with_window if window else without)["Fn::FindInMap"]
+    assert parameter == {"Ref": "ProcessorTimeout"}
+    return int(template.load()["Mappings"][mapping][str(timeout)][key])
 
 
 def test_messages_stay_hidden_for_six_times_the_functions_timeout_and_the_window() -> None:
-    window = template.properties("Mapping")["MaximumBatchingWindowInSeconds"]
+    assert template.properties("Mapping")["MaximumBatchingWindowInSeconds"] == {"Ref": "BatchWindowSeconds"}
+    longest = template.load()["Parameters"]["BatchWindowSeconds"]["MaxValue"]
     parameter = template.load()["Parameters"]["ProcessorTimeout"]
     for timeout in parameter["AllowedValues"]:
-        visibility = seconds_of(template.properties("Queue")["VisibilityTimeout"], timeout)
-        assert visibility >= 6 * timeout + window
-        assert visibility <= limits.MAX_VISIBILITY_TIMEOUT_S
+        for window in (0, 1, longest):
+            assert 6 * timeout + window <= visibility(timeout, window) <= limits.MAX_VISIBILITY_TIMEOUT_S
+    assert visibility(30, 0) == 180
     assert template.properties("Processor")["Timeout"] == {"Ref": "ProcessorTimeout"}
     assert set(template.load()["Mappings"]["VisibilityTimeout"]) == {str(t) for t in parameter["AllowedValues"]}
 
@@ -113,17 +113,87 @@ def test_the_redrive_policy_is_a_safety_net_above_a_days_outage() -> None:
     assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
 
 
-def test_reserved_concurrency_is_at_least_the_maximum_concurrency() -> None:
-    maximum = template.properties("OwnMappingorders")["ScalingConfig"]["MaximumConcurrency"]
-    condition, reserved, otherwise = template.properties("Processor")["ReservedConcurrentExecutions"]["Fn::If"]
-    assert (condition, reserved) == ("WithReservedConcurrency", maximum)
-    assert otherwise == {"Ref": "AWS::NoValue"}
+@pytest.mark.parametrize(
+    ("function", "condition", "parameter"),
+    [
+        ("Processor", "WithReservedConcurrency", "ReservedProcessors"),
+        ("Receiver", "WithReceiverReserved", "ReceiverReserved"),
+    ],
+)
+def test_concurrency_is_reserved_where_that_is_asked_for(function: str, condition: str, parameter: str) -> None:
+    reserved = template.properties(function)["ReservedConcurrentExecutions"]["Fn::If"]
+    assert reserved == [condition, {"Ref": parameter}, {"Ref": "AWS::NoValue"}]
+
+
+def test_to_reserve_nothing_for_the_processor_is_refused() -> None:
+    """It would never run."""
+    (assertion,) = template.load()["Rules"]["ReserveAsMuchAsMayRun"]["Assertions"]
+    assert assertion["Assert"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "ReservedProcessors"}, "0"]}]}
+    assert template.defaults()["ReservedProcessors"] == 0
+
+
+def test_the_defaults_leave_more_than_half_of_a_new_account_s_ten_executions_to_the_front() -> None:
+    values = {**bulkheads.defaults(template.PATH.read_text()), "OwnQueues": "orders"}
+    assert quotas.processors(values) == 4
+    assert list(quotas.exceeded(values, quotas.Quotas(executions=10, unreserved=10))) == []
+
+
+def test_the_parameters_defaults_are_read_as_they_stand() -> None:
+    read = bulkheads.defaults(template.PATH.read_text())
+    assert {name: str(value) for name, value in template.defaults().items() if value is not None} == read
+
+
+def test_pollers_are_provisioned_or_the_concurrency_is_bounded_never_both() -> None:
+    pollers = {"MinimumPollers": {"Ref": "MinimumPollers"}, "MaximumPollers": {"Ref": "MaximumPollers"}}
+    for mapping, condition in (("OwnMappingorders", "WithPollers"), ("Mapping", "WithSharedPollers")):
+        properties = template.properties(mapping)
+        assert properties["ScalingConfig"]["Fn::If"][:2] == [condition, {"Ref": "AWS::NoValue"}]
+        assert properties["ProvisionedPollerConfig"]["Fn::If"] == [condition, pollers, {"Ref": "AWS::NoValue"}]
+    assert "ProvisionedPollerConfig" not in template.properties("OrderedMapping")
+
+
+OPTIONS = {  # what costs and is not always wanted, with what it is by default
+    "XRay": "off",
+    "DetailedMetrics": "off",
+    "AccessLogs": "on",
+    "MinimumPollers": 0,
+    "TableWarmWrites": 0,
+    "Metrics": "off",
+    "CustomerKey": "no",
+}
+
+
+def test_each_option_that_costs_says_what_and_is_off_but_for_the_access_log() -> None:
+    parameters = template.load()["Parameters"]
+    assert {name: parameters[name]["Default"] for name in OPTIONS} == OPTIONS
+    for name in OPTIONS:
+        assert re.search(r"\$\d|Billed once", parameters[name]["Description"]), name
+
+
+def test_without_an_access_log_there_is_no_log_group_of_it() -> None:
+    condition, settings, otherwise = template.properties("Stage")["AccessLogSettings"]["Fn::If"]
+    assert (condition, otherwise) == ("WithAccessLogs", {"Ref": "AWS::NoValue"})
+    assert settings["DestinationArn"] == {"Fn::GetAtt": ["AccessLog", "Arn"]}
+    assert template.load()["Resources"]["AccessLog"]["Condition"] == "WithAccessLogs"
+    name = template.properties("AccessLog")["LogGroupName"]["Fn::Sub"]
+    assert name.startswith("/aws/vendedlogs/")  # else each stack takes of a policy's 5,120 bytes
+    assert "${AWS::StackName}" in name
+
+
+def test_a_table_that_is_to_be_warm_is_warm_with_the_index_that_is_written_with_it() -> None:
+    table = template.properties("Table")
+    dead, listed = table["GlobalSecondaryIndexes"]
+    units = {"ReadUnitsPerSecond": {"Ref": "TableWarmReads"}, "WriteUnitsPerSecond": {"Ref": "TableWarmWrites"}}
+    expected = {"Fn::If": ["WithWarmTable", units, {"Ref": "AWS::NoValue"}]}
+    assert table["WarmThroughput"] == listed["WarmThroughput"] == expected
+    assert "WarmThroughput" not in dead  # one partition, 1,000 writes a second, which no warmth changes
 
 
 def test_the_mapping_hands_over_what_the_processor_answers_for() -> None:
     mapping = template.properties("Mapping")
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert mapping["BatchSize"] == limits.RECEIVE_MAX
+    assert mapping["BatchSize"] == {"Ref": "BatchSize"}
+    assert template.load()["Parameters"]["BatchSize"]["MaxValue"] == limits.RECEIVE_MAX
     assert "FilterCriteria" not in mapping  # what does not match is deleted
 
 
@@ -154,9 +224,12 @@ def test_an_own_queue_is_the_shared_one_again_with_its_policy_and_its_mapping() 
     expected = {
         **template.properties("Mapping"),
         "EventSourceArn": {"Fn::GetAtt": ["OwnQueueorders", "Arn"]},
-        "ScalingConfig": {"MaximumConcurrency": {"Ref": "MaximumConcurrency"}},
     }
-    assert template.properties("OwnMappingorders") == expected
+    mapping = template.properties("OwnMappingorders")
+    for of_pace in ("ScalingConfig", "ProvisionedPollerConfig"):
+        del expected[of_pace]
+        assert of_pace in mapping
+    assert {name: it for name, it in mapping.items() if name in expected} == expected
     own = {name: it for name, it in template.load()["Resources"].items() if name.startswith("Own")}
     assert {it["Condition"] for it in own.values()} == {"WithOwnQueues"}
     assert sorted(own) == ["OwnMappingorders", "OwnQueueorders", "OwnQueueordersPolicy"]
@@ -167,7 +240,7 @@ def test_a_stack_without_own_queues_has_its_pace_on_the_shared_one() -> None:
     (has_some,) = template.load()["Conditions"]["WithOwnQueues"]["Fn::Not"]
     assert has_some == {"Fn::Equals": [{"Fn::Select": [0, {"Ref": "OwnQueues"}]}, own_queues.NONE]}
     with_own = ["WithOwnQueues", {"Ref": "SharedConcurrency"}, {"Ref": "MaximumConcurrency"}]
-    assert template.properties("Mapping")["ScalingConfig"]["MaximumConcurrency"] == {"Fn::If": with_own}
+    assert template.properties("Mapping")["ScalingConfig"]["Fn::If"][2] == {"MaximumConcurrency": {"Fn::If": with_own}}
 
 
 def test_names_of_a_loop_stand_where_an_account_fills_them_in() -> None:
@@ -205,13 +278,15 @@ def test_the_fifo_queues_are_the_standard_ones_but_for_their_order() -> None:
     fifo = {"FifoQueue": True, "DeduplicationScope": "messageGroup", "FifoThroughputLimit": "perMessageGroupId"}
     for standard, ordered in (("Queue", "OrderedQueue"), ("DeadLetterQueue", "OrderedDeadLetterQueue")):
         expected = {**template.properties(standard), **fifo}
+        if ordered == "OrderedQueue":
+            expected["VisibilityTimeout"] = expected["VisibilityTimeout"]["Fn::If"][2]  # that without a window
         if "RedrivePolicy" in expected:
             target = {"Fn::GetAtt": ["OrderedDeadLetterQueue", "Arn"]}
             expected["RedrivePolicy"] = {**expected["RedrivePolicy"], "deadLetterTargetArn": target}
         assert template.properties(ordered) == expected
     mapping, ordered_mapping = template.properties("Mapping"), template.properties("OrderedMapping")
     assert ordered_mapping["FunctionResponseTypes"] == mapping["FunctionResponseTypes"]
-    assert ordered_mapping["BatchSize"] == limits.RECEIVE_MAX  # AWS: at most ten from a FIFO queue, and no window
+    assert ordered_mapping["BatchSize"] == {"Ref": "BatchSize"}  # AWS: at most ten from a FIFO queue, and no window
     assert "MaximumBatchingWindowInSeconds" not in ordered_mapping
 
 
@@ -452,7 +527,9 @@ def test_each_function_logs_to_its_own_group_and_traces() -> None:
         assert statements["Log"]["Resource"] == {"Fn::GetAtt": [f"{function}Log", "Arn"]}
         assert statements["Log"]["Action"] == ["logs:CreateLogStream", "logs:PutLogEvents"]
         assert template.properties(function)["LoggingConfig"]["LogGroup"] == {"Ref": f"{function}Log"}
-        assert template.properties(function)["TracingConfig"] == {"Mode": "Active"}
+        assert template.properties(function)["TracingConfig"] == {
+            "Mode": {"Fn::If": ["WithXRay", "Active", "PassThrough"]}
+        }
 
 
 def test_a_function_loads_only_the_service_that_it_calls() -> None:

@@ -86,6 +86,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "decoupled.engines.aws",
         "decoupled.cli",
     },
+    "decoupled.cli.preflight": {
+        "decoupled.core",
+        "decoupled.engines.aws",
+        "decoupled.cli",
+        "decoupled.server",
+    },
     "decoupled.cli.target": {
         "decoupled.core",
         "decoupled.engines",

@@ -122,4 +122,6 @@ def test_the_policy_allows_what_the_tools_do_and_nothing_else(moto_engine: engin
     grants = allowed()
     for name in ("QUEUE-ARN", "DEAD-LETTER-QUEUE-ARN"):  # the FIFO queues are asked what these are
         assert grants.pop(f"ORDERED-{name}") == grants[name]
+    of_workloads = grants.pop("arn:aws:sqs:REGION:ACCOUNT:STACK-OwnQueue*")  # and these, what the shared one is
+    assert of_workloads == grants["QUEUE-ARN"]
     assert needed == grants

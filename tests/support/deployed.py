@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,7 +91,7 @@ def deployed(directory: Path, *parameters: str) -> Iterator[Stack]:
         environment = ministack.environment(url)
         made = Stack(project, httpx.Client(timeout=30), environment)
         printed = made.deploy("Authorization=NONE", "MaxAttempts=1", "AttemptsSpanSeconds=0", *parameters)
-        made.outputs = dict(line.split("\t") for line in printed.partition("== boxes\n")[2].splitlines())
+        made.outputs = dict(re.findall(r"^(\w+)\t(.+)$", printed.partition("== boxes\n")[2], re.MULTILINE))
         endpoint = urlsplit(made.outputs["Endpoint"])  # a name under localhost, which not every resolver knows
         made.client.base_url = httpx.URL(f"{url}{endpoint.path}")
         made.client.headers["host"] = endpoint.netloc

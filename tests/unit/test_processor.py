@@ -24,7 +24,7 @@ from decoupled.core import limits
 from decoupled.core.metrics import Numbers
 from decoupled.core.outcomes import Commit, Decision, Delivery, Failure, NotSent, NotStored, Record, Reject, Stored
 from decoupled.core.workload import Add, Effects, Emit, Message, NotYet, Put, Rejected, Unavailable, Workload, Workloads
-from decoupled.engines.aws.sqs_format import deliveries
+from decoupled.engines.aws.sqs_format import SqsDelivery, deliveries
 from decoupled.pipeline import blame, processor
 from decoupled.pipeline.runs import Runs
 from decoupled.pipeline.settlement import Policy
@@ -1054,7 +1054,7 @@ def test_every_message_ends_in_exactly_one_way(
 
 def test_a_delivery_reads_as_the_message_that_was_sent() -> None:
     message = Message("m-1", "sums", '{"value": 1}', "iam:1234:AROA1", 1_795_000_000_123)
-    assert deliveries({"Records": [sqs_record(message, 3, "r")]}) == [Delivery(message, "r", 3)]
+    assert deliveries({"Records": [sqs_record(message, 3, "r")]}) == [SqsDelivery(message, "r", 3, queue="orders")]
 
 
 def test_duplicates_apply_nothing() -> None:

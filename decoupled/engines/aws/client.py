@@ -70,7 +70,7 @@ class _Loader(Loader):  # type: ignore[misc]  # botocore has no types
 
 _CALLED = (
     *("cloudformation", "cloudwatch", "dynamodb", "iam", "kms", "lambda", "s3", "scheduler", "secretsmanager"),
-    *("sqs", "sts"),
+    *("service-quotas", "sqs", "sts"),
 )
 _CREDENTIALS = ("signin", "sso", "sso-oidc", "sts")  # what botocore asks for those of a profile
 
