@@ -98,14 +98,30 @@ def test_what_a_workload_emits_and_what_is_redriven_goes_to_the_queue_of_its_own
     wait_for(lambda: waiting()["OwnQueueUrlboxes"], until=lambda left: left == 0, seconds=60)
 
 
-def test_the_queue_of_a_workload_that_is_gone_stays_until_it_is_named_no_more(stack: Stack) -> None:
+def test_the_queue_of_a_workload_that_is_gone_stays(stack: Stack) -> None:
     (stack.project / "large_pallets.py").unlink()
     (stack.project / "boxes.py").write_text(BOXES.replace("weight: int", "weight: int\n    colour: str = ''"))
     (stack.project / "decoupled.toml").write_text('workloads = ["./boxes.py"]\n')
     assert "OwnQueueUrllargepallets" in stack.deploy()
-    printed = stack.deploy("OwnQueues=boxes")
+
+
+OPTIONS = (
+    *("XRay=on", "DetailedMetrics=on", "AccessLogs=off", "BatchSize=5", "BatchWindowSeconds=5", "TableWarmWrites=8000"),
+    *("MinimumPollers=2", "ReserveConcurrency=yes", "ReceiverReserved=20"),
+)
+
+
+def test_a_queue_that_is_named_no_more_is_gone_and_a_stack_with_every_option_processes_too(stack: Stack) -> None:
+    printed = stack.deploy("OwnQueues=boxes", *OPTIONS)
+    assert "OwnQueueUrlboxes" in printed, printed
     assert "OwnQueueUrllargepallets" not in printed
-    assert "OwnQueueUrlboxes" in printed
+    assert "ReservedProcessors=22" in printed  # two pollers of ten processors, and two on the shared queue
+    answer = tool_client("sqs").get_queue_attributes(
+        QueueUrl=outputs("boxes")["OwnQueueUrlboxes"], AttributeNames=["VisibilityTimeout"]
+    )
+    assert answer["Attributes"]["VisibilityTimeout"] == "240"
+    message_id = shown(stack, 1)
+    assert wait_for(lambda: status(stack, message_id), until=lambda found: found != "queued", seconds=60) == "processed"
 
 
 def test_names_that_cloudformation_could_not_tell_apart_are_refused(stack: Stack) -> None:
