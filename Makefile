@@ -5,14 +5,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 SHIM := $(if $(filter Linux,$(shell uname)),build/disk.so)
 
-.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-callers bench-watched bench-lambda screenshots lock api-tools aws-tools checkov typescript clean
+.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-callers bench-watched bench-lambda screenshots lock api-tools aws-tools checkov guard typescript clean
 
 install: .venv/dev.stamp ## the tests' and tools' dependencies too
 
 run: .venv/run.stamp ## serve on http://127.0.0.1:8080
 	$(BIN)/decoupled serve $(ARGS)
 
-test: install api-tools aws-tools checkov typescript $(SHIM)
+test: install api-tools aws-tools checkov guard typescript $(SHIM)
 	$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 test-fast: install ## under a minute: no server, no emulator, no AWS tools
@@ -87,6 +87,8 @@ checkov: .venv-checkov/stamp
 
 typescript: $(if $(shell command -v npm),build/typescript/stamp) ## for the test of a generated client; without npm, that is skipped
 
+guard: $(if $(shell command -v npm),build/guard/stamp) ## AWS CloudFormation Guard, and rules for it; the same
+
 build/disk.so: tests/support/chaos/disk.c .venv-ziglang/stamp
 	@mkdir -p build
 	.venv-ziglang/bin/python -m ziglang cc -shared -fPIC -O2 -Wall -Wextra -Werror -o $@ $<
@@ -95,6 +97,13 @@ build/typescript/stamp: tests/support/typescript/package.json tests/support/type
 	@mkdir -p build/typescript
 	cp $^ build/typescript
 	cd build/typescript && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+# Without its peers: it is a plug-in of the CDK, of which only the program and the rules that it carries are of use here.
+build/guard/stamp: tests/support/guard/package.json tests/support/guard/package-lock.json
+	@mkdir -p build/guard
+	cp $^ build/guard
+	cd build/guard && npm ci --ignore-scripts --legacy-peer-deps --no-audit --no-fund --silent
 	@touch $@
 
 clean:

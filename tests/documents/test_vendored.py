@@ -15,6 +15,9 @@ PUBLISHED = {
     f"{PAGE}/uplot-1.6.32.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
     f"{PAGE}/uplot-1.6.32.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
     f"{PAGE}/LICENSE.uplot.txt": "8f989229699b4fe2f1a0432d0e9edc338a8a911e250e2d1b01ecd770a5f5b1bd",
+    # Of github.com/aws-cloudformation/aws-guard-rules-registry, as its first lines say; for tests only.
+    "tests/support/guard/registry.guard": "94b93b59c7543746af55211fc6b45dbbebbe080c91f20faf3e1ba79808de9b6f",
+    "tests/support/guard/LICENSE.registry.txt": "09e8a9bcec8067104652c168685ab0931e7868f9c8284b66f5ae6edae5f1130b",
 }
 
 
