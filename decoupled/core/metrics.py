@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from decoupled.core.outcomes import Delivery, FailureKind
+
 UNSERVED = "-"  # stands for workloads that are not served here: of these, nobody says how many there are
 LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 WAITING_S = (0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0, 86_400.0)
@@ -126,6 +128,10 @@ class Numbers(msgspec.Struct):
         """A counter goes up."""
         values = self.counters.setdefault(metric, {})
         values[label] = values.get(label, 0) + by
+
+    def put_back(self, delivery: Delivery, kind: FailureKind) -> None:  # noqa: ARG002  an engine may tell them apart
+        """A delivery came to a failure of that kind, and goes back to the queue, to be tried again."""
+        self.count("retried", delivery.message.workload)
 
     def observe(self, metric: str, value: float, label: str = "", times: int = 1) -> None:
         """A histogram's observation, or several of the same value."""

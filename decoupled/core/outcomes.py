@@ -15,12 +15,15 @@ from decoupled.core.workload import Message, Write
 class Delivery(msgspec.Struct, frozen=True):
     """A message handed out once: `receipt` is good for this delivery only, and lapses when the message is handed out
     again. `receive_count` counts deliveries, this one included. `waited_ms`: how long it could have been handed out
-    before, where the engine knows."""
+    before; `waits_since`: when it was put on the queue, or was due there; `tried_since`: when it was handed out for the
+    first time; where the engine knows."""
 
     message: Message
     receipt: str
     receive_count: int
     waited_ms: int = 0
+    waits_since: int = 0  # milliseconds since the epoch, as the next
+    tried_since: int = 0
 
 
 class NotSent(msgspec.Struct, frozen=True):

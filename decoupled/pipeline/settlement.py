@@ -99,18 +99,18 @@ def settle(
     delays, due = list[tuple[Delivery, float]](), list[tuple[Delivery, int]]()
     for delivery, failure in failures:
         delay: float | None = None
+        kind = failure.kind
         try:
             if failure.kind == "not_yet":
                 due.append((delivery, _not_yet(delivery, failure, table, policy, begun)))
             else:
                 delay = _give_back(delivery, failure, queue, table, policy, begun, tally)
         except Unavailable as error:
-            delay = _put_off(delivery, blame.unavailable(error), policy)
+            delay, kind = _put_off(delivery, blame.unavailable(error), policy), "unavailable"
         if delay is not None:
             delays.append((delivery, delay))
+            tally.put_back(delivery, kind)
     deferred = queue.defer(due, policy.now_ms()) if due else []
-    for delivery, _ in delays:
-        tally.count("retried", delivery.message.workload)
     return _retry_later(delays, queue) + deferred
 
 

@@ -270,6 +270,7 @@ def test_measuring_imports_nothing_but_itself_and_off_not_even_that(function: st
     imported, _, was_there = done.stdout.strip().rpartition(" ")
     assert {*json.loads(imported.replace("'", '"'))} - {
         "decoupled.core.metrics",
+        "decoupled.engines.aws.signals",
         "decoupled.engines.aws.unmeasured",
     } == ours
     assert was_there == "False"

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from decoupled.core.overview import CHARTED
 from decoupled.core.workload import Unavailable
+from decoupled.engines.aws import ages
 from decoupled.engines.aws.client import client
 from decoupled.engines.aws.history import AwsPast
 from tests.support.engines import AwsEngine
@@ -75,6 +76,7 @@ def test_what_sqs_measures_is_charted_by_the_minute(model: Any) -> None:
             "AWS/SQS ApproximateNumberOfMessagesVisible dead.fifo Maximum": 1,
             "AWS/SQS ApproximateAgeOfOldestMessage queue Maximum": 40,
             "AWS/SQS ApproximateAgeOfOldestMessage queue.fifo Maximum": 90,
+            "Decoupled/shop oldest_age_seconds  Maximum": 30,
         },
         per_page=4,
     )
@@ -85,12 +87,22 @@ def test_what_sqs_measures_is_charted_by_the_minute(model: Any) -> None:
         "accepted_per_s": 11,
         "queued": 7,
         "dead": 4,
-        "oldest_age_s": 90,
+        "oldest_age_s": 90,  # what was put back a minute before is 90 s old by now, too
     }
     assert all(len(values) == 60 for values in history.series.values())
     assert [values[-3] for values in history.series.values()] == [None] * 4
     assert "Metrics=off" in history.note
-    assert not [name for name in cloudwatch.asked if not name.startswith("AWS/SQS")]
+    others = {name for name in cloudwatch.asked if not name.startswith("AWS/SQS")}
+    assert others == {"Decoupled/shop oldest_age_seconds  Maximum"}
+
+
+def test_what_sqs_leaves_out_grows_older_until_it_is_seen_again_and_is_let_go_when_it_is_not() -> None:
+    minutes = [START + number * 60_000 for number in range(60)]
+    seen = {minutes[0]: 7_200.0, minutes[9]: 30.0, minutes[30]: 9_000.0}
+    found = ages.joined(minutes, {minutes[9]: 4.0, minutes[50]: 5.0}, seen)
+    assert [found.get(minutes[place]) for place in (0, 9, 16, 17, 25, 26, 30, 45, 46, 47, 50)] == [
+        7_200, 7_740, 8_160, 510, 990, None, 9_000, 9_900, 9_960, None, 5,
+    ]  # fmt: skip
 
 
 def test_what_the_functions_measure_is_asked_for_where_they_do(model: Any) -> None:

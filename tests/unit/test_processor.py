@@ -1054,7 +1054,22 @@ def test_every_message_ends_in_exactly_one_way(
 
 def test_a_delivery_reads_as_the_message_that_was_sent() -> None:
     message = Message("m-1", "sums", '{"value": 1}', "iam:1234:AROA1", 1_795_000_000_123)
-    assert deliveries({"Records": [sqs_record(message, 3, "r")]}) == [SqsDelivery(message, "r", 3, queue="orders")]
+    expected = SqsDelivery(
+        message, "r", 3, waits_since=message.accepted_at, tried_since=message.accepted_at + 5, queue="orders"
+    )
+    assert deliveries({"Records": [sqs_record(message, 3, "r")]}) == [expected]
+
+
+def test_a_delivery_waits_since_it_was_put_on_the_queue_or_is_due_there() -> None:
+    """A dead letter that is redriven was accepted long before, and so was what a schedule sent."""
+    record = sqs_record(Message("m-1", "sums", "{}", "", 1_795_000_000_123))
+    for sent_at, due_at, expected in (
+        (1_795_000_900_000, "", 1_795_000_900_000),
+        (0, "1795000901000", 1_795_000_901_000),
+    ):
+        record["attributes"]["SentTimestamp"] = str(sent_at)
+        record["messageAttributes"]["due_at"] = {"stringValue": due_at}
+        assert [it.waits_since for it in deliveries({"Records": [record]})] == [expected]
 
 
 def test_duplicates_apply_nothing() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from decoupled.core.overview import CHARTED, History
+from decoupled.engines.aws import ages
 from decoupled.engines.aws.client import unavailable
 from decoupled.engines.aws.cloudwatch import PERIOD_S, Asked, Values, ask, minute, namespace, of_queues
 from decoupled.engines.aws.stack import dead_letter_urls, queue_urls, tool_client
@@ -58,8 +59,9 @@ class AwsPast:
         measured = self._outputs.get("Metrics") == "on"
         asked = self._of_queues() + (of_functions(self._stack) if measured else self._sent_and_deleted())
         with unavailable():
-            values = ask(self._cloudwatch, asked, first, end)
+            values = ask(self._cloudwatch, [*asked, ages.asked(self._stack)], first, end)
         times = list(range(first, end, PERIOD_S * 1000))
+        values["oldest_age_s"] = ages.joined(times, values.get("oldest_age_s", {}), values.get(ages.SEEN, {}))
         series = {name: [found.get(at) for at in times] for name in CHARTED if (found := _charted(name, values))}
         return History(PERIOD_S, times, series, "" if measured else _OFF)
 

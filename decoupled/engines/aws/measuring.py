@@ -3,7 +3,6 @@ it came to and how long it took, written to its log when it is done. Where nobod
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 
@@ -12,14 +11,10 @@ from decoupled.core.outcomes import Delivery, NotSent
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message
 from decoupled.engines.aws.emf import Measured, lines
-from decoupled.engines.aws.unmeasured import Answer, Process
+from decoupled.engines.aws.unmeasured import Answer, Process, log_line
 from decoupled.engines.protocols import Producer, Queue
 
 _ERRORS = 400  # and more
-
-
-def _log(line: str) -> None:
-    sys.stdout.write(line)  # in one piece; which stream that is, Lambda decides after we were imported
 
 
 class Measuring:
@@ -29,7 +24,7 @@ class Measuring:
         self,
         namespace: str,
         workloads: Collection[str],
-        write: Callable[[str], None] = _log,
+        write: Callable[[str], None] = log_line,
         clock_ms: Callable[[], int] = now_ms,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -64,10 +59,11 @@ class Measuring:
     ) -> list[Delivery]:
         """What of a batch is to be delivered again. `process` tells its tally what the others came to; `held`: the
         workloads that are held after that."""
-        measured, now = Measured(), self._clock_ms()
+        now = self._clock_ms()
+        measured = Measured(now_ms=now)
         for delivery in deliveries:
             if delivery.receive_count == 1:
-                waited_ms = max(0, now - delivery.message.accepted_at)
+                waited_ms = max(0, now - (delivery.waits_since or delivery.message.accepted_at))
                 measured.observe("waiting_seconds", waited_ms / 1000, delivery.message.workload)
         failed = process(deliveries, _Sending(queue, measured), measured)
         for workload in {delivery.message.workload for delivery in deliveries} & {*held}:

@@ -74,7 +74,7 @@ class SqsQueue:
         if self._fifo:
             return in_order(sent, message)
         wait_ms = 0 if message.due_at is None else message.due_at - now
-        return delayed(sent, wait_ms / 1000) if wait_ms > 0 else sent
+        return delayed(sent, message.due_at or 0, wait_ms / 1000) if wait_ms > 0 else sent
 
     def _schedule(self, message: Message) -> NotSent | None:
         """Under the name of its id: sent again, the first one counts."""

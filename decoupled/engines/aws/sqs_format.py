@@ -142,9 +142,10 @@ def numbered(entries: Sequence[Entry]) -> list[Entry]:
     return [{"Id": str(index), **entry} for index, entry in enumerate(entries)]
 
 
-def delayed(entry: Entry, delay_s: float) -> Entry:
-    """An entry that SQS hands out after a delay of its own, at most MAX_DELAY_S."""
-    return {**entry, "DelaySeconds": math.ceil(delay_s)}
+def delayed(entry: Entry, due_at: int, delay_s: float) -> Entry:
+    """An entry that SQS hands out after a delay of its own, at most MAX_DELAY_S; and says when that was."""
+    attributes = entry["MessageAttributes"] | _attributes({"due_at": str(due_at)})
+    return {**entry, "MessageAttributes": attributes, "DelaySeconds": math.ceil(delay_s)}
 
 
 def visibility(seconds: float) -> int:
@@ -162,23 +163,23 @@ class SqsDelivery(Delivery, frozen=True):
 
 def deliveries(event: SqsEvent) -> list[Delivery]:
     """The records of a Lambda event as deliveries."""
-    return [
-        SqsDelivery(
-            message_of(
-                record["messageId"],
-                record["body"],
-                {
-                    name: (value or {}).get("stringValue") or ""
-                    for name, value in (record.get("messageAttributes") or {}).items()
-                },
-                record["attributes"],
-            ),
-            record["receiptHandle"],
-            int(record["attributes"]["ApproximateReceiveCount"]),
-            queue=str(record.get("eventSourceARN", "")).rpartition(":")[2],
-        )
-        for record in event["Records"]
-    ]
+    return [_delivery(record) for record in event["Records"]]
+
+
+def _delivery(record: Mapping[str, Any]) -> Delivery:
+    found = record.get("messageAttributes") or {}
+    attributes = {name: (value or {}).get("stringValue") or "" for name, value in found.items()}
+    system = record["attributes"]
+    message = message_of(record["messageId"], record["body"], attributes, system)
+    sent_at, due_at = parse_ms(system.get("SentTimestamp", "")), parse_ms(attributes.get("due_at", ""))
+    return SqsDelivery(
+        message,
+        record["receiptHandle"],
+        int(system["ApproximateReceiveCount"]),
+        waits_since=max(message.accepted_at, sent_at or 0, due_at or 0),
+        tried_since=parse_ms(system.get("ApproximateFirstReceiveTimestamp", "")) or 0,
+        queue=str(record.get("eventSourceARN", "")).rpartition(":")[2],
+    )
 
 
 def batch_item_failures(event: SqsEvent, failed: Sequence[Delivery]) -> dict[str, Any]:

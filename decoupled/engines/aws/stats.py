@@ -11,9 +11,10 @@ from typing import Any
 
 from decoupled.core.overview import Overview
 from decoupled.core.releases import Serving
-from decoupled.engines.aws import records
+from decoupled.engines.aws import ages, records
 from decoupled.engines.aws.attributes import encode_time
 from decoupled.engines.aws.client import AwsError, detail, unavailable
+from decoupled.engines.aws.cloudwatch import ask, minute
 from decoupled.engines.aws.stack import dead_letter_urls, outputs, queue_urls, tool_client
 
 _SUMS = ("sent", "deleted")
@@ -22,13 +23,17 @@ WINDOW_S = 300  # of CloudWatch's metrics: the last complete five minutes
 PART_OF = {
     "ServerErrorsAlarm": "front",
     "QueueAgeAlarm": "queue",
+    "BacklogAlarm": "queue",
+    "InFlightAlarm": "queue",
     "OrderedQueueAgeAlarm": "queue",
+    "OrderedInFlightAlarm": "queue",
     "UnavailableAlarm": "processor",
     "FailuresAlarm": "processor",
     "ProcessorErrorsAlarm": "processor",
     "ProcessorThrottlesAlarm": "processor",
     "TableWriteThrottlesAlarm": "table",
     "TableReadThrottlesAlarm": "table",
+    "DeadIndexThrottlesAlarm": "table",
     "DeadLettersAlarm": "dead",
     "DeadLettersAgeAlarm": "dead",
     "OrderedDeadLettersAlarm": "dead",
@@ -143,6 +148,7 @@ class AwsStats:
             answer = self._cloudwatch.get_metric_data(
                 MetricDataQueries=queries, StartTime=end - timedelta(seconds=WINDOW_S), EndTime=end
             )
+            seen = self._seen()
         except AwsError as error:
             notes.append(f"no metrics: {detail(error)}")
             return None, None, None
@@ -152,7 +158,14 @@ class AwsStats:
             return [values[key] for number in range(len(queues)) if (key := f"{metric_id}{number}") in values]
 
         sent, deleted = (round(sum(found) / WINDOW_S, 2) if (found := of_all(name)) else None for name in _SUMS)
-        return max(of_all("age"), default=None), sent, deleted
+        known = [*of_all("age"), *([] if seen is None else [round(seen, 1)])]
+        return max(known, default=None), sent, deleted
+
+    def _seen(self) -> float | None:
+        """The age of the oldest that the processor put back lately, by now."""
+        now = self._clock_ms()
+        found = ask(self._cloudwatch, [ages.asked(self._stack)], minute(now) - ages.KEPT_S * 1000, now)
+        return ages.at(now, found.get(ages.SEEN, {}))
 
     def _alarms(self, notes: list[str]) -> list[str]:
         """What sounds, each with what it means; on AWS these are the breakers."""
