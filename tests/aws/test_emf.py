@@ -19,50 +19,11 @@ from decoupled.core.outcomes import Delivery, NotSent
 from decoupled.core.workload import Message
 from decoupled.engines.aws.emf import MAX_VALUES, Measured, lines
 from decoupled.engines.aws.measuring import Measuring
+from tests.support.emf import extracted, validate
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = ROOT / "tests/support/emf.schema.json"
 NOW = 1_780_000_000_000
 WORKLOADS = ("orders", "notifications")
-_VALIDATE = """
-import json, sys, jsonschema
-validator = jsonschema.validators.validator_for(schema := json.load(open(sys.argv[1])))(schema)
-for line in sys.stdin:
-    validator.validate(json.loads(line))
-"""
-
-
-def validate(written: Sequence[str]) -> None:
-    """By jsonschema, which checkov's environment has."""
-    done = subprocess.run(
-        [ROOT / ".venv-checkov/bin/python", "-c", _VALIDATE, SCHEMA],
-        input="\n".join(written),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def extracted(written: Sequence[str]) -> dict[tuple[str, str], list[float]]:
-    """What CloudWatch makes of them, as the specification says: of each metric, with each DimensionSet's values, the
-    values."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for line in written:
-        assert "\n" not in line
-        assert len(line.encode()) < 256 * 1024
-        document = json.loads(line)
-        for directive in document["_aws"]["CloudWatchMetrics"]:
-            assert len(directive["Metrics"]) <= 100
-            for metric in directive["Metrics"]:
-                value = document[metric["Name"]]
-                values = value if isinstance(value, list) else [value]
-                assert 0 < len(values) <= 100
-                for dimensions in directive["Dimensions"]:
-                    named = ",".join(f"{name}={document[name]}" for name in dimensions)
-                    found.setdefault((metric["Name"], named), []).extend(values)
-    return found
 
 
 def test_lines_are_of_the_published_schema_with_units_by_name() -> None:

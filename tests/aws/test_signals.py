@@ -13,7 +13,7 @@ from decoupled.core.workload import Effects, Message, NotYet, Unavailable, Workl
 from decoupled.engines.aws.unmeasured import Unmeasured, measuring_of
 from decoupled.pipeline.processor import process
 from decoupled.pipeline.settlement import Policy
-from tests.aws.test_emf import extracted, validate
+from tests.support.emf import extracted, validate
 from tests.support.model_engine import ManualClock, ModelQueue, ModelTable
 
 NOW = 1_795_000_000_000
