@@ -16,7 +16,7 @@ import pytest
 
 from decoupled.core.signed_ids import record_id
 from decoupled.engines.aws.stack import tool_client
-from decoupled.engines.aws.stats import PART_OF
+from decoupled.engines.aws.stats import PART_OF, part_of
 from tests.support import ministack, template
 from tests.support.contract import wait_for
 from tests.support.deployed import Stack, deployed
@@ -133,7 +133,9 @@ def test_a_stack_that_is_not_there_is_told_at_once(stack: Stack) -> None:
 
 def test_each_alarm_of_the_template_colours_a_part_of_the_picture() -> None:
     resources = template.load()["Resources"].items()
-    assert {name for name, it in resources if it["Type"] == "AWS::CloudWatch::Alarm"} == PART_OF.keys()
+    alarms = [name for name, it in resources if it["Type"] == "AWS::CloudWatch::Alarm"]
+    assert {"".join(name.partition("Alarm")[:2]) for name in alarms} == PART_OF.keys()
+    assert part_of("OwnBacklogAlarmorders-1ABC") == "queue"
 
 
 def logged(stack: Stack, function: str) -> list[dict[str, Any]]:

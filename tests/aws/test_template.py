@@ -105,7 +105,7 @@ TIMEOUTS = template.load()["Parameters"]["ProcessorTimeout"]["AllowedValues"]
 
 @pytest.mark.parametrize("window", [0, 60])
 @pytest.mark.parametrize("timeout", TIMEOUTS)
-@pytest.mark.parametrize("name", ["Queue", "OrderedQueue"])
+@pytest.mark.parametrize("name", ["Queue", "OwnQueueorders", "OrderedQueue"])
 def test_the_redrive_policy_is_a_safety_net_that_loses_nothing_and_catches_late(
     name: str, timeout: int, window: int
 ) -> None:
@@ -254,7 +254,19 @@ def test_an_own_queue_is_the_shared_one_again_with_its_policy_and_its_mapping() 
     assert {name: it for name, it in mapping.items() if name in expected} == expected
     own = {name: it for name, it in template.load()["Resources"].items() if name.startswith("Own")}
     assert {it["Condition"] for it in own.values()} == {"WithOwnQueues"}
-    assert sorted(own) == ["OwnMappingorders", "OwnQueueorders", "OwnQueueordersPolicy"]
+    alarms = ["OwnBacklogAlarmorders", "OwnInFlightAlarmorders"]
+    assert sorted(own) == sorted(["OwnMappingorders", "OwnQueueorders", "OwnQueueordersPolicy", *alarms])
+
+
+@pytest.mark.parametrize(
+    ("alarm", "of_all"), [("OwnBacklogAlarmorders", "BacklogAlarm"), ("OwnInFlightAlarmorders", "InFlightAlarm")]
+)
+def test_an_own_queue_is_watched_as_the_shared_one_is(alarm: str, of_all: str) -> None:
+    own = dict(template.properties(alarm))
+    assert "orders" in own.pop("AlarmDescription")["Fn::Join"][1]
+    queue_name = [{"Name": "QueueName", "Value": {"Fn::GetAtt": ["OwnQueueorders", "QueueName"]}}]
+    shared = {name: value for name, value in template.properties(of_all).items() if name != "AlarmDescription"}
+    assert own == {**shared, "Dimensions": queue_name}
 
 
 def test_a_stack_without_own_queues_has_its_pace_on_the_shared_one() -> None:
@@ -510,8 +522,10 @@ def test_the_api_s_pace_is_within_every_region_s_quota() -> None:
 
 def test_every_alarm_tells_someone_and_watches_a_metric_of_this_stack() -> None:
     alarms = dict(resources("AWS::CloudWatch::Alarm"))
-    assert len(alarms) == 17
-    assert {n for n, alarm in alarms.items() if "Condition" in alarm} == {n for n in alarms if n.startswith("Ordered")}
+    assert len(alarms) == 19
+    assert {n for n, it in alarms.items() if "Condition" in it} == {
+        n for n in alarms if n.startswith(("Ordered", "Own"))
+    }
     for alarm in alarms.values():
         properties = alarm["Properties"]
         assert properties["AlarmActions"] == properties["OKActions"]

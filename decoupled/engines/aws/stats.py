@@ -25,6 +25,8 @@ PART_OF = {
     "QueueAgeAlarm": "queue",
     "BacklogAlarm": "queue",
     "InFlightAlarm": "queue",
+    "OwnBacklogAlarm": "queue",
+    "OwnInFlightAlarm": "queue",
     "OrderedQueueAgeAlarm": "queue",
     "OrderedInFlightAlarm": "queue",
     "UnavailableAlarm": "processor",
@@ -39,7 +41,14 @@ PART_OF = {
     "OrderedDeadLettersAlarm": "dead",
     "OrderedDeadLettersAgeAlarm": "dead",
 }
-"""Of the template's alarms, by the name that each has there, the part of the picture that it is about."""
+"""Of the template's alarms, by the name that each has there up to the workload, the part of the picture that it is
+about."""
+
+
+def part_of(alarm: str) -> str:
+    """Of an alarm that is called so after its stack's name: OwnBacklogAlarmorders-1ABC."""
+    name, found, _ = alarm.partition("Alarm")
+    return PART_OF.get(name + found, "processor")
 
 
 class AwsStats:
@@ -177,7 +186,7 @@ class AwsStats:
             return []
         self.alarms = [
             (
-                PART_OF.get(alarm["AlarmName"].removeprefix(prefix).partition("-")[0], "processor"),
+                part_of(alarm["AlarmName"].removeprefix(prefix)),
                 alarm.get("AlarmDescription") or alarm["AlarmName"],
             )
             for alarm in answer["MetricAlarms"]
