@@ -23,7 +23,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from standardwebhooks import Webhook as Verifier
 
+from decoupled.core.workload import Message
 from tests.support import ministack, template
+from tests.support.events import sqs_record
 from tests.support.receivers import http_receiver
 from tests.support.server import DECOUPLED, wait_for
 
@@ -122,7 +124,7 @@ def test_the_deployed_queues_and_mappings_are_the_templates(stack: Stack, output
         *("sqs", "get-queue-attributes", "--queue-url", stack.outputs[output], "--attribute-names", "All"),
         *("--endpoint-url", stack.environment["AWS_ENDPOINT_URL"]),
     )["Attributes"]
-    assert (answer["VisibilityTimeout"], answer["MessageRetentionPeriod"]) == ("180", "1209600")
+    assert (answer["VisibilityTimeout"], answer["MessageRetentionPeriod"]) == ("180", "864000")
     assert json.loads(answer["RedrivePolicy"])["maxReceiveCount"] in (1000, "1000")
     mappings = stack.aws("lambda", "list-event-source-mappings")["EventSourceMappings"]
     (mapping,) = [it for it in mappings if it["EventSourceArn"] == answer["QueueArn"]]
@@ -144,6 +146,33 @@ def test_poison_ends_in_the_deployed_dead_letter_queue(stack: Stack) -> None:
         ).get("Messages", [])
     assert letters[0]["Body"] == "not ours"
     assert letters[0]["MessageAttributes"]["error_type"]["StringValue"] == "NotOurs"
+
+
+def test_the_processor_tells_what_it_puts_back_though_nothing_else_is_measured(stack: Stack, tmp_path: Path) -> None:
+    """As CloudWatch takes it from the log, in the namespace that the alarms are on."""
+    assert stack.outputs["Metrics"] == "off"
+    sent = Message("01a2073956c9000a3ceccc8424a32558d", "orders", "no JSON", "ana", 1_795_000_000_000)
+    event = json.dumps({"Records": [sqs_record(sent)]})
+    stack.aws(
+        *("lambda", "invoke", "--function-name", stack.outputs["ProcessorName"], "--payload", event),
+        str(tmp_path / "answer"),
+    )
+    assert json.loads((tmp_path / "answer").read_text()) == {
+        "batchItemFailures": [{"itemIdentifier": f"sqs-{sent.id}"}]
+    }
+
+    def told() -> list[dict[str, Any]]:
+        log = ("logs", "filter-log-events", "--log-group-name", stack.outputs["ProcessorLog"])
+        messages = [it["message"] for it in stack.aws(*log)["events"]]
+        return [json.loads(message) for message in messages if message.startswith('{"_aws"')]
+
+    (line,) = wait_for(told, until=bool, seconds=60)
+    (directive,) = line["_aws"]["CloudWatchMetrics"]
+    assert {metric["Name"] for metric in directive["Metrics"]} == {"oldest_age_seconds", "failed"}
+    assert (line["Workload"], line["failed"]) == ("orders", 1)
+    alarms = stack.aws("cloudwatch", "describe-alarms", "--alarm-name-prefix", "shop-FailuresAlarm")["MetricAlarms"]
+    watched = {(it["Namespace"], it["MetricName"], it["DatapointsToAlarm"]) for it in alarms}
+    assert watched == {(directive["Namespace"], "failed", 1)}
 
 
 # --- JWT ------------------------------------------------------------------------
