@@ -50,6 +50,7 @@ class Held:
     receives: int = 0
     first_ms: int = 0
     visible_ms: int = 0
+    record: dict[str, Any] = field(default_factory=dict)  # as the event source mapping hands it over
 
 
 @dataclass
@@ -207,11 +208,13 @@ class Stack:
 
     def _record(self, number: int) -> dict[str, Any]:
         held = self.held[number]
-        record = sqs_record(held.message, held.receives, str(number))
-        record["messageId"] = str(number)
-        record["attributes"]["SentTimestamp"] = str(EPOCH_MS + held.sent_ms)
-        record["attributes"]["ApproximateFirstReceiveTimestamp"] = str(held.first_ms)
-        return record
+        if not held.record:
+            held.record = sqs_record(held.message, held.receives, str(number))
+            held.record["messageId"] = str(number)
+            held.record["attributes"]["SentTimestamp"] = str(EPOCH_MS + held.sent_ms)
+            held.record["attributes"]["ApproximateFirstReceiveTimestamp"] = str(held.first_ms)
+        held.record["attributes"]["ApproximateReceiveCount"] = str(held.receives)
+        return held.record
 
     def _process(self, entry: Entry, _message: Message) -> Effects:
         state = self.state(self.now_ms)
@@ -228,9 +231,8 @@ class Stack:
             for metric in directive["Metrics"]:
                 value = told[metric["Name"]] * (self.each if metric["Unit"] == "Count" else 1)
                 minute = (told["_aws"]["Timestamp"] - EPOCH_MS) // MINUTE_MS
-                for names in directive["Dimensions"]:
-                    dimensions = {name: told[name] for name in names}
-                    self.metrics.put(directive["Namespace"], metric["Name"], minute, value, **dimensions)
+                assert [] in directive["Dimensions"]  # of all workloads, which is what alarms are on
+                self.metrics.put(directive["Namespace"], metric["Name"], minute, value)
 
     def forget_runs(self) -> None:
         """Lambda replaces the processor's environment."""
