@@ -13,6 +13,7 @@ import click
 from decoupled.cli import secrets
 from decoupled.cli.build import pack, served
 from decoupled.cli.calling_aws import calling_aws, is_emulator
+from decoupled.cli.check import refuse_breaks, told
 from decoupled.cli.kit import kit
 from decoupled.cli.parameters import check_callers, ordered, typed
 from decoupled.cli.preflight import prepared
@@ -38,7 +39,15 @@ TEMPLATE = "templates/decoupled-architecture.yaml"
     "linear:10:1m (10 % more every minute). If an alarm sounds, it goes back.",
 )
 @click.option("--watch", type=DURATION, default="0s", show_default=True, help="And so long after the last of them.")
-def deploy(stack: str, parameters: Sequence[str], anew: bool, shift: Shift, watch: float) -> None:
+@click.option("--accept-breaks", is_flag=True, help="Even if messages that wait would not be understood any more.")
+def deploy(
+    stack: str,
+    parameters: Sequence[str],
+    anew: bool,
+    shift: Shift,
+    watch: float,
+    accept_breaks: bool,
+) -> None:
     """Build, upload and deploy the system as a STACK, and print its outputs. Parameters of the template that are not
     given keep what they are; Workloads is decoupled.toml's. CODE_BUCKET names the bucket for the code. What an earlier
     stack of that name left when it was destroyed is taken back.
@@ -65,6 +74,7 @@ def deploy(stack: str, parameters: Sequence[str], anew: bool, shift: Shift, watc
         given |= added
         for note in (*_not_kept(loaded), *(f"Note: {note}" for note in notes), *(f"Beware: {it}" for it in warnings)):
             click.echo(note, err=True)
+        refuse_breaks(stack, loaded, accept_breaks)
         click.echo("== Build")
         traced = bool(given.get("TracesEndpoint", deployed.get("TracesEndpoint")))
         code = _packed(workloads, project, traced)
@@ -82,7 +92,7 @@ def deploy(stack: str, parameters: Sequence[str], anew: bool, shift: Shift, watc
         given |= {"Workloads": ",".join(workloads), "WorkloadNames": ",".join(loaded)}
         digest = hashlib.sha256(template + code).hexdigest()
         serving, release = next_release(bucket, stack, stack_events.parameters(current), given, digest, now_ms())
-        recorded = record(stack, release, template, code_key)
+        recorded = record(stack, release, template, code_key, told(loaded))
         bucket.store(recorded)
         change = Change(bucket, stack, names, placed(bucket, stack, template))
         outputs = roll_out(change, serving, release, given, shift, watch)

@@ -22,6 +22,7 @@ class Commands(click.Group):
 
     tools: ClassVar = {
         "build": "decoupled.cli.build",
+        "check": "decoupled.cli.check",
         "dashboard": "decoupled.cli.dashboard",
         "dead": "decoupled.cli.dead_letters",
         "deploy": "decoupled.cli.deploy",

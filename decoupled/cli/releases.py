@@ -4,7 +4,7 @@ CloudFormation takes back if an alarm sounds. `decoupled deploy` calls this; `de
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import msgspec
 from decoupled.cli.calling_aws import calling_aws, is_emulator
 from decoupled.cli.target import DURATION
 from decoupled.core.releases import PARAMETERS, Serving, Shift, Step, is_of, name_of
+from decoupled.pipeline.compatible import differences
 
 if TYPE_CHECKING:
     from decoupled.engines.aws.code_bucket import CodeBucket
@@ -171,19 +172,29 @@ def rollback(stack: str) -> None:
             raise ValueError(
                 f"the template of {serving.release} is not in {bucket.name} any more: deploy the earlier sources"
             )
+        for note in _not_understood(kept, releases.recorded(bucket, stack, serving.before)):
+            click.echo(note)
         names = {*(parameter["ParameterKey"] for parameter in current["Parameters"]), *PARAMETERS}
         change = Change(bucket, stack, names, placed(bucket, stack, template))
         for name, value in sorted(_back(change, serving.before).items()):
             click.echo(f"{name}\t{value}")
 
 
-def record(stack: str, release: str, template: bytes, code_key: str) -> dict[str, bytes]:
-    """What is kept of a release, by key: its template, and where all of it is."""
+def _not_understood(newer: Any, older: Any) -> Iterator[str]:
+    """What the release before could not read of what the one after it accepted."""
+    for difference in differences(newer.schemas, older.schemas) if newer and older else ():
+        if difference.breaks:
+            where = f"{difference.workload} {difference.pointer}".rstrip()
+            yield f"Note: messages that wait may not be understood by it: {where}: {difference.detail}"
+
+
+def record(stack: str, release: str, template: bytes, code_key: str, schemas: Mapping[str, Any]) -> dict[str, bytes]:
+    """What is kept of a release, by key: its template, what its workloads take, and where all of it is."""
     from decoupled.engines.aws import releases
     from decoupled.engines.aws.code_bucket import key_of
 
     template_key = key_of(stack, template, "yaml")
-    kept = releases.Recorded(release=release, template=template_key, code=code_key)
+    kept = releases.Recorded(release=release, template=template_key, code=code_key, schemas=schemas)
     return {template_key: template, releases.record_key(stack, release): msgspec.json.encode(kept)}
 
 

@@ -70,7 +70,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "decoupled.dashboard",
         "decoupled.telemetry",
     },
-    "decoupled.cli.releases": {"decoupled.core", "decoupled.engines.aws", "decoupled.cli"},
+    "decoupled.cli.check": {"decoupled.core", "decoupled.engines.aws", "decoupled.pipeline", "decoupled.cli"},
+    "decoupled.cli.releases": {"decoupled.core", "decoupled.engines.aws", "decoupled.pipeline", "decoupled.cli"},
     "decoupled.cli.deploy": {
         "decoupled.core",
         "decoupled.engines.aws",

@@ -51,6 +51,11 @@ def deploy(
         _ended_well(stack, *follow(stack, seen, on_event))
     else:
         on_event("nothing to change")
+    return outputs(stack)
+
+
+def outputs(stack: str) -> Mapping[str, str]:
+    """A stack's outputs; none where there is no stack, or it was never made whole."""
     return {output["OutputKey"]: output["OutputValue"] for output in (current(stack) or {}).get("Outputs", [])}
 
 
