@@ -14,6 +14,7 @@ from decoupled.engines.aws.stack import tool_client
 from tests.support.deployed import Stack, deployed
 from tests.support.server import DECOUPLED, wait_for
 
+STRUCT, BOUNDED = "from msgspec import Struct", "from typing import Annotated\n\nfrom msgspec import Meta, Struct"
 CANARY = ("--shift", "canary:25:60s")
 
 
@@ -87,7 +88,8 @@ def test_an_alarm_in_a_canary_takes_the_release_back(stack: Stack) -> None:
     set_alarm("ALARM")
     printed, _ = deployment.communicate(timeout=120)
     assert deployment.returncode == 1
-    assert "ServerErrorsAlarm sounds: went back from" in printed
+    assert "ServerErrorsAlarm sounds" in printed
+    assert "went back from" in printed
     assert {function: alias(function)["FunctionVersion"] for function in before} == before
     assert (weights(), live("Processor")) == ({}, "1")
     assert stack.post(1).status_code == 202
@@ -122,7 +124,25 @@ def test_after_going_back_the_same_sources_are_a_new_release(stack: Stack) -> No
     """The parameters that the stack still has are those of the release that was taken back."""
     stack.deploy()
     assert live("Processor") == "3"
-    assert "nothing to change" in stack.deploy()
+
+
+def test_messages_that_would_not_be_understood_are_told_and_not_deployed_over(stack: Stack) -> None:
+    poison = stack.post(13).json()["id"].partition(".")[0]
+    letters = ("dead", "list", "--stack", "boxes", "--json")
+    wait_for(lambda: poison in stack.run(*letters), seconds=120)
+    sources = stack.project / "boxes.py"
+    before = sources.read_text()
+    assert "would be understood here" in stack.run("check", "--against", "boxes")
+    sources.write_text(before.replace("weight: int", "weight: Annotated[int, Meta(le=10)]").replace(STRUCT, BOUNDED))
+    told = stack.run("check", "--against", "boxes")
+    assert "boxes  /weight  le is 10 now" in told
+    assert f"boxes  /weight  Expected `int` <= 10: dead letter {poison}" in told
+    assert "2 differences would break messages that were accepted" in told
+    refused = stack.deploy()
+    assert "le is 10 now" in refused
+    assert "--accept-breaks deploys all the same" in refused
+    assert "== Build" not in refused
+    sources.write_text(before)
 
 
 def test_a_change_that_fails_leaves_what_served(stack: Stack) -> None:
