@@ -61,6 +61,12 @@ class Step:
     percent_before: int
     watch_s: float
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.watch_s <= stack_limits.MAX_WATCH_S:
+            raise ValueError(
+                f"alarms are watched for {stack_limits.MAX_WATCH_S // 60} minutes at most, not {self.watch_s:g} s"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Shift:
@@ -76,11 +82,7 @@ class Shift:
         """Of the words `canary` or `linear`, a percentage and a time. Raises ValueError."""
         if kind not in ("canary", "linear") or not re.fullmatch(r"[1-9]\d?", percent):
             raise ValueError("a shift is canary:PERCENT:TIME or linear:PERCENT:TIME, with 1 to 99 per cent")
-        if not every_s <= stack_limits.MAX_WATCH_S:
-            raise ValueError(
-                f"CloudFormation watches for {stack_limits.MAX_WATCH_S // 60} minutes at most, not {every_s:g} s"
-            )
-        return cls(kind == "linear", int(percent), every_s)
+        return cls(kind == "linear", int(percent), Step(0, every_s).watch_s)
 
     def steps(self, watch_s: float, percent_before: int = 100) -> list[Step]:
         """From where `percent_before` of the requests go to the release before; the last is watched for `watch_s`."""

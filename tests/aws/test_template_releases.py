@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
+from botocore.session import Session
+from botocore.validate import ParamValidator
 
 from decoupled.core.releases import PARAMETERS
-from decoupled.engines.aws.releases import LAMBDAS, WATCHED, as_emulated
+from decoupled.engines.aws import deployment
+from decoupled.engines.aws.releases import LAMBDAS, WATCHED, Alarm, as_emulated, rollback_configuration
 from tests.support import template
 
 
@@ -91,3 +95,28 @@ def test_the_emulator_s_template_names_the_versions_that_the_parameters_would() 
     for function in LAMBDAS:
         assert f'"{function}Versionb"' in text
     assert '"ReceiverVersiona"' in text
+
+
+def test_cloudformation_is_told_what_to_watch_and_for_how_long_and_each_time_anew() -> None:
+    arn = "arn:aws:cloudwatch:eu-west-1:123456789012:alarm:shop-ServerErrorsAlarm"
+    guard = rollback_configuration([Alarm("ServerErrorsAlarm", arn, sounds=False)], 330)
+    assert guard == {
+        "RollbackTriggers": [{"Arn": arn, "Type": "AWS::CloudWatch::Alarm"}],
+        "MonitoringTimeInMinutes": 5,  # and the deployer watches for the 30 seconds that are left
+    }
+    assert rollback_configuration([], 0) == {"RollbackTriggers": [], "MonitoringTimeInMinutes": 0}
+    calls = mock.Mock()
+    calls.describe_change_set.return_value = {"Status": "FAILED", "StatusReason": "No updates are to be performed."}
+    with (
+        mock.patch.object(deployment, "tool_client", return_value=calls),
+        mock.patch.object(deployment, "current", return_value={"Parameters": []}),
+        mock.patch.object(deployment, "seen_until_now", return_value=set()),
+    ):
+        deployment.deploy(
+            "shop", "https://bucket/template", set(), {}, lambda _event: None, rollback_configuration=guard
+        )
+    (asked,) = [call.kwargs for call in calls.create_change_set.call_args_list]
+    shape = Session().get_service_model("cloudformation").operation_model("CreateChangeSet").input_shape
+    assert not ParamValidator().validate(asked, shape).has_errors()
+    assert asked["RollbackConfiguration"] == guard
+    assert "CAPABILITY_AUTO_EXPAND" in asked["Capabilities"]

@@ -47,9 +47,11 @@ def test_what_is_no_shift_is_refused(kind: str, percent: str) -> None:
         Shift.parse(kind, percent, 60)
 
 
-def test_what_cloudformation_would_not_watch_for_is_refused() -> None:
-    with pytest.raises(ValueError, match="180 minutes"):
+def test_what_would_be_watched_for_longer_than_deploy_waits_is_refused() -> None:
+    with pytest.raises(ValueError, match="45 minutes"):
         Shift.parse("canary", "10", stack_limits.MAX_WATCH_S + 1)
+    with pytest.raises(ValueError, match="45 minutes"):
+        Shift().steps(stack_limits.MAX_WATCH_S + 1)
 
 
 def test_a_release_is_named_by_its_time_and_by_what_it_is_made_of() -> None:
