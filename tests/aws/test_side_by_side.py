@@ -185,7 +185,7 @@ def change(stack: Stack, messages: int, fronts: list[Workloads], backs: list[Wor
 def test_what_is_in_flight_while_releases_change_is_processed_once(
     on_moto: Stack, fronts: list[Workloads], backs: list[Workloads]
 ) -> None:
-    change(on_moto, 50, fronts, backs)
+    change(on_moto, 20, fronts, backs)
 
 
 @pytest.fixture
