@@ -37,8 +37,8 @@ def differences(older: Mapping[str, Described], newer: Mapping[str, Described]) 
 
 def _of(before: Described, after: Described) -> Iterator[Difference]:
     if before["ordered"] != after["ordered"]:
-        was = "it was ordered: messages of two queues have no order" if before["ordered"] else "it is ordered now"
-        yield Difference("", "", was)
+        was = "is not ordered any more" if before["ordered"] else "is ordered now"
+        yield Difference("", "", f"it {was}: what waits has no order beside what comes", breaks=False)
     if comparable(before, after, "natural_key") and before["natural_key"] != after["natural_key"]:
         yield Difference("", "", "its natural_key is another: an entry that is sent again is taken for a new one")
     if comparable(before, after, "group") and before["group"] != after["group"]:

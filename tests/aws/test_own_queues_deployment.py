@@ -102,7 +102,8 @@ def test_the_queue_of_a_workload_that_is_gone_stays(stack: Stack) -> None:
     (stack.project / "large_pallets.py").unlink()
     (stack.project / "boxes.py").write_text(BOXES.replace("weight: int", "weight: int\n    colour: str = ''"))
     (stack.project / "decoupled.toml").write_text('workloads = ["./boxes.py"]\n')
-    assert "OwnQueueUrllargepallets" in stack.deploy()
+    assert "large_pallets  /  it is not served any more" in stack.deploy()
+    assert "OwnQueueUrllargepallets" in stack.deploy("--accept-breaks")
 
 
 OPTIONS = (
