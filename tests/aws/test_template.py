@@ -122,6 +122,18 @@ def test_the_redrive_policy_is_a_safety_net_that_loses_nothing_and_catches_late(
     assert outage_s >= (86_400 if timeout >= 600 else 2 * 86_400)
 
 
+def test_the_page_says_how_many_receives_and_days_these_are() -> None:
+    table = (ROOT / "docs/aws.md").read_text().split("### Receives and days")[1]
+    told: dict[str, tuple[int, int]] = {}
+    for timeouts, hidden, unit, receives in re.findall(
+        r"^\| ([\d, ]+) \| (\d+) (s|min) \| ([\d,]+) \|", table, re.MULTILINE
+    ):
+        seconds = int(hidden) * (60 if unit == "min" else 1)
+        told |= dict.fromkeys(timeouts.split(", "), (seconds, int(receives.replace(",", ""))))
+    mapping = template.load()["Mappings"]["VisibilityTimeout"]
+    assert told == {timeout: (it["Seconds"], it["Receives"]) for timeout, it in mapping.items()}
+
+
 @pytest.mark.parametrize("window", [0, 60])
 @pytest.mark.parametrize("timeout", TIMEOUTS)
 def test_an_error_of_the_processor_is_remembered_until_its_messages_come_again(timeout: int, window: int) -> None:
