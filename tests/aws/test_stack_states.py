@@ -13,7 +13,7 @@ import moto
 import pytest
 from botocore.session import Session
 
-from decoupled.engines.aws import failed_create, stack_events, stack_states
+from decoupled.engines.aws import failed_create, kept, stack_events, stack_states, take_back
 from decoupled.engines.aws.stack import tool_client
 from decoupled.engines.aws.stack_states import MOVES, Move, at_rest, settled
 from tests.support import ministack
@@ -173,3 +173,29 @@ def test_the_protected_table_of_a_failed_create_goes_if_it_is_empty(play: Any, d
     settle(played)
     assert dynamodb.list_tables()["TableNames"] == ["shop-Table-1"] * items
     assert played.done == ["delete_stack"]
+
+
+# --- what is written down for a later stack -------------------------------------------
+
+
+class Written:
+    """A bucket that knows what was remembered."""
+
+    def __init__(self) -> None:
+        self.records: list[Any] = []
+
+    def remember(self, _key: str, what: Any) -> None:
+        self.records.append(what)
+
+
+def test_what_a_stack_keeps_is_written_down_and_a_failed_create_keeps_nothing(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for status, expected in (("CREATE_COMPLETE", 1), ("DELETE_COMPLETE", 0)):
+        played, bucket = play("ROLLBACK_COMPLETE"), Written()
+        monkeypatch.setattr(kept, "tool_client", lambda _, played=played: played)
+        for logical, kind in (("Queue", "AWS::SQS::Queue"), ("ReceiverRole", "AWS::IAM::Role")):
+            one = {"LogicalResourceId": logical, "ResourceType": kind, "PhysicalResourceId": "it"}
+            played.resources.append({**one, "ResourceStatus": status})
+        take_back.remember(bucket, "shop")  # type: ignore[arg-type]
+        assert bucket.records == [{"parameters": {}, "kept": [["Queue", "AWS::SQS::Queue", "it"]]}] * expected

@@ -47,6 +47,7 @@ def resources(stack: str) -> list[Kept]:
         for each in found
         if each["ResourceType"] in IDENTIFIERS
         and each.get("PhysicalResourceId")
+        and each["ResourceStatus"] != "DELETE_COMPLETE"  # with a create that failed
         and (each["ResourceType"] != ROLE or each["LogicalResourceId"] == KEPT_ROLE)
     ]
 

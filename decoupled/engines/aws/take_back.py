@@ -31,10 +31,12 @@ class Left:
 
 
 def remember(bucket: CodeBucket, stack: str) -> None:
-    """Write down what deleting the stack would leave."""
+    """Write down what deleting the stack would leave; if that is nothing, what is written there of an earlier one
+    stays."""
     kept = [[each.logical, each.kind, each.name] for each in resources(stack)]
     those = {name: value for name, value in parameters(described(stack)).items() if name not in PARAMETERS}
-    bucket.remember(_record(stack), {"parameters": those, "kept": kept})
+    if kept:
+        bucket.remember(_record(stack), {"parameters": those, "kept": kept})
 
 
 def remember_in_its_bucket(stack: str) -> None:
@@ -66,7 +68,7 @@ def take_back(stack: str, kept: Sequence[Kept], on_event: OnEvent) -> None:
         return
     strange = {each.kind for each in kept if each.kind in refused} if "not supported" in refused else set()
     if not strange or _imported(stack, [each for each in kept if each.kind not in strange], on_event) is not None:
-        raise ValueError(f"CloudFormation does not take back what an earlier stack {stack} left: {refused}")
+        raise ValueError(f"what an earlier stack {stack} left is not taken back: {refused}; --anew leaves it alone")
     on_event(f"Note: {', '.join(sorted(strange))} cannot be taken back here, and is made anew")
 
 
