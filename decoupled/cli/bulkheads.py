@@ -6,8 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from decoupled.core import own_queues, quotas
-from decoupled.core.quotas import Quotas
+from decoupled.core import headroom, own_queues
+from decoupled.core.headroom import Account
 from decoupled.core.workload import Workloads
 
 
@@ -42,15 +42,15 @@ def _planned(stack: str, has: str | None, workloads: Workloads) -> tuple[list[st
     return own_queues.planned(stack, unordered, (has or "").split(","))
 
 
-def pace_parameters(values: Mapping[str, str], given: Mapping[str, str], new: bool, known: Quotas) -> dict[str, str]:
+def pace_parameters(values: Mapping[str, str], given: Mapping[str, str], new: bool, known: Account) -> dict[str, str]:
     """The concurrency of a new stack's queues, as the account has room; and the sum of all, if it is to be reserved."""
     chosen: dict[str, str] = {}
     if new and known.unreserved is not None:
-        pace = str(quotas.chosen(values, known.unreserved))
+        pace = str(headroom.chosen(values, known.unreserved))
         which = ("MaximumConcurrency", "OrderedConcurrency") if values["OrderedWorkloads"] else ("MaximumConcurrency",)
         chosen = {name: pace for name in which if name not in given}
     if values["ReserveConcurrency"] == "yes" and "ReservedProcessors" not in given:
-        chosen["ReservedProcessors"] = str(quotas.processors({**values, **chosen}))
+        chosen["ReservedProcessors"] = str(headroom.processors({**values, **chosen}))
     return chosen
 
 

@@ -14,9 +14,9 @@ from decoupled.cli import secrets
 from decoupled.cli.build import pack, served
 from decoupled.cli.calling_aws import calling_aws, is_emulator
 from decoupled.cli.check import refuse_breaks, told
+from decoupled.cli.headroom import prepared
 from decoupled.cli.kit import kit
 from decoupled.cli.parameters import check_callers, ordered, typed
-from decoupled.cli.preflight import prepared
 from decoupled.cli.releases import Change, ShiftType, next_release, placed, record, roll_out
 from decoupled.cli.target import DURATION
 from decoupled.core.releases import Shift

@@ -16,7 +16,7 @@ import yaml
 from opentelemetry.sdk import environment_variables
 
 from decoupled.cli import build, bulkheads, secrets
-from decoupled.core import limits, own_queues, quotas, stack_limits
+from decoupled.core import headroom, limits, own_queues, stack_limits
 from decoupled.core.backoff import spread_s
 from decoupled.engines.aws import client as aws
 from decoupled.engines.aws import listing, records, secret
@@ -168,8 +168,8 @@ def test_to_reserve_nothing_for_the_processor_is_refused() -> None:
 
 def test_the_defaults_leave_more_than_half_of_a_new_account_s_ten_executions_to_the_front() -> None:
     values = {**bulkheads.defaults(template.PATH.read_text()), "OwnQueues": "orders"}
-    assert quotas.processors(values) == 4
-    assert list(quotas.exceeded(values, quotas.Quotas(executions=10, unreserved=10))) == []
+    assert headroom.processors(values) == 4
+    assert list(headroom.exceeded(values, headroom.Account(executions=10, unreserved=10))) == []
 
 
 def test_the_parameters_defaults_are_read_as_they_stand() -> None:

@@ -87,7 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "decoupled.engines.aws",
         "decoupled.cli",
     },
-    "decoupled.cli.preflight": {
+    "decoupled.cli.headroom": {
         "decoupled.core",
         "decoupled.engines.aws",
         "decoupled.cli",

@@ -11,8 +11,8 @@ import pytest
 from botocore.session import Session
 from botocore.stub import Stubber
 
-from decoupled.core.quotas import Quotas
-from decoupled.engines.aws import quotas
+from decoupled.core.headroom import Account
+from decoupled.engines.aws import account_quotas
 from tests.support import ministack
 from tests.support.server import DECOUPLED
 
@@ -35,7 +35,7 @@ def test_what_an_account_has_is_asked_as_the_services_models_say() -> None:
         stubs["service-quotas"].add_response("get_service_quota", {"Quota": {"Value": value}}, asked)
     for stub in stubs.values():
         stub.activate()
-    assert quotas.read(clients.__getitem__) == (Quotas(1_000, 900, 2_500.0, 1_250.0, 30_000, 40_000), [])
+    assert account_quotas.read(clients.__getitem__) == (Account(1_000, 900, 2_500.0, 1_250.0, 30_000, 40_000), [])
     for stub in stubs.values():
         stub.assert_no_pending_responses()
 
@@ -49,8 +49,8 @@ def test_what_may_not_be_asked_is_a_note_and_no_failure() -> None:
     stubs["service-quotas"].add_client_error("get_service_quota", "NoSuchResourceException", "never heard of it")
     for stub in stubs.values():
         stub.activate()
-    known, notes = quotas.read(clients.__getitem__)
-    assert known == Quotas(table_writes=30_000, table_reads=40_000)
+    known, notes = account_quotas.read(clients.__getitem__)
+    assert known == Account(table_writes=30_000, table_reads=40_000)
     assert [note.partition(" is not known: ")[0] for note in notes] == [
         "Lambda's concurrency",
         "API Gateway's throttle rate",
@@ -59,19 +59,19 @@ def test_what_may_not_be_asked_is_a_note_and_no_failure() -> None:
     assert "AccessDeniedException" in notes[0]
 
 
-def preflight(url: str, directory: Path, *parameters: str) -> subprocess.CompletedProcess[str]:
-    command = [str(DECOUPLED), "preflight", "shop", *parameters]
+def headroom(url: str, directory: Path, *parameters: str) -> subprocess.CompletedProcess[str]:
+    command = [str(DECOUPLED), "headroom", "shop", *parameters]
     return subprocess.run(
         command, env=ministack.environment(url), cwd=directory, capture_output=True, text=True, timeout=60, check=False
     )
 
 
 def test_the_command_says_what_there_is_too_little_of(ministack_url: str, tmp_path: Path) -> None:
-    enough = preflight(ministack_url, tmp_path)
+    enough = headroom(ministack_url, tmp_path)
     assert enough.returncode == 0, enough.stderr
     assert "MaximumConcurrency=10" in enough.stdout
     assert enough.stdout.endswith("The account has what shop asks for.\n")
-    too_little = preflight(ministack_url, tmp_path, "MaximumConcurrency=600", "TableMaxWrites=50000")
+    too_little = headroom(ministack_url, tmp_path, "MaximumConcurrency=600", "TableMaxWrites=50000")
     assert too_little.returncode == 1
     assert re.search(r"may take 602 of the \d+ executions", too_little.stdout), too_little.stdout
     assert "TableMaxWrites=50000 is more than the account has, 40000" in too_little.stdout
@@ -79,6 +79,6 @@ def test_the_command_says_what_there_is_too_little_of(ministack_url: str, tmp_pa
 
 @pytest.mark.parametrize("typed", ["MaximumConcurency=3", "MaximumConcurrency"])
 def test_what_is_no_parameter_is_refused(ministack_url: str, tmp_path: Path, typed: str) -> None:
-    refused = preflight(ministack_url, tmp_path, typed)
+    refused = headroom(ministack_url, tmp_path, typed)
     assert refused.returncode == 1
     assert f"{typed!r} is not Parameter=Value" in refused.stderr

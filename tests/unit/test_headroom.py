@@ -7,20 +7,20 @@ from typing import Any
 import pytest
 
 from decoupled.cli.bulkheads import defaults, pace_parameters, reserved
-from decoupled.core.quotas import Quotas, chosen, exceeded, processors
+from decoupled.core.headroom import Account, chosen, exceeded, processors
 from tests.support import template
 
 DEFAULTS = defaults(template.PATH.read_text())
-NEW_ACCOUNT = Quotas(10, 10, 10_000.0, 5_000.0, 40_000, 40_000)
-USUAL = Quotas(1_000, 1_000, 10_000.0, 5_000.0, 40_000, 40_000)
+NEW_ACCOUNT = Account(10, 10, 10_000.0, 5_000.0, 40_000, 40_000)
+USUAL = Account(1_000, 1_000, 10_000.0, 5_000.0, 40_000, 40_000)
 
 
 def values(**changes: str | int) -> dict[str, str]:
     return {**DEFAULTS, "OwnQueues": "orders", **{name: str(value) for name, value in changes.items()}}
 
 
-def warnings(quotas: Quotas, mine: int = 0, **changes: str | int) -> list[str]:
-    return list(exceeded(values(**changes), quotas, mine))
+def warnings(account: Account, mine: int = 0, **changes: str | int) -> list[str]:
+    return list(exceeded(values(**changes), account, mine))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_only_a_new_stack_is_chosen_for_and_only_what_nobody_gave() -> None:
     both = {"MaximumConcurrency": "10", "OrderedConcurrency": "10"}
     assert pace_parameters(values(OrderedWorkloads="a"), {}, True, USUAL) == both
     assert pace_parameters(values(), {}, False, USUAL) == {}
-    assert pace_parameters(values(), {}, True, Quotas()) == {}  # nobody may ask
+    assert pace_parameters(values(), {}, True, Account()) == {}  # nobody may ask
 
 
 def test_what_is_reserved_is_the_sum_as_it_will_be() -> None:
@@ -80,12 +80,12 @@ def test_lambda_refuses_a_reservation_that_leaves_too_little() -> None:
     assert warnings(USUAL, **reserving) == []
     (beyond,) = warnings(USUAL, ReceiverReserved=1, **reserving)
     assert "ask for 901 of 1000 executions" in beyond
-    left = Quotas(1_000, 100)  # of which the stack itself took the others
+    left = Account(1_000, 100)  # of which the stack itself took the others
     assert warnings(left, reserved({"ReserveConcurrency": "yes", "ReservedProcessors": "900"}), **reserving) == []
 
 
 def test_each_throttle_and_ceiling_beyond_a_quota_is_named_with_it() -> None:
-    small_region = Quotas(1_000, 1_000, 2_500.0, 1_250.0, 3_000, 3_000)
+    small_region = Account(1_000, 1_000, 2_500.0, 1_250.0, 3_000, 3_000)
     told = warnings(small_region, ThrottleRate=2_501, ThrottleBurst=1_251, TableMaxWrites=3_001, TableMaxReads=3_001)
     assert [line.partition(" ")[0] for line in told] == [
         "ThrottleRate=2501",
@@ -96,4 +96,4 @@ def test_each_throttle_and_ceiling_beyond_a_quota_is_named_with_it() -> None:
     assert "2500 of API Gateway's requests a second" in told[0]
     at_the_quota = {"ThrottleRate": 2_500, "ThrottleBurst": 1_250, "TableMaxWrites": 3_000, "TableMaxReads": 3_000}
     assert warnings(small_region, **at_the_quota) == []
-    assert warnings(Quotas(), ThrottleRate=1_000_000) == []
+    assert warnings(Account(), ThrottleRate=1_000_000) == []

@@ -14,8 +14,8 @@ UNRESERVED = 100  # AWS: executions that an account keeps for functions that res
 
 
 @dataclass(frozen=True, slots=True)
-class Quotas:
-    """Of an account in a Region; None where it could not be asked."""
+class Account:
+    """What an account has in a Region; None where it could not be asked."""
 
     executions: int | None = None  # Lambda's, at once
     unreserved: int | None = None  # of these, what no function has reserved
@@ -44,31 +44,31 @@ def chosen(values: Mapping[str, str], unreserved: int) -> int:
     return max(LEAST, min(MOST_CHOSEN, left // queues))
 
 
-def exceeded(values: Mapping[str, str], quotas: Quotas, mine: int = 0) -> Iterator[str]:
+def exceeded(values: Mapping[str, str], account: Account, mine: int = 0) -> Iterator[str]:
     """Which parameters ask for more than there is, what comes of it, and what to do. `mine`: executions that the stack
     has reserved already."""
-    yield from _of_executions(values, quotas, mine)
+    yield from _of_executions(values, account, mine)
     limits: tuple[tuple[str, float | None, str], ...] = (
-        ("ThrottleRate", quotas.requests, f"API Gateway's requests a second: {_raise('apigateway', 'L-8A5B8E43')}"),
-        ("ThrottleBurst", quotas.burst, "API Gateway's burst, which follows the requests a second: ask for those"),
-        ("TableMaxWrites", quotas.table_writes, f"DynamoDB's writes of a table: {_raise('dynamodb', '')}"),
-        ("TableMaxReads", quotas.table_reads, f"DynamoDB's reads of a table: {_raise('dynamodb', '')}"),
+        ("ThrottleRate", account.requests, f"API Gateway's requests a second: {_raise('apigateway', 'L-8A5B8E43')}"),
+        ("ThrottleBurst", account.burst, "API Gateway's burst, which follows the requests a second: ask for those"),
+        ("TableMaxWrites", account.table_writes, f"DynamoDB's writes of a table: {_raise('dynamodb', '')}"),
+        ("TableMaxReads", account.table_reads, f"DynamoDB's reads of a table: {_raise('dynamodb', '')}"),
     )
     for name, quota, of_what in limits:
         if quota is not None and float(values[name]) > quota:
             yield f"{name}={values[name]} is more than the account has, {quota:g} of {of_what}"
 
 
-def _of_executions(values: Mapping[str, str], quotas: Quotas, mine: int) -> Iterator[str]:
-    if quotas.executions is None or quotas.unreserved is None:
+def _of_executions(values: Mapping[str, str], account: Account, mine: int) -> Iterator[str]:
+    if account.executions is None or account.unreserved is None:
         return
-    pool, busy, front = quotas.unreserved + mine, processors(values), int(values["ReceiverReserved"])
+    pool, busy, front = account.unreserved + mine, processors(values), int(values["ReceiverReserved"])
     more = _raise("lambda", "L-B99A9384")
     reserved = front + (busy if values["ReserveConcurrency"] == "yes" else 0)
-    if reserved and pool - reserved < min(UNRESERVED, quotas.executions):
+    if reserved and pool - reserved < min(UNRESERVED, account.executions):
         yield (
             f"ReserveConcurrency and ReceiverReserved ask for {reserved} of {pool} executions, and Lambda refuses to"
-            f" leave fewer than {min(UNRESERVED, quotas.executions)} unreserved: reserve less, or {more}"
+            f" leave fewer than {min(UNRESERVED, account.executions)} unreserved: reserve less, or {more}"
         )
     elif not reserved and busy > pool // 2:
         yield (
@@ -79,6 +79,6 @@ def _of_executions(values: Mapping[str, str], quotas: Quotas, mine: int) -> Iter
 
 def _raise(service: str, code: str) -> str:
     if not code:
-        return f"ask for more in Service Quotas, {service}"
+        return f"ask for more in Service Account, {service}"
     asking = f"aws service-quotas request-service-quota-increase --service-code {service} --quota-code {code}"
     return f"ask for more ({asking} --desired-value N)"

@@ -1,4 +1,4 @@
-"""`decoupled preflight`: whether an account has what a stack asks for, before it is deployed. `decoupled deploy` asks
+"""`decoupled headroom`: whether an account has what a stack asks for, before it is deployed. `decoupled deploy` asks
 the same, and chooses what depends on it."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from decoupled.cli.bulkheads import defaults, pace_parameters, queue_notes, queu
 from decoupled.cli.calling_aws import calling_aws
 from decoupled.cli.kit import kit
 from decoupled.cli.parameters import typed
-from decoupled.core.quotas import exceeded
+from decoupled.core.headroom import exceeded
 from decoupled.core.workload import Workloads
 
 TEMPLATE = "templates/decoupled-architecture.yaml"
@@ -21,7 +21,7 @@ TEMPLATE = "templates/decoupled-architecture.yaml"
 @click.command()
 @click.argument("stack")
 @click.argument("parameters", nargs=-1, metavar="[Parameter=Value ...]")
-def preflight(stack: str, parameters: Sequence[str]) -> None:
+def headroom(stack: str, parameters: Sequence[str]) -> None:
     """Say which parameters of a STACK, as it is or as it would be deployed, ask for more than the account's quotas
     have, and how to ask for more. Changes nothing. What it may not ask is a note; the status is 1 if there is too
     little."""
@@ -46,13 +46,13 @@ def prepared(
 ) -> tuple[dict[str, str], list[str], list[str]]:
     """What is to be added to the parameters that were given for a stack, which has those `deployed` (a new one has
     none); notes; and what there is too little of. Raises ValueError."""
-    from decoupled.engines.aws import quotas
+    from decoupled.engines.aws import account_quotas
 
     has = deployed.get("OwnQueues")
     added = queue_parameters(stack, has, workloads, given)
     ordered = ",".join(sorted(name for name, workload in workloads.items() if workload.ordered))
     values = {**defaults(kit(TEMPLATE).read_text()), "OrderedWorkloads": ordered, **deployed, **given, **added}
-    known, notes = quotas.read()
+    known, notes = account_quotas.read()
     pace = pace_parameters(values, given, not deployed, known)
     notes += [*queue_notes(stack, has, workloads, given), *(f"{name}={value}" for name, value in pace.items())]
     warnings = list(exceeded({**values, **pace}, known, reserved(deployed)))

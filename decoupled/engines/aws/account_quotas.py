@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from decoupled.core.quotas import Quotas
+from decoupled.core.headroom import Account
 from decoupled.engines.aws.client import AwsError, detail
 from decoupled.engines.aws.stack import tool_client
 
-_RATE, _BURST = "L-8A5B8E43", "L-CDF5615A"  # of API Gateway, in Service Quotas; the same in every Region
+_RATE, _BURST = "L-8A5B8E43", "L-CDF5615A"  # of API Gateway, in Service Account; the same in every Region
 
 
-def read(clients: Callable[[str], Any] = tool_client) -> tuple[Quotas, list[str]]:
+def read(clients: Callable[[str], Any] = tool_client) -> tuple[Account, list[str]]:
     """What is known, and a note on each that is not."""
     notes: list[str] = []
 
@@ -27,7 +27,7 @@ def read(clients: Callable[[str], Any] = tool_client) -> tuple[Quotas, list[str]
     tables = asked("DynamoDB's throughput", lambda: clients("dynamodb").describe_limits())
     rate = asked("API Gateway's throttle rate", lambda: _quota(clients("service-quotas"), _RATE))
     burst = asked("API Gateway's throttle burst", lambda: _quota(clients("service-quotas"), _BURST))
-    known = Quotas(
+    known = Account(
         executions=executions and executions["ConcurrentExecutions"],
         unreserved=executions and executions["UnreservedConcurrentExecutions"],
         requests=rate,
