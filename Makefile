@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 SHIM := $(if $(filter Linux,$(shell uname)),build/disk.so)
 
-.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-callers bench-watched bench-lambda screenshots lock api-tools aws-tools checkov guard typescript clean
+.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-callers bench-watched bench-lambda screenshots plans lock api-tools aws-tools checkov guard typescript clean
 
 install: .venv/dev.stamp ## the tests' and tools' dependencies too
 
@@ -60,6 +60,9 @@ bench-lambda: install ## what the Lambda functions cost, beside the usual way
 
 screenshots: install ## of the page, idle, under a spike and in an outage: build/screenshots, docs/page.png; needs Chromium
 	$(BIN)/python -m tests.support.screenshots
+
+plans: install ## what docs/scale.md shows: the texts and plots of its plans
+	$(BIN)/python -m tests.support.plans
 
 lock: install ## resolve the dependencies of pyproject.toml anew, for every supported Python
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade \

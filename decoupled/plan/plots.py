@@ -1,4 +1,4 @@
-"""A plan as a picture: what comes and what ends, how many orders wait, and how long, one above the other, with outages
+"""A plan as a plot: what comes and what ends, how many orders wait, and how long, one above the other, with outages
 shaded. The only matplotlib, which is loaded when something is drawn."""
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def draw(of: Scenario, answers: Sequence[Answer], file: Path) -> None:
 
 def _rates(axis: Axes, answers: Sequence[Answer], unit_s: float) -> None:
     axis.set_ylabel("orders a second")
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}")
     first = answers[0]
     _line(axis, first, first.course.coming, unit_s, color="#111827", lw=1, label="coming", ls="--")
     for each in answers:

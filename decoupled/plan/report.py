@@ -56,7 +56,7 @@ def _quotas(of: Scenario, answer: Answer) -> Text:
     cells = f", in each of {of.cells} cells" if answer.where == "aws" and of.cells > 1 else ""
     near = [quota for quota in answer.quotas if quota.at_s is None and quota.part >= NEAR][:SHOWN]
     text = Text()
-    text.append(f"{f'{answer.name}, what is met first{cells}':<38}{'limit':>14}{'use':>14}{'from':>13}\n", "bold")
+    text.append(f"{f'{answer.name}, met first{cells}':<38}{'limit':>14}{'use':>14}{'from':>13}\n", "bold")
     for quota in [*answer.met, *near]:
         text.append(f"{quota.name:<38}{amount(quota.limit):>14}{amount(quota.use):>14}{_from(quota):>13}\n")
         if quota.at_s is not None:

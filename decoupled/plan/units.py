@@ -26,6 +26,8 @@ def span(seconds: float | None) -> str:
 
 def amount(number: float) -> str:
     """With three digits at least, and no more than make sense."""
+    if abs(number) >= 1e12:
+        return f"{number / 1e12:,.2f} trillion"
     if abs(number) >= 1e9:
         return f"{number / 1e9:,.2f} billion"
     if abs(number) >= 10 or number == int(number):

@@ -308,7 +308,7 @@ def test_a_million_a_second_for_a_month_is_planned() -> None:
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png"])
-def test_a_picture_is_drawn_and_is_the_same_each_time(tmp_path: Path, suffix: str) -> None:
+def test_a_plot_is_drawn_and_is_the_same_each_time(tmp_path: Path, suffix: str) -> None:
     files = [tmp_path / f"{name}.{suffix}" for name in "ab"]
     for file in files:
         typed("--spike", "400", "--within", "1m", "--service-ms", "100", "--outage", "1m", "--plot", str(file))
@@ -318,11 +318,11 @@ def test_a_picture_is_drawn_and_is_the_same_each_time(tmp_path: Path, suffix: st
     assert len(first) < 200_000
 
 
-def test_another_picture_is_refused(tmp_path: Path) -> None:
+def test_another_kind_of_plot_is_refused(tmp_path: Path) -> None:
     assert "neither in .svg nor in .png" in typed("--steady", "1", "--plot", str(tmp_path / "a.pdf"), status=1)
 
 
-def test_without_matplotlib_only_the_picture_is_missing(tmp_path: Path) -> None:
+def test_without_matplotlib_only_the_plot_is_missing(tmp_path: Path) -> None:
     """In an interpreter that cannot import it; and what draws nothing does not try to."""
     code = (
         "import sys; sys.modules['matplotlib'] = None\n"
