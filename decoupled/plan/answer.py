@@ -75,17 +75,6 @@ def answer(of: Scenario, where: Where, prices: PriceList) -> Answer:
     took = [it.took_s for it in followed] or [0.0]
     depth = course.depth
     peak = max(depth)
-    a_month = of.orders * times_a_month(of)
-    if where == "aws":
-        usage = usage_on_aws(of, course)
-        quotas = on_aws(of, course, max(took))
-    else:
-        usage = usage_on_machines(of, a_month)
-        quotas = on_machine(of, course)
-    costs = dollars(usage, prices, of.free_tier)
-    if where == "machine" and of.machine.dollars is not None:
-        costs["EC2"] = of.machine.dollars * of.machines
-        costs = {("machines" if service == "EC2" else service): it for service, it in costs.items()}
     return Answer(
         where=where,
         orders=of.orders,
@@ -97,14 +86,25 @@ def answer(of: Scenario, where: Where, prices: PriceList) -> Answer:
         waiting_max_s=max(took),
         drained_at_s=_drained_at(of, course),
         failed_tries=course.failed / share,
-        orders_a_month=a_month,
-        dollars=costs,
-        quotas=quotas,
+        orders_a_month=of.orders * times_a_month(of),
+        dollars=_dollars(of, where, course, prices),
+        quotas=on_aws(of, course, max(took)) if where == "aws" else on_machine(of, course),
         course=course,
         followed=followed,
         share=share,
         name="AWS" if where == "aws" else "one machine" if of.machines == 1 else f"{of.machines} machines",
     )
+
+
+def _dollars(of: Scenario, where: Where, course: Course, prices: PriceList) -> dict[str, float]:
+    """By service; a machine that is not rented by the hour costs what was said."""
+    if where == "aws":
+        return dollars(usage_on_aws(of, course), prices, of.free_tier)
+    costs = dollars(usage_on_machines(of, of.orders * times_a_month(of)), prices, of.free_tier)
+    if of.machine.dollars is not None:
+        del costs["EC2"]
+        costs["machines"] = of.machine.dollars * of.machines
+    return costs
 
 
 def _drained_at(of: Scenario, course: Course) -> float | None:

@@ -16,7 +16,8 @@ MONTH_S = 30 * 86_400.0
 GB = 1e9
 SQS_CHUNK_BYTES, API_CHUNK_BYTES = 64 * 1024, 512 * 1024
 READ_BYTES = 4 * 1024  # of a read unit
-IDLE_POLLS_PER_S = 0.2  # of a mapping whose queue is empty: four pollers that wait 20 s each
+IDLE_POLLS_PER_S = 0.2  # of a mapping whose queue is empty: four pollers that wait 20 s each;
+MAPPINGS = 2  # of the workload's own queue, and of the shared one
 ACCESS_LOG_BYTES = 450  # of a request's line
 RETRY_LOG_BYTES = 420  # of a try that failed
 METRICS_LINE_BYTES = 300  # of an invocation, with Metrics=on,
@@ -24,6 +25,7 @@ METRICS_OF_ONE = 10  # and the metrics of one workload that does well
 LOGS_COMPRESSED = 0.15  # of a log's bytes, that are stored
 HEAD_BYTES = 400  # of an answer, beside its body
 ACCEPTED_BYTES = 150  # of a 202
+INDEX_BYTES = 100  # that DynamoDB counts for a record beside it
 ITEM_BYTES = 200  # of an item that an order writes, once for each
 TRACED = 0.05  # of requests beyond the first one a second, by X-Ray's own rule
 TRIES_OF_DEAD = limits.MAX_ATTEMPTS
@@ -62,43 +64,57 @@ def usage_on_aws(of: Scenario, course: Course) -> dict[str, float]:
     """Units a month, by the names of the prices, of all cells. `course` is that of one."""
     times = times_a_month(of) * of.cells
     orders = course.bin_s * sum(course.coming) * times
-    invocations, failed = course.invocations * times, course.failed * times
-    invocations += orders * of.workload.dead * TRIES_OF_DEAD
-    asked = orders * of.workload.gets
-    work, each = of.workload, an_order(of)
-    batch = (orders + failed) / max(invocations, 1.0) - 1e-6
-    receives = math.ceil(batch / limits.RECEIVE_MAX) * math.ceil(
-        min(batch, limits.RECEIVE_MAX) * work.entry_bytes / SQS_CHUNK_BYTES
-    )
-    stored = (work.record_bytes + 100 + work.items * ITEM_BYTES * (2 if work.listed else 1)) / GB
-    kept = orders * of.keep_days * 86_400 / MONTH_S * stored
-    seconds = orders * receiver_s(of) + asked * status_s(of) + course.busy_s * times
-    functions = orders + asked + invocations
-    logs = (orders + asked) * ACCESS_LOG_BYTES + failed * RETRY_LOG_BYTES
-    logs += functions * METRICS_LINE_BYTES if of.aws.metrics else 0
+    failed = course.failed * times
+    invocations = course.invocations * times + orders * of.workload.dead * TRIES_OF_DEAD
+    functions = orders * (1 + of.workload.gets) + invocations
+    seconds = orders * (receiver_s(of) + of.workload.gets * status_s(of)) + course.busy_s * times
     return {
-        "api_requests": orders * math.ceil(work.entry_bytes / API_CHUNK_BYTES) + asked,
+        "api_requests": orders * (math.ceil(of.workload.entry_bytes / API_CHUNK_BYTES) + of.workload.gets),
         "lambda_requests": functions,
         "lambda_gb_seconds": seconds * of.aws.memory_mb / 1_024,
         "sqs_pollers": of.aws.pollers * MONTH_S / 3_600 * of.cells,
-        "sqs_requests": orders * each["SQS requests"]
-        + invocations * (receives + math.ceil(batch / limits.RECEIVE_MAX))  # and a delete, or the backoff that is set
-        + IDLE_POLLS_PER_S * MONTH_S * of.cells,
-        "sqs_fair": orders * each["SQS requests"],
-        "dynamodb_writes": orders * (each["DynamoDB writes"] + work.dead * TRIES_OF_DEAD * each["DynamoDB writes"]),
+        **_queue(of, orders, invocations, (orders + failed) / max(invocations, 1.0)),
+        **_table(of, orders),
+        **_watching(of, orders, failed, functions),
+        "secrets": of.cells,
+        "secret_calls": SECRET_CALLS * of.cells,
+        "schedules": orders * of.workload.later,
+        "transfer_out": _transferred(of, orders),
+    }
+
+
+def _queue(of: Scenario, orders: float, invocations: float, batch: float) -> dict[str, float]:
+    """A send for each order; for each batch its receives, and as many calls that delete, or set the backoff."""
+    sends = orders * an_order(of)["SQS requests"]
+    calls = math.ceil(batch / limits.RECEIVE_MAX - 1e-6)
+    chunks = math.ceil(min(batch, limits.RECEIVE_MAX) * of.workload.entry_bytes / SQS_CHUNK_BYTES)
+    idle = MAPPINGS * IDLE_POLLS_PER_S * MONTH_S * of.cells
+    return {"sqs_requests": sends + invocations * calls * (chunks + 1) + idle, "sqs_fair": sends}
+
+
+def _table(of: Scenario, orders: float) -> dict[str, float]:
+    work, each = of.workload, an_order(of)
+    stored = work.record_bytes + INDEX_BYTES + work.items * ITEM_BYTES * (2 if work.listed else 1)
+    kept = orders * of.keep_days * 86_400 / MONTH_S * stored / GB
+    return {
+        "dynamodb_writes": orders * each["DynamoDB writes"] * (1 + work.dead * TRIES_OF_DEAD),
         "dynamodb_reads": orders * each["DynamoDB reads"],
         "dynamodb_storage": kept,
         "dynamodb_backup": kept,
+    }
+
+
+def _watching(of: Scenario, orders: float, failed: float, functions: float) -> dict[str, float]:
+    requests = orders * (1 + of.workload.gets)
+    logs = requests * ACCESS_LOG_BYTES + failed * RETRY_LOG_BYTES
+    logs += functions * METRICS_LINE_BYTES if of.aws.metrics else 0
+    return {
         "logs": logs / GB,
         "logs_storage": logs / GB * LOGS_COMPRESSED,
         "metrics": METRICS_OF_ONE * of.cells if of.aws.metrics else 0,
         "alarms": of.aws.alarms * of.cells,
         "dashboards": of.aws.dashboards * of.cells,
-        "traces": _traces(orders + asked, of.cells) if of.aws.x_ray else 0,
-        "secrets": of.cells,
-        "secret_calls": SECRET_CALLS * of.cells,
-        "schedules": orders * work.later,
-        "transfer_out": (orders * (HEAD_BYTES + ACCEPTED_BYTES) + asked * (HEAD_BYTES + work.record_bytes)) / GB,
+        "traces": _traces(requests, of.cells) if of.aws.x_ray else 0,
     }
 
 
@@ -109,13 +125,16 @@ def _traces(requests: float, cells: int) -> float:
 
 def usage_on_machines(of: Scenario, orders: float) -> dict[str, float]:
     """Likewise of machines that are rented: their hours and disks, and what leaves them."""
-    work = of.workload
-    out = orders * (HEAD_BYTES + ACCEPTED_BYTES) + orders * work.gets * (HEAD_BYTES + work.record_bytes)
     return {
         "machine_hours": of.machines * MONTH_S / 3_600,
         "machine_disk": of.machine.disk_gb * of.machines,
-        "transfer_out": out / GB,
+        "transfer_out": _transferred(of, orders),
     }
+
+
+def _transferred(of: Scenario, orders: float) -> float:
+    asked = of.workload.gets * (HEAD_BYTES + of.workload.record_bytes)
+    return orders * (HEAD_BYTES + ACCEPTED_BYTES + asked) / GB
 
 
 def row_bytes(of: Scenario) -> float:

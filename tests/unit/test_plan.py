@@ -247,7 +247,7 @@ def test_a_million_orders_cost_what_their_parts_do() -> None:
     costs = planned(scenario, "aws").dollars
     assert costs["API Gateway"] == pytest.approx(2.0, rel=0.01)  # each is asked for once
     assert costs["DynamoDB"] == pytest.approx(0.625 + 0.125 + 0.0008 * 0.45 * 1000, rel=0.02)
-    assert costs["SQS"] == pytest.approx(0.4 + 0.1 + 2 * 0.4 + 0.2 * 2.592 * 0.4, rel=0.02)  # batches of one
+    assert costs["SQS"] == pytest.approx(0.4 + 0.1 + 2 * 0.4 + 2 * 0.2 * 2.592 * 0.4, rel=0.02)  # batches of one
 
 
 def test_a_spike_is_paid_once_a_month_and_a_steady_rate_all_of_it() -> None:
