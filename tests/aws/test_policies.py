@@ -17,24 +17,11 @@ from typing import Any
 import pytest
 
 from tests.support import resolved, template
+from tests.support.stacks import EVERYTHING, STACKS
 
 ROOT = template.PATH.parent.parent
 PACKAGE = ROOT / "build/guard/node_modules/@cdklabs/cdk-validator-cfnguard"  # of `make guard`
 REGISTRY = ROOT / "tests/support/guard/registry.guard"
-
-SMALLEST: dict[str, str] = {}
-EVERYTHING = {
-    "AlarmEmail": "ops@example.com",
-    "Authorization": "JWT",
-    "CorsAllowOrigins": "https://shop.example",
-    "CustomerKey": "yes",
-    "JwtAudience": "shop",
-    "JwtIssuer": "https://issuer.example",
-    "LogRetentionDays": "365",
-    "Metrics": "on",
-    "OrderedWorkloads": "transactions",
-}
-STACKS = {"defaults": SMALLEST, "everything": EVERYTHING}
 
 # Rules that the stack does not keep, each with why. Those that a parameter sees to hold where everything is on.
 BY_PARAMETER = {
