@@ -9,7 +9,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from decoupled.core import limits
+from decoupled.core import limits, stack_limits
 from decoupled.core.outcomes import Commit
 from decoupled.core.workload import (
     Add,
@@ -149,9 +149,23 @@ def _messages(emits: Sequence[Emit], message: Message, workloads: Workloads) -> 
         text = body.decode().translate(ESCAPED)
         emitted_id, group = message.emitted_id(index), workload.group_of(entry, message.caller)
         messages.append(
-            Message(emitted_id, emit.workload, text, message.caller, message.accepted_at, group, trace=message.trace)
+            Message(
+                *(emitted_id, emit.workload, text, message.caller, message.accepted_at, group),
+                trace=message.trace,
+                hops=_hops(emit, message),
+            )
         )
     return messages, later
+
+
+def _hops(emit: Emit, message: Message) -> int:
+    """How far down a chain of messages that one is which a message emits. What waits for a while begins anew: it does
+    no harm, however often it comes, and may be meant to come for ever."""
+    if emit.delay_s and emit.delay_s >= stack_limits.HOPS_FORGOTTEN_S:
+        return 0
+    if message.hops >= stack_limits.MAX_HOPS:
+        raise EffectsError(f"emits on and on: {stack_limits.MAX_HOPS} messages came of one another, which is the limit")
+    return message.hops + 1
 
 
 def _delay_s(emit: Emit, size: int) -> float:

@@ -10,3 +10,6 @@ MAX_WATCH_S = 45 * 60  # that alarms are watched after a change: CloudFormation 
 # AWS hides a message for twelve hours in all, from when it was received, and refuses to hide it for longer.
 MAX_HIDDEN_S = 43_200 - 60  # that it is asked to: most batches are done within a minute,
 SURELY_HIDDEN_S = 43_200 - 5_700  # and if it refuses that: none outlives its queue's visibility timeout and a window
+
+MAX_HOPS = 1_000  # messages that come of one another, each emitting the next,
+HOPS_FORGOTTEN_S = 3_600  # but for one that is due so much later

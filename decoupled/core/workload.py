@@ -38,6 +38,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     digest: str = ""  # of the entry, where its sender gave a key for it: told to the queue, likewise
     callback: str = ""  # a URL that the final record is sent to
     trace: str = ""  # the context of the trace that it is part of, if it is: see `core/traces.py`
+    hops: int = 0  # how many messages before it emitted one the next, where the engine keeps that (AWS)
 
     @property
     def owner(self) -> str:

@@ -447,6 +447,49 @@ def test_the_status_function_is_changed_before_the_receiver() -> None:
     assert "StatusAlias" in template.load()["Resources"]["ReceiverAlias"]["DependsOn"]
 
 
+# --- network and names ------------------------------------------------------------
+
+
+def conditional(value: Any) -> tuple[str, Any]:
+    """The condition of a property, and what it then is; else it is not there."""
+    condition, given, otherwise = value["Fn::If"]
+    assert otherwise == {"Ref": "AWS::NoValue"}
+    return condition, given
+
+
+def test_every_route_asks_for_the_scopes() -> None:
+    for _, route in resources("AWS::ApiGatewayV2::Route"):
+        assert conditional(route["Properties"]["AuthorizationScopes"]) == ("WithScopes", {"Ref": "JwtScopes"})
+
+
+def test_every_role_is_within_the_boundary() -> None:
+    roles = dict(resources("AWS::IAM::Role"))
+    assert len(roles) == 4
+    for role in roles.values():
+        bounded = conditional(role["Properties"]["PermissionsBoundary"])
+        assert bounded == ("WithBoundary", {"Ref": "PermissionsBoundary"})
+
+
+def test_in_subnets_every_function_may_have_the_network_interfaces_that_lambda_makes() -> None:
+    placed = {"SubnetIds": {"Ref": "SubnetIds"}, "SecurityGroupIds": {"Ref": "SecurityGroupIds"}}
+    for function in FUNCTIONS:
+        assert conditional(template.properties(function)["VpcConfig"]) == ("WithVpc", placed)
+        statements = template.properties(f"{function}Role")["Policies"][0]["PolicyDocument"]["Statement"]
+        (network,) = [it for it in statements if it.get("Fn::If", [""])[0] == "WithVpc"]
+        assert conditional(network)[1]["Sid"] == "Network"
+
+
+def test_a_name_of_one_s_own_leads_to_the_same_stage_and_can_be_the_only_one() -> None:
+    mapping = template.properties("DomainMapping")
+    assert mapping == {"ApiId": {"Ref": "HttpApi"}, "DomainName": {"Ref": "Domain"}, "Stage": {"Ref": "Stage"}}
+    for name in ("Domain", "DomainMapping"):
+        assert template.load()["Resources"][name]["Condition"] == "WithDomain"
+    assert template.properties("HttpApi")["DisableExecuteApiEndpoint"] == {"Fn::If": ["OnlyDomain", True, False]}
+    assert template.load()["Outputs"]["Endpoint"]["Value"]["Fn::If"][0] == "OnlyDomain"
+
+
+# --- what is secret -----------------------------------------------------------------
+
 SECRET = {"IdKeys", "WebhookSecret", "SmtpUrl", "TracesHeaders"}
 
 

@@ -112,6 +112,7 @@ def sqs_record(message: Message, receive_count: int = 1, receipt: str = "") -> d
     """A message as the event source mapping hands it over."""
     attributes = {"id": message.id, "workload": message.workload, "accepted_at": str(message.accepted_at)}
     attributes |= {name: text for name in ("caller", "callback", "digest") if (text := getattr(message, name))}
+    attributes |= {"hops": str(message.hops)} if message.hops else {}
     attributes |= {"tracestate": state} if (state := traces.state(message.trace)) else {}
     traced = {"AWSTraceHeader": traces.xray(message.trace)} if message.trace else {}
     return {

@@ -157,6 +157,7 @@ def emits(attributes: Attributes) -> Sequence[Message]:
             group=group_of(emit),
             trace=trace_of(emit),
             due_at=decode_time(emit["due_at"]) if "due_at" in emit else None,
+            hops=int(emit["hops"]["N"]) if "hops" in emit else 0,
         )
         for emit in (part["M"] for part in attributes.get("emits", {}).get("L", []))
     ]
@@ -195,4 +196,6 @@ def _emitted(message: Message) -> Attributes:
         attributes["due_at"] = encode_time(message.due_at)
     if message.trace:
         attributes["trace"] = encode(message.trace)
+    if message.hops:
+        attributes["hops"] = encode(message.hops)
     return attributes

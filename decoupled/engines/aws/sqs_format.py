@@ -30,6 +30,7 @@ def entry(message: Message) -> Entry:
         "accepted_at": str(message.accepted_at),
         "digest": message.digest,
         "callback": message.callback,
+        "hops": str(message.hops or ""),
     }
     sent: Entry = {
         "MessageBody": message.body,
@@ -63,7 +64,7 @@ def dead_letter_entry(message: Message, record: Record) -> Entry:
     """The entry with its story: as much of that as SQS has attributes for, the most important first. The record has
     all of it."""
     sent = entry(message)
-    for name in ("digest", "tracestate"):
+    for name in ("digest", "hops", "tracestate"):  # redriven by hand, a message begins a chain anew
         sent["MessageAttributes"].pop(name, None)
     died_at = record.finished_at or record.accepted_at
     story = {
@@ -216,6 +217,7 @@ def message_of(sqs_id: str, body: str, attributes: Mapping[str, str], system: Ma
         digest=attributes.get("digest", ""),
         callback=attributes.get("callback", ""),
         trace=_trace(attributes, system),
+        hops=parse_ms(attributes.get("hops", "")) or 0,
     )
 
 
