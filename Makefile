@@ -12,7 +12,7 @@ install: .venv/dev.stamp ## the tests' and tools' dependencies too
 run: .venv/run.stamp ## serve on http://127.0.0.1:8080
 	$(BIN)/decoupled serve $(ARGS)
 
-test: install api-tools aws-tools checkov guard typescript $(SHIM)
+test: install api-tools aws-tools checkov guard typescript build/wheels/stamp $(SHIM)
 	$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 test-fast: install ## under a minute: no server, no emulator, no AWS tools
@@ -107,6 +107,11 @@ build/guard/stamp: tests/support/guard/package.json tests/support/guard/package-
 	@mkdir -p build/guard
 	cp $^ build/guard
 	cd build/guard && npm ci --ignore-scripts --legacy-peer-deps --no-audit --no-fund --silent
+	@touch $@
+
+build/wheels/stamp: requirements/lambda.lock requirements/lambda-traces.lock tests/support/wheels.py | install
+	rm -rf build/wheels
+	$(BIN)/python -m tests.support.wheels
 	@touch $@
 
 clean:

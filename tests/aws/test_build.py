@@ -20,6 +20,7 @@ import pytest
 from decoupled.cli.build import PYTHON_VERSION
 from decoupled.cli.deploy import _not_kept
 from decoupled.pipeline.loading import load
+from tests.support import wheels
 from tests.support.server import DECOUPLED, ROOT
 
 CP = f"cp{PYTHON_VERSION.replace('.', '')}"
@@ -165,7 +166,8 @@ def test_who_deploys_a_workload_with_a_rate_is_told_that_nothing_keeps_it() -> N
 @pytest.mark.parametrize("wanted", [True, False])
 def test_opentelemetry_travels_where_traces_are_wanted(tmp_path: Path, wanted: bool) -> None:
     zipped = tmp_path / "lambda.zip"
-    subprocess.run([DECOUPLED, "build", "--platform", "local", "--output", zipped, *["--traces"][: 1 if wanted else 0]])
+    command = [str(DECOUPLED), "build", "--platform", "local", "--output", str(zipped), *["--traces"][:wanted]]
+    subprocess.run(command, env={**os.environ, **wheels.at_hand()}, check=True)
     unpacked = tmp_path / "unpacked"
     with zipfile.ZipFile(zipped) as archive:
         archive.extractall(unpacked)

@@ -27,7 +27,7 @@ from tests.support.model_engine import ManualClock, ModelQueue, ModelTable
 from tests.support.simulation import Engine, History
 
 SEED = os.environ.get("DECOUPLED_SEED")
-HISTORIES = 1 if SEED else int(os.environ.get("DECOUPLED_HISTORIES", "4000"))
+HISTORIES = 1 if SEED else int(os.environ.get("DECOUPLED_HISTORIES", "2500"))
 FIRST_SEED = int(SEED) if SEED else random.SystemRandom().randrange(10**9)
 
 MakeEngine = Callable[[ManualClock], Engine]

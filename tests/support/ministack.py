@@ -12,14 +12,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from tests.support import wheels
+
 TOOLS = Path(__file__).parents[2] / ".venv-aws-tools" / "bin"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 def environment(endpoint: str) -> dict[str, str]:
-    """The environment in which the AWS CLI and botocore call MiniStack."""
+    """The environment in which the AWS CLI and botocore call MiniStack, and builds take their wheels from here."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    return {**inherited, **CREDENTIALS, "AWS_ENDPOINT_URL": endpoint, "PATH": f"{TOOLS}:{os.environ['PATH']}"}
+    return {
+        **inherited,
+        **wheels.at_hand(),
+        **CREDENTIALS,
+        "AWS_ENDPOINT_URL": endpoint,
+        "PATH": f"{TOOLS}:{os.environ['PATH']}",
+    }
 
 
 @contextmanager
