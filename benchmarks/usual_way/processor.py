@@ -36,6 +36,7 @@ def store(message: dict[str, Any]) -> dict[str, Any]:
         **order.model_dump(exclude={"total"}),
     }
     table.put_item(Item=item)
+    logger.info("Stored an order", order_id=message["id"])
     return {"id": message["id"], "total": item["total"]}
 
 
@@ -45,6 +46,7 @@ def record_handler(record: SQSRecord) -> None:
     store(message={"id": attribute.string_value, "body": json.loads(record.body)})
 
 
+@logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> Any:
     config.register_lambda_context(context)
     return process_partial_response(event=event, record_handler=record_handler, processor=processor, context=context)

@@ -29,8 +29,10 @@ def create_order() -> Response[str] | tuple[dict[str, str], int]:
         MessageBody=order.model_dump_json(),
         MessageAttributes={"id": {"DataType": "String", "StringValue": order_id}},
     )
+    logger.info("Accepted an order", order_id=order_id)
     return {"id": order_id}, 202
 
 
+@logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return app.resolve(event, context)

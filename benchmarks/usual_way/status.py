@@ -16,11 +16,13 @@ table = boto3.resource("dynamodb").Table(os.environ["TABLE_NAME"])
 
 @app.get("/orders/<order_id>")
 def get_order(order_id: str) -> dict[str, Any]:
+    logger.info("Asked for an order", order_id=order_id)
     found: dict[str, Any] | None = table.get_item(Key={"pk": order_id}).get("Item")
     if found is None:
         raise NotFoundError("no such order")
     return found
 
 
+@logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return app.resolve(event, context)

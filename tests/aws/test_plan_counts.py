@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import lambda_bench
+from benchmarks import lambda_bench, lambda_events
 from decoupled.plan.arrivals import Steady
 from decoupled.plan.costs import an_order, usage_on_aws
 from decoupled.plan.course import Run
@@ -26,7 +26,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def counted(name: str, endpoint: str, work: Path) -> dict[str, float]:
     """Of an order, or a GET."""
-    event = lambda_bench.write_events(work)[name]
+    event = lambda_events.write_events(work)[name]
     lambda_bench.read_counts(endpoint)
     lambda_bench.invoke(f"functions.{name}", lambda_bench.ROOT, event, endpoint, INVOCATIONS)
     orders = (INVOCATIONS + 1) * (lambda_bench.BATCH if name == "processor" else 1)
