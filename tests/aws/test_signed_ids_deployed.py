@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from decoupled.core.identifiers import new_id
+from decoupled.core.releases import Serving, name_of
 from decoupled.core.signed_ids import keys_of, new_key, record_id
 from decoupled.core.times import now_ms
 from decoupled.core.workload import ANONYMOUS, Message
-from decoupled.engines.aws import deployment, releases, secret_store, stack_events
+from decoupled.engines.aws import deployment, releases, secret_store
 from decoupled.engines.aws.code_bucket import CodeBucket
 from decoupled.engines.aws.stack import account_and_region, tool_client
 from decoupled.engines.aws.stack_events import current
@@ -174,9 +175,10 @@ def as_before(parameters: Mapping[str, str]) -> None:
     text = text.replace("SECRET_ARN: !Ref SecretArn", was).replace('[!Ref SecretArn, ""]', '["", ""]')
     text = re.sub(r"!Ref SecretArn\b", '""', text.replace("SecretArn, WebhookTrusted", "IdKeys, WebhookTrusted"))
     bucket = CodeBucket(next(iter(tool_client("s3").list_buckets()["Buckets"]))["Name"], *account_and_region())
-    url = bucket.store({"before.yaml": releases.as_emulated(text.encode(), stack_events.parameters(current("boxes")))})
+    named = Serving(name_of("0" * 64, now_ms())).parameters()  # a release, so that its versions have these variables
+    url = bucket.store({"before.yaml": releases.as_emulated(text.encode(), named)})
     names = set(re.findall(r"^  (\w+):$", text.partition("\nParameters:")[2].partition("\nRules:")[0], re.MULTILINE))
-    deployment.deploy("boxes", f"{url}/before.yaml", names, parameters, lambda _: None, {})
+    deployment.deploy("boxes", f"{url}/before.yaml", names, {**parameters, **named}, lambda _: None, {})
     deployment.mend_emulators_mappings("boxes")
 
 
