@@ -156,7 +156,7 @@ def test_a_stack_that_has_them_as_parameters_is_moved_to_a_secret_and_loses_noth
     assert "deploy it with this version first" in stack.run("secrets", "set", "boxes", "SmtpUrl", told="smtp://m")
     printed = stack.deploy()
     assert "== boxes" in printed
-    arn = dict(line.split("\t") for line in printed.partition("== boxes\n")[2].splitlines())["SecretArn"]
+    (arn,) = re.findall(r"^SecretArn\t(\S+)$", printed, re.MULTILINE)
     assert secret_store.read(arn) == {name: value for name, value in parameters.items() if value}
     named = {it["ParameterKey"] for it in (current("boxes") or {})["Parameters"]}
     assert not named & parameters.keys()
