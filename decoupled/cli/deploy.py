@@ -16,7 +16,7 @@ from decoupled.cli.calling_aws import calling_aws, is_emulator
 from decoupled.cli.check import refuse_breaks, told
 from decoupled.cli.headroom import prepared
 from decoupled.cli.kit import kit
-from decoupled.cli.parameters import check_callers, ordered, typed
+from decoupled.cli.parameters import check_callers, ordered, tags_of, typed
 from decoupled.cli.releases import Change, ShiftType, next_release, placed, record, roll_out
 from decoupled.cli.target import DURATION
 from decoupled.core.releases import Shift
@@ -39,6 +39,7 @@ TEMPLATE = "templates/decoupled-architecture.yaml"
     "linear:10:1m (10 % more every minute). If an alarm sounds, it goes back.",
 )
 @click.option("--watch", type=DURATION, default="0s", show_default=True, help="And so long after the last of them.")
+@click.option("--tag", "tagged", multiple=True, metavar="Key=Value", help="Of all that is made; may be repeated.")
 @click.option("--accept-breaks", is_flag=True, help="Even if messages that wait would not be understood any more.")
 def deploy(
     stack: str,
@@ -46,6 +47,7 @@ def deploy(
     anew: bool,
     shift: Shift,
     watch: float,
+    tagged: Sequence[str],
     accept_breaks: bool,
 ) -> None:
     """Build, upload and deploy the system as a STACK, and print its outputs. Parameters of the template that are not
@@ -61,6 +63,7 @@ def deploy(
         template = kit(TEMPLATE).read_bytes()
         secrets.refuse_typed(stack, parameters)
         names, given = typed(template.decode(), parameters)
+        tags = tags_of(tagged)
         account, region = account_and_region()
         bucket = CodeBucket(os.environ.get("CODE_BUCKET") or f"decoupled-code-{account}-{region}", account, region)
         current = stack_states.settled(stack, click.echo)
@@ -88,13 +91,14 @@ def deploy(
             given = {name: value for name, value in left.parameters.items() if name in names} | given
         click.echo(f"== Deploy {stack} to {account} in {region}")
         given |= secrets.secret_of(stack, current, given)
+        secrets.tag(stack, given, tags)
         given |= {"CodeBucket": bucket.name, "CodeKey": code_key}
         given |= {"Workloads": ",".join(workloads), "WorkloadNames": ",".join(loaded)}
         digest = hashlib.sha256(template + code).hexdigest()
         serving, release = next_release(bucket, stack, stack_events.parameters(current), given, digest, now_ms())
         recorded = record(stack, release, template, code_key, told(loaded))
         bucket.store(recorded)
-        change = Change(bucket, stack, names, placed(bucket, stack, template))
+        change = Change(bucket, stack, names, placed(bucket, stack, template), tags)
         outputs = roll_out(change, serving, release, given, shift, watch)
         secrets.encrypt(stack, given, kept.key(stack))
         take_back.remember(bucket, stack)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
+from decoupled.core.stack_limits import MAX_TAG_KEY_CHARS, MAX_TAG_VALUE_CHARS
 from decoupled.core.workload import Workloads
 
 
@@ -23,6 +24,20 @@ def typed(template: str, pairs: Sequence[str]) -> tuple[set[str], dict[str, str]
             raise ValueError(f"{pair!r} is not Parameter=Value" + (f"; is it {near[0]}=...?" if near else ""))
         given[name] = value
     return names, given
+
+
+def tags_of(pairs: Sequence[str]) -> dict[str, str]:
+    """Tags, as `--tag` has them. Raises ValueError for what AWS would refuse after everything is built."""
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals or len(key) > MAX_TAG_KEY_CHARS or len(value) > MAX_TAG_VALUE_CHARS:
+            most = f"of {MAX_TAG_KEY_CHARS} and {MAX_TAG_VALUE_CHARS} characters at most"
+            raise ValueError(f"--tag {pair!r} is not Key=Value, {most}")
+        if key.lower().startswith("aws:"):
+            raise ValueError(f"--tag {pair!r}: names that begin with aws: are AWS's own")
+        found[key] = value
+    return found
 
 
 def ordered(workloads: Workloads, given: Mapping[str, str]) -> dict[str, str]:

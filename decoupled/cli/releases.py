@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -50,6 +50,7 @@ class Change:
     stack: str
     names: set[str]
     place: Place
+    tags: Mapping[str, str] = field(default_factory=dict)
     echo: Callable[[str], None] = click.echo
 
     def apply(self, serving: Serving, given: Mapping[str, str], step: Step) -> tuple[Mapping[str, str], Sequence[str]]:
@@ -66,7 +67,7 @@ class Change:
         named = serving.parameters()
         guard = releases.rollback_configuration(watched, step.watch_s)
         outputs = deployment.deploy(
-            self.stack, self.place(named), self.names, {**given, **named}, self.echo, rollback_configuration=guard
+            self.stack, self.place(named), self.names, {**given, **named}, self.echo, guard, self.tags
         )
         if is_emulator():
             deployment.mend_emulators_mappings(self.stack)

@@ -176,9 +176,21 @@ def encrypt(stack: str, given: Mapping[str, str], key: str | None) -> bool:
     is."""
     from decoupled.engines.aws import secret_store as store
 
-    arn = given[PARAMETER]
-    ours = f":secret:{store.name_of(stack)}-" in arn
-    return bool(key and ours and store.encrypt(arn, key))
+    return bool(key and _is_ours(stack, given) and store.encrypt(given[PARAMETER], key))
+
+
+def tag(stack: str, given: Mapping[str, str], tags: Mapping[str, str]) -> None:
+    """Give the secret that `deploy` made the stack's tags, as CloudFormation gives them to what it makes."""
+    from decoupled.engines.aws import secret_store as store
+
+    if _is_ours(stack, given):
+        store.tag(given[PARAMETER], tags)
+
+
+def _is_ours(stack: str, given: Mapping[str, str]) -> bool:
+    from decoupled.engines.aws import secret_store as store
+
+    return f":secret:{store.name_of(stack)}-" in given[PARAMETER]
 
 
 def _parameter(current: Mapping[str, Any] | None, name: str) -> str | None:

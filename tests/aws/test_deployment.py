@@ -235,7 +235,8 @@ def issuer() -> Iterator[Issuer]:
 @pytest.fixture(scope="module")
 def jwt_stack(stack: Stack, issuer: Issuer) -> Stack:
     """The same stack, updated: an update keeps the data."""
-    return deploy(stack.environment, "Authorization=JWT", f"JwtIssuer={issuer.url}", "JwtAudience=shop")
+    jwt = ("Authorization=JWT", f"JwtIssuer={issuer.url}", "JwtAudience=shop")
+    return deploy(stack.environment, *jwt, "--tag", "team=shop", "--tag", "cost-center=")
 
 
 def test_only_a_good_token_is_accepted(jwt_stack: Stack, issuer: Issuer) -> None:
@@ -285,6 +286,13 @@ def test_a_client_of_the_deployed_stack_is_told(jwt_stack: Stack, issuer: Issuer
     content = Verifier(secret).verify(body, headers)
     assert content["type"] == "orders.processed"
     assert content["data"]["result"]["total"] == "79.80"
+
+
+def test_the_stack_and_its_secret_have_the_tags_that_an_earlier_deployment_gave_them(jwt_stack: Stack) -> None:
+    described = jwt_stack.aws("cloudformation", "describe-stacks", "--stack-name", "shop")["Stacks"][0]
+    secret = jwt_stack.aws("secretsmanager", "describe-secret", "--secret-id", jwt_stack.outputs["SecretArn"])
+    for tags in (described["Tags"], secret["Tags"]):
+        assert {tag["Key"]: tag["Value"] for tag in tags} == {"team": "shop", "cost-center": ""}
 
 
 def test_destroying_says_what_it_keeps_and_keeps_it(jwt_stack: Stack) -> None:

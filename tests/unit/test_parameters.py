@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from decoupled.cli.parameters import check_callers, typed
+from decoupled.cli.parameters import check_callers, tags_of, typed
 
 TEMPLATE = """
 Parameters:
@@ -51,3 +51,13 @@ def test_tokens_of_just_anybody_are_refused_typed_or_deployed(missing: str, valu
 def test_without_tokens_neither_is_needed() -> None:
     check_callers({}, {})
     check_callers({"Authorization": "AWS_IAM"}, {**JWT, "JwtAudience": ""})
+
+
+def test_tags_are_keys_and_values() -> None:
+    assert tags_of(["team=shop", "note=a=b", "cost-center="]) == {"team": "shop", "note": "a=b", "cost-center": ""}
+
+
+@pytest.mark.parametrize("pair", ["team", "=shop", "aws:team=shop", f"{'k' * 129}=v", f"k={'v' * 257}"])
+def test_a_tag_that_aws_would_refuse_is_refused_at_once(pair: str) -> None:
+    with pytest.raises(ValueError, match="--tag"):
+        tags_of([pair])

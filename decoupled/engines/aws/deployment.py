@@ -27,10 +27,11 @@ def deploy(
     given: Mapping[str, str],
     on_event: OnEvent,
     rollback_configuration: Mapping[str, Any],
+    tags: Mapping[str, str] | None = None,
 ) -> Mapping[str, str]:
     """Create or change the stack by a change set; `names` are the template's parameters, and those not given keep what
-    they were. Returns the outputs. Raises ValueError if it fails; CloudFormation then goes back to what was, as it does
-    when an alarm of `rollback_configuration` sounds."""
+    they were. So do the tags, which CloudFormation puts on all that it makes. Returns the outputs. Raises ValueError if
+    it fails; CloudFormation then goes back to what was, as it does when an alarm of `rollback_configuration` sounds."""
     cloudformation, before = tool_client("cloudformation"), current(stack)
     kept = {parameter["ParameterKey"] for parameter in (before or {}).get("Parameters", [])} & names - given.keys()
     change = {"StackName": stack, "ChangeSetName": f"decoupled-{time.time_ns()}"}
@@ -44,6 +45,7 @@ def deploy(
             *({"ParameterKey": name, "ParameterValue": value} for name, value in given.items()),
             *({"ParameterKey": name, "UsePreviousValue": True} for name in sorted(kept)),
         ],
+        **_tagged(before, tags or {}),
     )
     seen = seen_until_now(stack)
     if _ready(change):
@@ -52,6 +54,12 @@ def deploy(
     else:
         on_event("nothing to change")
     return outputs(stack)
+
+
+def _tagged(before: Mapping[str, Any] | None, tags: Mapping[str, str]) -> dict[str, Any]:
+    """Those that the stack has with these; CloudFormation keeps what it has where it is told none."""
+    has = {tag["Key"]: tag["Value"] for tag in (before or {}).get("Tags", [])}
+    return {"Tags": [{"Key": key, "Value": value} for key, value in {**has, **tags}.items()]} if tags else {}
 
 
 def outputs(stack: str) -> Mapping[str, str]:

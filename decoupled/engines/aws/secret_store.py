@@ -46,6 +46,12 @@ def make(stack: str, values: Mapping[str, str]) -> str:
     return str(made["ARN"])
 
 
+def tag(secret_id: str, tags: Mapping[str, str]) -> None:
+    """Give it these tags, beside those that it has."""
+    if tags:
+        _store().tag_resource(SecretId=secret_id, Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
+
+
 def write(secret_id: str, values: Mapping[str, str]) -> None:
     """Have it say this, in a new version; the one before is kept, as Secrets Manager does."""
     _store().put_secret_value(SecretId=secret_id, SecretString=_text(values))
