@@ -17,7 +17,7 @@ from decoupled.cli.check import refuse_breaks, told
 from decoupled.cli.headroom import prepared
 from decoupled.cli.kit import kit
 from decoupled.cli.parameters import check_callers, ordered, tags_of, typed
-from decoupled.cli.releases import Change, ShiftType, next_release, placed, record, roll_out
+from decoupled.cli.releases import Change, ShiftType, make_queues, next_release, placed, record, roll_out
 from decoupled.cli.target import DURATION
 from decoupled.core.releases import Shift
 from decoupled.core.times import now_ms
@@ -95,10 +95,12 @@ def deploy(
         given |= {"CodeBucket": bucket.name, "CodeKey": code_key}
         given |= {"Workloads": ",".join(workloads), "WorkloadNames": ",".join(loaded)}
         digest = hashlib.sha256(template + code).hexdigest()
-        serving, release = next_release(bucket, stack, stack_events.parameters(current), given, digest, now_ms())
+        has = stack_events.parameters(current)
+        serving, release = next_release(bucket, stack, has, given, digest, now_ms())
         recorded = record(stack, release, template, code_key, told(loaded))
         bucket.store(recorded)
         change = Change(bucket, stack, names, placed(bucket, stack, template), tags)
+        make_queues(change, serving, has, given)
         outputs = roll_out(change, serving, release, given, shift, watch)
         secrets.encrypt(stack, given, kept.key(stack))
         take_back.remember(bucket, stack)

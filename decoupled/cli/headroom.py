@@ -12,6 +12,7 @@ from decoupled.cli.bulkheads import defaults, pace_parameters, queue_notes, queu
 from decoupled.cli.calling_aws import calling_aws
 from decoupled.cli.kit import kit
 from decoupled.cli.parameters import typed
+from decoupled.core import own_queues
 from decoupled.core.headroom import exceeded
 from decoupled.core.workload import Workloads
 
@@ -49,11 +50,17 @@ def prepared(
     from decoupled.engines.aws import account_quotas
 
     has = deployed.get("OwnQueues")
-    added = queue_parameters(stack, has, workloads, given)
+    early = bool(deployed) and has is None and "OwnQueues" not in given  # what is sent to queues that an update makes
+    added = (
+        {"OwnQueues": own_queues.NONE} if early else queue_parameters(stack, has, workloads, given)
+    )  # goes with them
     ordered = ",".join(sorted(name for name, workload in workloads.items() if workload.ordered))
     values = {**defaults(kit(TEMPLATE).read_text()), "OrderedWorkloads": ordered, **deployed, **given, **added}
     known, notes = account_quotas.read()
     pace = pace_parameters(values, given, not deployed, known)
-    notes += [*queue_notes(stack, has, workloads, given), *(f"{name}={value}" for name, value in pace.items())]
+    if early:
+        notes.append("no workload has a queue of its own yet: deploy once more, and each gets one")
+    sharing = () if early else queue_notes(stack, has, workloads, given)
+    notes += [*sharing, *(f"{name}={value}" for name, value in pace.items())]
     warnings = list(exceeded({**values, **pace}, known, reserved(deployed)))
     return {**added, **pace}, notes, warnings

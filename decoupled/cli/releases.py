@@ -13,6 +13,7 @@ import msgspec
 
 from decoupled.cli.calling_aws import calling_aws, is_emulator
 from decoupled.cli.target import DURATION
+from decoupled.core import own_queues
 from decoupled.core.releases import PARAMETERS, Serving, Shift, Step, is_of, name_of
 from decoupled.pipeline.compatible import differences
 
@@ -139,6 +140,20 @@ def roll_out(
             _back(change, before)
             raise ValueError("\n".join((*wrong, f"went back from {release} to {before}")))
     return outputs
+
+
+def make_queues(change: Change, serving: Serving | None, current: Mapping[str, str], given: Mapping[str, str]) -> None:
+    """Have a stack make the queues that it is to have and lacks while what serves goes on as it does, which sends
+    nothing there. Were they made with the release that sends to them, and that were taken back, CloudFormation would
+    delete them again, with all that was accepted meanwhile."""
+    from decoupled.engines.aws import releases
+
+    lacking = own_queues.lacking(current, given)
+    if serving is None or not lacking:
+        return
+    change.echo(f"== First the queues that {serving} does not know yet")
+    change.bucket.store(releases.returned(change.bucket, change.stack, serving.release))  # it is not of these
+    change.apply(serving, lacking, Step(0, 0.0))
 
 
 def _back(change: Change, release: str) -> Mapping[str, str]:

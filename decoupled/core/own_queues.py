@@ -6,7 +6,7 @@ wait keeps nobody else's waiting."""
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 NONE = "0"
 """Stands for no queue at all in the template's parameter: a loop over an empty list runs once, with an empty name, in
@@ -55,6 +55,16 @@ def planned(stack: str, workloads: Sequence[str], has: Sequence[str]) -> tuple[l
         else:
             sharing.append(name)
     return queues, sharing
+
+
+def lacking(current: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """The parameters with which a stack that has these gets the queues that those given ask for; none of what it has
+    goes. Empty if it has them all."""
+    has = [one for one in current.get("OwnQueues", NONE).split(",") if one not in ("", NONE)]
+    new = [one for one in given.get("OwnQueues", NONE).split(",") if one not in ("", NONE, *has)]
+    asked = {"OwnQueues": ",".join([*has, *new])} if new else {}
+    ordered = given.get("OrderedWorkloads", "")
+    return asked | ({"OrderedWorkloads": ordered} if ordered and not current.get("OrderedWorkloads") else {})
 
 
 def _bytes(stack: str, queues: Sequence[str]) -> float:

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from decoupled.cli.bulkheads import queue_notes, queue_parameters
 from decoupled.core import own_queues
-from decoupled.core.own_queues import MAX_BYTES, MAX_NAME_CHARS, MAX_QUEUES, planned
+from decoupled.core.own_queues import MAX_BYTES, MAX_NAME_CHARS, MAX_QUEUES, lacking, planned
 from decoupled.core.workload import Effects, Workload, Workloads
 
 
@@ -54,3 +54,11 @@ def test_a_name_that_cloudformation_would_cut_is_none() -> None:
     assert planned("shop", [fits], []) == ([fits], [])
     assert planned("shop", [fits + "o"], []) == ([], [fits + "o"])
     assert planned("s" * 60, ["orders"], []) == ([], ["orders"])
+
+
+def test_what_a_stack_lacks_of_queues_is_asked_for_beside_what_it_has() -> None:
+    given = {"OwnQueues": "orders,new", "OrderedWorkloads": "steps", "Workloads": "orders"}
+    assert lacking({"OwnQueues": "orders,old"}, given) == {"OwnQueues": "orders,old,new", "OrderedWorkloads": "steps"}
+    assert lacking({"OwnQueues": own_queues.NONE}, {"OwnQueues": "orders"}) == {"OwnQueues": "orders"}
+    assert lacking({"OwnQueues": "orders,new", "OrderedWorkloads": "steps"}, given) == {}
+    assert lacking({"OwnQueues": "orders,old"}, {"OwnQueues": "orders"}) == {}  # to leave one out makes none
