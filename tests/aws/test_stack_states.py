@@ -13,7 +13,7 @@ import moto
 import pytest
 from botocore.session import Session
 
-from decoupled.engines.aws import failed_create, kept, stack_events, stack_states, take_back
+from decoupled.engines.aws import deployment, failed_create, kept, stack_events, stack_states, take_back
 from decoupled.engines.aws.stack import tool_client
 from decoupled.engines.aws.stack_states import MOVES, Move, at_rest, settled
 from tests.support import ministack
@@ -38,8 +38,14 @@ class Played:
         failed |= {"ResourceStatusReason": "no rights"}
         return {"StackEvents": [failed | {"Timestamp": datetime.now(UTC)}] if self.done else []}
 
-    def describe_stack_resources(self, **_: Any) -> Any:
-        return {"StackResources": self.resources}
+    def get_paginator(self, call: str) -> Any:
+        assert call == "list_stack_resources"
+        return self
+
+    def paginate(self, **_: Any) -> Any:
+        """As CloudFormation lists them: a hundred at a time."""
+        for start in range(0, len(self.resources), 100):
+            yield {"StackResourceSummaries": self.resources[start : start + 100]}
 
     def __getattr__(self, call: str) -> Any:
         def called(StackName: str) -> None:  # noqa: N803  CloudFormation's
@@ -193,9 +199,20 @@ def test_what_a_stack_keeps_is_written_down_and_a_failed_create_keeps_nothing(
 ) -> None:
     for status, expected in (("CREATE_COMPLETE", 1), ("DELETE_COMPLETE", 0)):
         played, bucket = play("ROLLBACK_COMPLETE"), Written()
-        monkeypatch.setattr(kept, "tool_client", lambda _, played=played: played)
         for logical, kind in (("Queue", "AWS::SQS::Queue"), ("ReceiverRole", "AWS::IAM::Role")):
             one = {"LogicalResourceId": logical, "ResourceType": kind, "PhysicalResourceId": "it"}
             played.resources.append({**one, "ResourceStatus": status})
         take_back.remember(bucket, "shop")  # type: ignore[arg-type]
         assert bucket.records == [{"parameters": {}, "kept": [["Queue", "AWS::SQS::Queue", "it"]]}] * expected
+
+
+def test_what_a_large_stack_keeps_is_found_behind_the_hundredth_resource(play: Any) -> None:
+    played = play("UPDATE_COMPLETE")
+    for number in range(120):
+        one = {"LogicalResourceId": f"Alarm{number}", "ResourceType": "AWS::CloudWatch::Alarm"}
+        played.resources.append({**one, "PhysicalResourceId": "it", "ResourceStatus": "CREATE_COMPLETE"})
+    for logical, kind in (("Table", "AWS::DynamoDB::Table"), ("ReceiverVersionnew", "AWS::Lambda::Version")):
+        one = {"LogicalResourceId": logical, "ResourceType": kind, "PhysicalResourceId": logical}
+        played.resources.append({**one, "ResourceStatus": "CREATE_COMPLETE"})
+    assert [each.logical for each in kept.resources("shop")] == ["Table"]
+    assert deployment.versions("shop", "new") == {"Receiver": "ReceiverVersionnew"}

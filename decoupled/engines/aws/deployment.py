@@ -14,6 +14,7 @@ from decoupled.engines.aws.stack_events import (
     described,
     follow,
     parameters,
+    resources,
     seen_until_now,
     tries,
 )
@@ -102,9 +103,12 @@ def setting(stack: str, function: str, name: str) -> str:
 
 def versions(stack: str, release: str) -> Mapping[str, str]:
     """What a release runs: the ARN of its version of each function, by the function's name in the template."""
-    found = tool_client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
-    parts = ((*each["LogicalResourceId"].partition("Version"), each) for each in found)
-    return {kind: each["PhysicalResourceId"] for kind, version, named, each in parts if version and named == release}
+    parts = ((*each["LogicalResourceId"].partition("Version"), each) for each in resources(stack))
+    return {
+        kind: each["PhysicalResourceId"]
+        for kind, version, named, each in parts
+        if version and named == release and each["ResourceStatus"] != "DELETE_COMPLETE"
+    }
 
 
 def mend_emulators_mappings(stack: str) -> None:
@@ -113,7 +117,7 @@ def mend_emulators_mappings(stack: str) -> None:
     values = parameters(current(stack))
     shared = "MaximumConcurrency" if values["OwnQueues"] == own_queues.NONE else "SharedConcurrency"
     concurrency = {"Mapping": shared, "OrderedMapping": "OrderedConcurrency"}
-    found = tool_client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
+    found = resources(stack)
     alias = next(one["PhysicalResourceId"] for one in found if one["LogicalResourceId"] == "ProcessorAlias")
     for resource in found:
         if resource["ResourceType"] == "AWS::Lambda::EventSourceMapping":

@@ -6,12 +6,13 @@ from __future__ import annotations
 from decoupled.engines.aws.client import AwsError, code
 from decoupled.engines.aws.kept import TABLE
 from decoupled.engines.aws.stack import tool_client
+from decoupled.engines.aws.stack_events import resources
 
 
 def clear(stack: str) -> None:
     """Begin to delete a stack that was never made whole. Only an empty table goes with it."""
     cloudformation = tool_client("cloudformation")
-    for each in cloudformation.describe_stack_resources(StackName=stack)["StackResources"]:
+    for each in resources(stack):
         there = each.get("PhysicalResourceId") and each["ResourceStatus"] != "DELETE_COMPLETE"
         if each["ResourceType"] == TABLE and there:
             _delete_if_empty(each["PhysicalResourceId"])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from decoupled.engines.aws import stack_events
 from decoupled.engines.aws.client import AwsError, code
 from decoupled.engines.aws.stack import tool_client
 
@@ -41,10 +42,9 @@ class Kept:
 
 def resources(stack: str) -> list[Kept]:
     """Of a stack, what deleting it leaves."""
-    found = tool_client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
     return [
         Kept(each["LogicalResourceId"], each["ResourceType"], each["PhysicalResourceId"])
-        for each in found
+        for each in stack_events.resources(stack)
         if each["ResourceType"] in IDENTIFIERS
         and each.get("PhysicalResourceId")
         and each["ResourceStatus"] != "DELETE_COMPLETE"  # with a create that failed

@@ -42,6 +42,13 @@ def parameters(stack: Mapping[str, Any] | None) -> dict[str, str]:
     return {key: value for key, value in shown.items() if value != HIDDEN}
 
 
+def resources(stack: str) -> list[Mapping[str, Any]]:
+    """All that is in a stack, or was. DescribeStackResources would tell of the first hundred only, which a stack with
+    ten queues of workloads' own exceeds."""
+    pages = tool_client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack)
+    return [each for page in pages for each in page["StackResourceSummaries"]]
+
+
 def seen_until_now(stack: str) -> set[str]:
     """The ids of its newest events."""
     return {event["EventId"] for event in _events(stack)}
