@@ -68,7 +68,7 @@ def deploy(
         bucket = CodeBucket(os.environ.get("CODE_BUCKET") or f"decoupled-code-{account}-{region}", account, region)
         current = stack_states.settled(stack, click.echo)
         deployed: Mapping[str, str] = stack_events.parameters(current)
-        left = None if deployed or anew else take_back.left(bucket, stack, current is not None)
+        left = None if deployed or anew else take_back.left(bucket, stack, take_back.is_taken(current))
         deployed = deployed if left is None else left.parameters
         workloads, project, loaded = served(given.get("Workloads") or _as_deployed(deployed))
         given |= ordered(loaded, given)

@@ -216,3 +216,87 @@ def test_what_a_large_stack_keeps_is_found_behind_the_hundredth_resource(play: A
         played.resources.append({**one, "ResourceStatus": "CREATE_COMPLETE"})
     assert [each.logical for each in kept.resources("shop")] == ["Table"]
     assert deployment.versions("shop", "new") == {"Receiver": "ReceiverVersionnew"}
+
+
+# --- what is taken back ----------------------------------------------------------------
+
+
+class Importing:
+    """A CloudFormation that a stack is imported into: `states` as they follow, an import for each of `answers`."""
+
+    def __init__(self, states: list[str], *answers: tuple[str, str]) -> None:
+        self.states, self.answers = states, [*answers]
+        self.done: list[str] = []
+        self.imported: list[list[str]] = []
+
+    def describe_stacks(self, **_: Any) -> Any:
+        return {"Stacks": [{"StackId": "the-stack", "StackName": "shop", "StackStatus": self.states[0]}]}
+
+    def describe_stack_events(self, **_: Any) -> Any:
+        return {"StackEvents": []}
+
+    def create_change_set(self, **asked: Any) -> Any:
+        self.imported.append([each["LogicalResourceId"] for each in asked["ResourcesToImport"]])
+        return {"StackId": "the-stack"}
+
+    def describe_change_set(self, **_: Any) -> Any:
+        status, reason = self.answers.pop(0)
+        return {"Status": status, "StatusReason": reason, "ExecutionStatus": "AVAILABLE"}
+
+    def delete_stack(self, **_: Any) -> None:
+        self.done.append(f"delete {self.states.pop(0)}")
+
+    def execute_change_set(self, **_: Any) -> None:
+        self.done.append("execute")
+        self.states.pop(0)
+
+
+READY = ("CREATE_COMPLETE", "")
+LEFT = [
+    kept.Kept("Queue", kept.QUEUE, "a-queue", {}),
+    kept.Kept("Schedules", kept.GROUP, "a-group", {}),
+    kept.Kept("ScheduleRole", kept.ROLE, "a-role", {}),
+]
+
+
+@pytest.fixture
+def importing(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def made(*args: Any) -> Importing:
+        played = Importing(*args)
+        for module in (stack_events, take_back):
+            monkeypatch.setattr(module, "tool_client", lambda _: played)
+        monkeypatch.setattr(stack_events, "POLL_S", 0.0)
+        return played
+
+    return made
+
+
+def test_what_an_import_that_was_rolled_back_did_not_take_is_taken_by_the_next(importing: Any) -> None:
+    played = importing(["IMPORT_ROLLBACK_COMPLETE", "DELETE_COMPLETE", "IMPORT_COMPLETE"], READY)
+    assert not take_back.is_taken(played.describe_stacks()["Stacks"][0])
+    take_back.take_back("shop", LEFT, lambda _: None)
+    assert played.done == ["delete IMPORT_ROLLBACK_COMPLETE", "execute"]
+
+
+def test_a_stack_that_somebody_else_made_meanwhile_is_left_alone(importing: Any) -> None:
+    played = importing(["UPDATE_COMPLETE"])
+    with pytest.raises(ValueError, match="somebody else has made it; deploy again"):
+        take_back.take_back("shop", LEFT, lambda _: None)
+    played = importing(["REVIEW_IN_PROGRESS", "IMPORT_COMPLETE"], ("FAILED", "it is another's"))
+    monkey = played.describe_change_set
+
+    def meanwhile(**asked: Any) -> Any:
+        played.states.pop(0)  # another one's import is done
+        return monkey(**asked)
+
+    played.describe_change_set = meanwhile
+    with pytest.raises(ValueError, match="it is another's"):
+        take_back.take_back("shop", LEFT, lambda _: None)
+    assert played.done == []
+
+
+def test_a_role_stays_with_the_schedules_that_go_by_it(importing: Any) -> None:
+    refused = ("FAILED", f"ResourceTypes [{kept.GROUP}] are not supported for Import")
+    played = importing(["REVIEW_IN_PROGRESS", "DELETE_COMPLETE", "IMPORT_COMPLETE"], refused, READY)
+    take_back.take_back("shop", LEFT, lambda _: None)
+    assert played.imported == [["Queue", "Schedules", "ScheduleRole"], ["Queue"]]

@@ -16,9 +16,12 @@ from typing import Any
 from decoupled.core.releases import PARAMETERS
 from decoupled.engines.aws.client import AwsError, code, detail
 from decoupled.engines.aws.code_bucket import CodeBucket
-from decoupled.engines.aws.kept import IDENTIFIERS, Kept, looked_up, resources
+from decoupled.engines.aws.kept import GROUP, IDENTIFIERS, ROLE, Kept, looked_up, resources
 from decoupled.engines.aws.stack import account_and_region, tool_client
 from decoupled.engines.aws.stack_events import OnEvent, described, follow, parameters, seen_until_now, tries
+
+ROLLED_BACK = "IMPORT_ROLLBACK_COMPLETE"
+NOTHING = ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE")  # of which nothing has been made
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,12 @@ def remember_in_its_bucket(stack: str) -> None:
         remember(CodeBucket(bucket, *account_and_region()), stack)
 
 
+def is_taken(current: Mapping[str, Any] | None) -> bool:
+    """Whether a stack without parameters of ours has what was to be taken back: an import made it, and what was to
+    follow failed. One whose import was itself rolled back has nothing."""
+    return current is not None and current["StackStatus"] != ROLLED_BACK
+
+
 def left(bucket: CodeBucket, stack: str, taken: bool) -> Left | None:
     """What an earlier stack of that name left and is still there, as it is now; None if there is nothing. `taken`: an
     import has taken it all back, and what was to follow failed."""
@@ -63,13 +72,29 @@ def take_back(stack: str, kept: Sequence[Kept], on_event: OnEvent) -> None:
     if not kept:
         return
     on_event(f"== Take back what an earlier {stack} left")
+    _clear(stack, on_event)
     refused = _imported(stack, kept, on_event)
     if refused is None:
         return
     strange = {each.kind for each in kept if each.kind in refused} if "not supported" in refused else set()
+    if GROUP in strange:  # whose schedules go on by the role, which would be for the new group only
+        strange.add(ROLE)
     if not strange or _imported(stack, [each for each in kept if each.kind not in strange], on_event) is not None:
         raise ValueError(f"what an earlier stack {stack} left is not taken back: {refused}; --anew leaves it alone")
     on_event(f"Note: {', '.join(sorted(strange))} cannot be taken back here, and is made anew")
+
+
+def _clear(stack: str, on_event: OnEvent) -> None:
+    """Delete the empty stack of an import that was rolled back. Raises ValueError where there is a stack meanwhile."""
+    found = described(stack)
+    status = "DELETE_COMPLETE" if found is None else found["StackStatus"]
+    if found is not None and status == ROLLED_BACK:
+        identity = found["StackId"]
+        seen = seen_until_now(identity)
+        tool_client("cloudformation").delete_stack(StackName=identity)
+        status, _ = follow(identity, seen, on_event)
+    if status not in NOTHING:
+        raise ValueError(f"the stack {stack} is {status} by now: somebody else has made it; deploy again")
 
 
 def _imported(stack: str, kept: Sequence[Kept], on_event: OnEvent) -> str | None:
@@ -98,8 +123,9 @@ def _imported(stack: str, kept: Sequence[Kept], on_event: OnEvent) -> str | None
             raise
         return detail(error)
     if (refused := _refused(change)) is not None:
-        cloudformation.delete_stack(StackName=identity)  # in review, with nothing in it
-        follow(identity, seen_until_now(identity), on_event)
+        if (described(identity) or {}).get("StackStatus") == "REVIEW_IN_PROGRESS":  # with nothing in it, and ours
+            cloudformation.delete_stack(StackName=identity)
+            follow(identity, seen_until_now(identity), on_event)
         return refused
     seen = seen_until_now(identity)
     cloudformation.execute_change_set(**change)
