@@ -72,7 +72,8 @@ class Change:
         )
         if is_emulator():
             deployment.mend_emulators_mappings(self.stack)
-        if wrong := smoke.failures(deployment.versions(self.stack, serving.release)):
+        deployed = deployment.versions(self.stack, serving.release)
+        if wrong := [*smoke.missing(deployed), *smoke.failures(deployed)]:
             return outputs, wrong
         left_s = step.watch_s - releases.watched_s(stack_events.current(self.stack) or {})
         return outputs, [f"{name} sounds" for name in self._sounding({alarm.name for alarm in watched}, left_s)]
@@ -117,14 +118,13 @@ def roll_out(
         before = serving.stable
         if serving.percent_before:
             change.echo(f"A shift was under way: {serving}. {release} takes the place of {serving.release}")
-    elif serving is not None:
+    elif serving is not None and serving.percent_before:
         before, percent_before = serving.before, serving.percent_before
-        if percent_before:
-            change.echo(f"A shift was under way: {serving}. It goes on")
+        change.echo(f"A shift was under way: {serving}. It goes on")
     steps = shift.steps(watch_s, percent_before) if before and percent_before else [Step(0, watch_s)]
     outputs: Mapping[str, str] = {}
     for number, step in enumerate(steps):
-        to = Serving(release, before, step.percent_before)
+        to = Serving(release, before or (serving.before if serving else None), step.percent_before)
         if len(steps) > 1:
             change.echo(f"== Step {number + 1} of {len(steps)}: {to}")
         try:
@@ -132,14 +132,23 @@ def roll_out(
         except ValueError as error:
             if number == 0 or before is None:
                 raise
-            _back(change, before)
-            raise ValueError(f"{error}; {before} serves again") from error
+            raise _went_back(change, release, before, [str(error)]) from error
+        if wrong and before is not None:
+            raise _went_back(change, release, before, wrong)
+        if wrong and serving is not None:
+            raise ValueError("\n".join((*wrong, f"{release} is what served before, and was left so")))
         if wrong:
-            if before is None:
-                raise ValueError("\n".join((*wrong, "there is no release to go back to: mend that, and deploy again")))
-            _back(change, before)
-            raise ValueError("\n".join((*wrong, f"went back from {release} to {before}")))
+            raise ValueError("\n".join((*wrong, "there is no release to go back to: mend that, and deploy again")))
     return outputs
+
+
+def _went_back(change: Change, release: str, before: str, why: Sequence[str]) -> ValueError:
+    """Go back. What to raise then."""
+    try:
+        _back(change, before)
+    except ValueError as error:
+        return ValueError("\n".join((*why, str(error))))
+    return ValueError("\n".join((*why, f"went back from {release} to {before}")))
 
 
 def make_queues(change: Change, serving: Serving | None, current: Mapping[str, str], given: Mapping[str, str]) -> None:
@@ -161,7 +170,10 @@ def _back(change: Change, release: str) -> Mapping[str, str]:
 
     change.echo(f"== Back to {release}")
     change.bucket.store(releases.returned(change.bucket, change.stack, release))
-    return change.apply(Serving(release), {}, Step(0, 0.0))[0]
+    outputs, wrong = change.apply(Serving(release), {}, Step(0, 0.0))
+    if wrong:
+        raise ValueError("\n".join((*wrong, f"{release} serves again, and does not work either")))
+    return outputs
 
 
 @click.command()

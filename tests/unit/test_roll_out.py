@@ -9,14 +9,14 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from decoupled.cli import headroom
-from decoupled.cli.releases import Change, make_queues
+from decoupled.cli import headroom, releases
+from decoupled.cli.releases import Change, make_queues, roll_out
 from decoupled.core.headroom import Account
 from decoupled.core.own_queues import NONE
-from decoupled.core.releases import Serving, Step
+from decoupled.core.releases import Serving, Shift, Step
 from decoupled.core.workload import Effects, Workload
-from decoupled.engines.aws import account_quotas
-from decoupled.engines.aws.releases import Recorded
+from decoupled.engines.aws import account_quotas, smoke
+from decoupled.engines.aws.releases import LAMBDAS, Recorded
 
 
 class Bucket:
@@ -74,3 +74,43 @@ def test_a_stack_of_an_earlier_version_gets_them_when_it_has_releases(monkeypatc
     assert any("deploy once more" in note for note in notes)
     assert headroom.prepared("shop", {**earlier, **added}, served, {})[0]["OwnQueues"] == "orders"
     assert headroom.prepared("shop", {}, served, {})[0]["OwnQueues"] == "orders"
+
+
+CANARY = Shift.parse("canary", "10", 60.0)
+
+
+def served_after(change: Played) -> list[str]:
+    return [serving for serving, _ in change.asked]
+
+
+def test_a_release_that_does_not_work_is_gone_back_from() -> None:
+    change = Played(["it is broken"])
+    with pytest.raises(ValueError, match="it is broken\nwent back from two to one"):
+        roll_out(change, Serving("one"), "two", {}, Shift(), 0.0)
+    assert served_after(change) == ["two", "one"]
+
+
+def test_what_is_gone_back_to_is_tried_too() -> None:
+    with pytest.raises(ValueError, match="it is broken\nso is that\none serves again, and does not work either"):
+        roll_out(Played(["it is broken"], ["so is that"]), Serving("one"), "two", {}, Shift(), 0.0)
+    with pytest.raises(ValueError, match="so is that\none serves again"):
+        releases._back(Played(["so is that"]), "one")
+
+
+def test_a_release_that_served_before_is_not_exchanged_for_an_older_one() -> None:
+    change = Played(["an alarm sounds"])
+    with pytest.raises(ValueError, match="an alarm sounds\ntwo is what served before, and was left so"):
+        roll_out(change, Serving("two", "one"), "two", {}, Shift(), 60.0)
+    assert change.asked == [("two", {})]
+
+
+def test_a_shift_that_goes_on_goes_back_all_the_same() -> None:
+    change = Played(["an alarm sounds"])
+    with pytest.raises(ValueError, match="went back from two to one"):
+        roll_out(change, Serving("two", "one", 90), "two", {}, CANARY, 60.0)
+    assert served_after(change) == ["two", "one"]
+
+
+def test_a_function_of_which_no_version_is_found_has_not_been_tried() -> None:
+    assert smoke.missing({"Receiver": "arn", "Processor": "arn"}) == ["  Status: there is no version of it to try"]
+    assert smoke.missing(dict.fromkeys(LAMBDAS, "arn")) == []

@@ -11,6 +11,7 @@ from decoupled.engines.aws.client import AwsError, detail
 from decoupled.engines.aws.stack import tool_client
 
 INVOKE_TIMEOUT_S = 60.0  # a start-up of ten seconds at most, and as long as the function may take for a request
+INVOKE_ATTEMPTS = 5  # a throttled one tells nothing of a release: in some 15 s the account has an execution to spare
 MAX_TOLD_CHARS = 1_000
 NOBODY = "smoke-test"  # no workload, and no id that was ever given out
 
@@ -21,10 +22,15 @@ def failures(functions: Mapping[str, str]) -> list[str]:
     return [line for kind, function in functions.items() if kind in _ASKED and (line := _failure(kind, function))]
 
 
+def missing(functions: Mapping[str, str]) -> list[str]:
+    """A line for each of the three that is not among those to invoke: nothing is known of it."""
+    return [f"  {kind}: there is no version of it to try" for kind in _ASKED if kind not in functions]
+
+
 def _failure(kind: str, function: str) -> str | None:
     event, right = _ASKED[kind]
     try:
-        answer = tool_client("lambda", INVOKE_TIMEOUT_S).invoke(
+        answer = tool_client("lambda", INVOKE_TIMEOUT_S, INVOKE_ATTEMPTS).invoke(
             FunctionName=function, Payload=json.dumps(event).encode()
         )
     except AwsError as error:
