@@ -13,7 +13,7 @@ from decoupled.core.outcomes import Delivery, NotSent
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Effects, Message, Workload
 from decoupled.engines.aws.dead_letters import AwsDeadLetters
-from decoupled.engines.aws.queues import SqsQueues, queues_of
+from decoupled.engines.aws.queues import SqsQueues, queues, queues_of
 from decoupled.engines.aws.schedules import Schedules
 from decoupled.engines.aws.sqs_format import SqsDelivery
 from decoupled.engines.aws.stack import dead_letter_urls, own_queue_urls, queue_urls
@@ -92,6 +92,16 @@ def test_a_delivery_that_does_not_tell_is_of_its_workloads_queue() -> None:
     delivery = Delivery(pallet(), "a receipt", 1)
     SqsQueues(shared, {"largepallets": own}).retry_later([(delivery, 1.0)])
     assert (shared.told, own.told) == ([], [delivery])
+
+
+def test_what_comes_from_a_queue_that_a_later_release_made_goes_back_to_that(
+    moto_engine: AwsEngine, own: ReceivingSqsQueue
+) -> None:
+    later = queues(moto_engine.sqs, moto_engine.queue_url, moto_engine.dead_letter_queue_url, {}, "", ())
+    own.send([pallet()])
+    (delivery,) = received(own)
+    later.retry_later([(delivery, 0.0)])
+    assert [it.message for it in received(own)] == [delivery.message]
 
 
 def test_a_function_finds_them_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:

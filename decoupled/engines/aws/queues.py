@@ -25,7 +25,8 @@ T = TypeVar("T")
 
 class SqsQueues:
     """Implements Producer and Consumer on several queues. `own`, by the keys of their workloads: see
-    `core/own_queues.py`. `fifo`: that of the workloads that are `ordered`."""
+    `core/own_queues.py`. `fifo`: that of the workloads that are `ordered`. `another` makes one of the same stack that
+    a later release knows, and this one does not: messages come from there after a rollback."""
 
     def __init__(
         self,
@@ -33,7 +34,9 @@ class SqsQueues:
         own: Mapping[str, SqsQueue] | None = None,
         fifo: SqsQueue | None = None,
         ordered: Collection[str] = (),
+        another: Callable[[str], SqsQueue | None] = lambda _name: None,
     ) -> None:
+        self._another = another
         self._shared = shared
         self._own = own or {}
         self._fifo = fifo
@@ -76,6 +79,8 @@ class SqsQueues:
     def _source(self, delivery: Delivery) -> SqsQueue:
         """The queue whose receipt it has: not that of its workload, where an older version sent it elsewhere."""
         name = delivery.queue if isinstance(delivery, SqsDelivery) else ""
+        if name and name not in self._by_name and (another := self._another(name)) is not None:
+            self._by_name[name] = another
         return self._by_name.get(name) or self._queue(delivery.message)
 
 
@@ -123,7 +128,14 @@ def queues(
     def made(its: str) -> SqsQueue:
         return SqsQueue(sqs, its, dead_letter_url, schedules(its))
 
-    if not own and not ordered_url:
+    if not own and not ordered_url and not dead_letter_url:
         return made(url)
     others = {key: made(its) for key, its in own.items()}
-    return SqsQueues(made(url), others, made(ordered_url) if ordered_url else None, ordered)
+    account = url.rpartition("/")[0]
+    return SqsQueues(
+        made(url),
+        others,
+        made(ordered_url) if ordered_url else None,
+        ordered,
+        lambda name: made(f"{account}/{name}"),
+    )
