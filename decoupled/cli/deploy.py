@@ -18,6 +18,7 @@ from decoupled.cli.headroom import prepared
 from decoupled.cli.kit import kit
 from decoupled.cli.parameters import check_callers, ordered, tags_of, typed
 from decoupled.cli.releases import Change, ShiftType, make_queues, next_release, placed, record, roll_out
+from decoupled.cli.stranded import refuse_stranding
 from decoupled.cli.target import DURATION
 from decoupled.core.releases import Shift
 from decoupled.core.times import now_ms
@@ -40,7 +41,7 @@ TEMPLATE = "templates/decoupled-architecture.yaml"
 )
 @click.option("--watch", type=DURATION, default="0s", show_default=True, help="And so long after the last of them.")
 @click.option("--tag", "tagged", multiple=True, metavar="Key=Value", help="Of all that is made; may be repeated.")
-@click.option("--accept-breaks", is_flag=True, help="Even if messages that wait would not be understood any more.")
+@click.option("--accept-breaks", is_flag=True, help="Even if messages that wait would not be understood, or kept.")
 def deploy(
     stack: str,
     parameters: Sequence[str],
@@ -78,6 +79,7 @@ def deploy(
         for note in (*_not_kept(loaded), *(f"Note: {note}" for note in notes), *(f"Beware: {it}" for it in warnings)):
             click.echo(note, err=True)
         refuse_breaks(stack, loaded, accept_breaks)
+        refuse_stranding(stack, given, shift, accept_breaks)
         click.echo("== Build")
         traced = bool(given.get("TracesEndpoint", deployed.get("TracesEndpoint")))
         code = _packed(workloads, project, traced)

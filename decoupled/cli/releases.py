@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from decoupled.cli.calling_aws import calling_aws, is_emulator
+from decoupled.cli.stranded import refuse_untaken
 from decoupled.cli.target import DURATION
 from decoupled.core import own_queues
 from decoupled.core.releases import PARAMETERS, Serving, Shift, Step, is_of, name_of
@@ -168,6 +169,7 @@ def make_queues(change: Change, serving: Serving | None, current: Mapping[str, s
 def _back(change: Change, release: str) -> Mapping[str, str]:
     from decoupled.engines.aws import releases
 
+    refuse_untaken(change.stack, release)
     change.echo(f"== Back to {release}")
     change.bucket.store(releases.returned(change.bucket, change.stack, release))
     outputs, wrong = change.apply(Serving(release), {}, Step(0, 0.0))

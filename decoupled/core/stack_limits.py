@@ -14,3 +14,5 @@ SURELY_HIDDEN_S = 43_200 - 5_700  # and if it refuses that: none outlives its qu
 MAX_HOPS = 1_000  # messages that come of one another, each emitting the next,
 HOPS_FORGOTTEN_S = 3_600  # but for one that is due so much later
 MAX_TAG_KEY_CHARS, MAX_TAG_VALUE_CHARS = 128, 256  # AWS
+
+QUEUE_KEEPS_S = 864_000  # a message, as the template has it; a test compares them

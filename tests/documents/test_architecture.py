@@ -72,6 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "decoupled.cli.check": {"decoupled.core", "decoupled.engines.aws", "decoupled.pipeline", "decoupled.cli"},
     "decoupled.cli.releases": {"decoupled.core", "decoupled.engines.aws", "decoupled.pipeline", "decoupled.cli"},
+    "decoupled.cli.stranded": {"decoupled.core", "decoupled.engines.aws"},
     "decoupled.cli.deploy": {
         "decoupled.core",
         "decoupled.engines.aws",

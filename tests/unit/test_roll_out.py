@@ -15,7 +15,7 @@ from decoupled.core.headroom import Account
 from decoupled.core.own_queues import NONE
 from decoupled.core.releases import Serving, Shift, Step
 from decoupled.core.workload import Effects, Workload
-from decoupled.engines.aws import account_quotas, smoke
+from decoupled.engines.aws import account_quotas, deployment, smoke
 from decoupled.engines.aws.releases import LAMBDAS, Recorded
 
 
@@ -76,6 +76,14 @@ def test_a_stack_of_an_earlier_version_gets_them_when_it_has_releases(monkeypatc
     assert headroom.prepared("shop", {}, served, {})[0]["OwnQueues"] == "orders"
 
 
+@pytest.fixture(autouse=True)
+def untaken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The workloads whose queues the release before sends to, and nothing takes from."""
+    found: list[str] = []
+    monkeypatch.setattr(deployment, "untaken", lambda *_: found)
+    return found
+
+
 CANARY = Shift.parse("canary", "10", 60.0)
 
 
@@ -114,3 +122,13 @@ def test_a_shift_that_goes_on_goes_back_all_the_same() -> None:
 def test_a_function_of_which_no_version_is_found_has_not_been_tried() -> None:
     assert smoke.missing({"Receiver": "arn", "Processor": "arn"}) == ["  Status: there is no version of it to try"]
     assert smoke.missing(dict.fromkeys(LAMBDAS, "arn")) == []
+
+
+def test_a_release_that_would_accept_what_nothing_takes_is_not_gone_back_to(untaken: list[str]) -> None:
+    untaken.append("pallets")
+    change = Played(["it is broken"])
+    with pytest.raises(
+        ValueError, match=r"broken\none sends to queues that nothing takes from any more \(of pallets\)"
+    ):
+        roll_out(change, Serving("one"), "two", {}, Shift(), 0.0)
+    assert served_after(change) == ["two"]

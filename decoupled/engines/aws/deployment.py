@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from decoupled.core import own_queues
+from decoupled.core import own_queues, stack_limits
 from decoupled.engines.aws.stack import tool_client
 from decoupled.engines.aws.stack_events import (
     OnEvent,
@@ -111,6 +112,22 @@ def versions(stack: str, release: str) -> Mapping[str, str]:
     }
 
 
+def untaken(stack: str, release: str) -> list[str]:
+    """Of which workloads a release's receiver would send to queues that nothing takes from in the stack as it is."""
+    receiver = versions(stack, release).get("Receiver")
+    if receiver is None:
+        return []
+    answer = tool_client("lambda").get_function_configuration(FunctionName=receiver)
+    variables, has = answer.get("Environment", {}).get("Variables", {}), parameters(current(stack))
+    sends = {found[1] for name, value in variables.items() if value and (found := _OWN.fullmatch(name))}
+    ordered = variables.get("ORDERED_WORKLOADS", "") if variables.get("ORDERED_QUEUE_URL") else ""
+    own = sorted(sends - {*has.get("OwnQueues", "").split(",")})
+    return own if has.get("OrderedWorkloads") or not ordered else [*own, ordered]
+
+
+_OWN = re.compile("QUEUE([a-z0-9]+)")
+
+
 def mend_emulators_mappings(stack: str) -> None:
     """MiniStack 1.5 keeps the parameters' numbers as text, and its poller stops at that; and when a mapping's function
     is changed for its alias, it goes on with the function. CloudFormation makes numbers, and Lambda changes it."""
@@ -134,6 +151,16 @@ def depth(queue_url: str) -> tuple[int, int]:
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     answer = tool_client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)["Attributes"]
     return int(answer[names[0]]), int(answer[names[1]])
+
+
+def expiring(queue_url: str) -> int:
+    """How many messages of a queue may be older than what the template lets it keep them, and would be deleted by that:
+    none if it keeps them no longer by now, or is younger itself."""
+    names = ["MessageRetentionPeriod", "CreatedTimestamp"]
+    answer = tool_client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)["Attributes"]
+    kept_s = stack_limits.QUEUE_KEEPS_S
+    is_young = time.time() - float(answer["CreatedTimestamp"]) < kept_s
+    return 0 if is_young or int(answer["MessageRetentionPeriod"]) <= kept_s else sum(depth(queue_url))
 
 
 def destroy(stack: str, on_event: OnEvent) -> None:
