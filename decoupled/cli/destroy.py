@@ -21,7 +21,7 @@ def destroy(stack: str, yes: bool) -> None:
     """Delete a STACK, and say what it leaves: the queues, the table, what is due later and the key are kept, with all
     that is in them. `deploy` takes them back."""
     with calling_aws():
-        from decoupled.engines.aws import deployment, kept, stack_events, stack_states, take_back
+        from decoupled.engines.aws import deployment, kept, stack_events, stack_states
 
         if (current := stack_states.at_rest(stack, click.echo)) is None:
             raise ValueError(f"there is no stack {stack!r} here")
@@ -35,7 +35,7 @@ def destroy(stack: str, yes: bool) -> None:
         question = f"Delete the stack {stack}? Type its name"
         if not yes and click.prompt(question, default="", show_default=False) != stack:
             raise click.ClickException("nothing was deleted")
-        take_back.remember_in_its_bucket(stack)
+        _remember(stack)
         deployment.destroy(stack, click.echo)
         click.echo(f"Deleted {stack}.")
         if those:
@@ -44,12 +44,32 @@ def destroy(stack: str, yes: bool) -> None:
             click.echo(f"  {line}")
 
 
+def _remember(stack: str) -> None:
+    """Write down what is kept, to be taken back. Where that cannot be, whoever destroys reads its names here."""
+    from decoupled.engines.aws import take_back
+    from decoupled.engines.aws.client import AwsError, code
+
+    try:
+        take_back.remember_in_its_bucket(stack)
+    except AwsError as error:
+        if code(error) != "NoSuchBucket":
+            raise
+        click.echo("Note: the bucket of its code is gone, so that `deploy` will not find what is kept", err=True)
+
+
 def _depth(kept: Kept) -> str:
     from decoupled.engines.aws import deployment
+    from decoupled.engines.aws.client import AwsError, code
+    from decoupled.engines.aws.kept import GONE
 
     if kept.kind != "AWS::SQS::Queue":
         return ""
-    waiting, in_flight = deployment.depth(kept.name)
+    try:
+        waiting, in_flight = deployment.depth(kept.name)
+    except AwsError as error:
+        if code(error) in GONE:
+            return "  (gone)"
+        raise
     return f"  ({waiting} waiting, {in_flight} in flight)"
 
 

@@ -19,7 +19,7 @@ GROUP, ROLE = "AWS::Scheduler::ScheduleGroup", "AWS::IAM::Role"
 KEPT_ROLE = "ScheduleRole"  # of the template's roles, the only one that is kept
 IDENTIFIERS = {QUEUE: "QueueUrl", TABLE: "TableName", KEY: "KeyId", GROUP: "Name", ROLE: "RoleName"}
 
-_GONE = {
+GONE = {
     "AWS.SimpleQueueService.NonExistentQueue",
     "QueueDoesNotExist",
     "ResourceNotFoundException",
@@ -62,7 +62,7 @@ def looked_up(kept: Kept) -> Kept:
     try:
         return Kept(kept.logical, kept.kind, kept.name, _LOOKS[kept.kind](kept.name))
     except AwsError as error:
-        if code(error) in _GONE:
+        if code(error) in GONE:
             return kept
         raise
 
