@@ -7,7 +7,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -21,6 +21,9 @@ from decoupled.core.validation import faults
 from decoupled.core.workload import Workloads
 from decoupled.pipeline.compatible import Difference, differences
 from decoupled.pipeline.schemas import described
+
+if TYPE_CHECKING:
+    from decoupled.engines.aws.releases import Recorded
 
 SAMPLE = 100  # dead letters that are read, oldest first
 UNDECODABLE = (
@@ -85,15 +88,17 @@ def against_stack(stack: str, here: Workloads, dead: bool = True) -> list[Differ
     return [*dict.fromkeys([*found, *(_dead(Path(), stack, here) if dead else ())])]
 
 
-def refuse_breaks(stack: str, here: Workloads, accepted: bool) -> None:
+def refuse_breaks(stack: str, here: Workloads, accepted: bool, left: Recorded | None = None) -> None:
     """Before a deployment: tells what differs, and raises ValueError if that breaks messages, unless it is accepted.
-    The dead are looked at if there are any: that takes seconds."""
+    The dead are looked at if there are any: that takes seconds. `left`: the release of a stack that is gone, which
+    accepted what is to be taken back."""
     from decoupled.engines.aws import deployment
 
     queue = deployment.outputs(stack).get("DeadLetterQueueUrl")
-    if queue is None:
-        return  # there is no such stack, or it was never made whole: it has accepted nothing
-    found = against_stack(stack, here, dead=any(deployment.depth(queue)))
+    if queue is not None:
+        found = against_stack(stack, here, dead=any(deployment.depth(queue)))
+    else:  # there is no such stack, or it was never made whole: it has accepted nothing itself
+        found = [] if left is None else differences(left.schemas, told(here))
     for difference in found:
         click.echo(line(difference), err=True)
     if any(difference.breaks for difference in found) and not accepted:

@@ -57,7 +57,7 @@ def deploy(
 
     With AWS_ENDPOINT_URL on this machine (an emulator, which runs functions here) it builds for this machine."""
     with calling_aws():
-        from decoupled.engines.aws import kept, stack_events, stack_states, take_back
+        from decoupled.engines.aws import kept, releases, stack_events, stack_states, take_back
         from decoupled.engines.aws.code_bucket import CodeBucket, key_of
         from decoupled.engines.aws.stack import account_and_region
 
@@ -78,7 +78,8 @@ def deploy(
         given |= added
         for note in (*_not_kept(loaded), *(f"Note: {note}" for note in notes), *(f"Beware: {it}" for it in warnings)):
             click.echo(note, err=True)
-        refuse_breaks(stack, loaded, accept_breaks)
+        accepted_by = releases.recorded(bucket, stack, left.release) if left is not None and left.release else None
+        refuse_breaks(stack, loaded, accept_breaks, accepted_by)
         refuse_stranding(stack, given, shift, accept_breaks)
         click.echo("== Build")
         traced = bool(given.get("TracesEndpoint", deployed.get("TracesEndpoint")))

@@ -31,7 +31,10 @@ class Played:
         state = self.states[0]
         if state.endswith("_IN_PROGRESS") and len(self.states) > 1:
             self.states.pop(0)
-        return {"Stacks": [{"StackId": "the-stack", "StackName": "shop", "StackStatus": state}]}
+        values = {"Release": "one", "ReleaseBefore": "zero", "MailFrom": "shop@example.com"}
+        given = [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]
+        named = {"StackId": "the-stack", "StackName": "shop", "Parameters": given}
+        return {"Stacks": [{**named, "StackStatus": state}]}
 
     def describe_stack_events(self, **_: Any) -> Any:
         failed = {"EventId": str(len(self.done)), "LogicalResourceId": "Queue", "ResourceStatus": "UPDATE_FAILED"}
@@ -203,7 +206,8 @@ def test_what_a_stack_keeps_is_written_down_and_a_failed_create_keeps_nothing(
             one = {"LogicalResourceId": logical, "ResourceType": kind, "PhysicalResourceId": "it"}
             played.resources.append({**one, "ResourceStatus": status})
         take_back.remember(bucket, "shop")  # type: ignore[arg-type]
-        assert bucket.records == [{"parameters": {}, "kept": [["Queue", "AWS::SQS::Queue", "it"]]}] * expected
+        those = {"parameters": {"MailFrom": "shop@example.com"}, "kept": [["Queue", "AWS::SQS::Queue", "it"]]}
+        assert bucket.records == [{**those, "release": "one"}] * expected
 
 
 def test_what_a_large_stack_keeps_is_found_behind_the_hundredth_resource(play: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 from msgspec import Struct
 
 from decoupled.cli import headroom, releases
+from decoupled.cli.check import refuse_breaks, told
 from decoupled.cli.releases import Change, make_queues, roll_out
 from decoupled.core.headroom import Account
 from decoupled.core.own_queues import NONE
@@ -132,3 +133,14 @@ def test_a_release_that_would_accept_what_nothing_takes_is_not_gone_back_to(unta
     ):
         roll_out(change, Serving("one"), "two", {}, Shift(), 0.0)
     assert served_after(change) == ["two"]
+
+
+def test_what_is_taken_back_was_accepted_by_a_release_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployment, "outputs", lambda _: {})
+    here = {"orders": Workload("orders", Struct, lambda order, message: Effects({}))}
+    left = Recorded(release="one", template="", code="", schemas=told(here))
+    refuse_breaks("shop", here, accepted=False, left=left)
+    with pytest.raises(ValueError, match="would not be understood"):
+        refuse_breaks("shop", {}, accepted=False, left=left)
+    refuse_breaks("shop", {}, accepted=True, left=left)
+    refuse_breaks("shop", {}, accepted=False)

@@ -31,15 +31,17 @@ class Left:
 
     parameters: Mapping[str, str]
     kept: Sequence[Kept]
+    release: str | None = None  # that accepted what waits
 
 
 def remember(bucket: CodeBucket, stack: str) -> None:
     """Write down what deleting the stack would leave; if that is nothing, what is written there of an earlier one
     stays."""
     kept = [[each.logical, each.kind, each.name] for each in resources(stack)]
-    those = {name: value for name, value in parameters(described(stack)).items() if name not in PARAMETERS}
+    has = parameters(described(stack))
+    those = {name: value for name, value in has.items() if name not in PARAMETERS}
     if kept:
-        bucket.remember(_record(stack), {"parameters": those, "kept": kept})
+        bucket.remember(_record(stack), {"parameters": those, "kept": kept, "release": has.get("Release")})
 
 
 def remember_in_its_bucket(stack: str) -> None:
@@ -63,7 +65,7 @@ def left(bucket: CodeBucket, stack: str, taken: bool) -> Left | None:
         return None
     found = [looked_up(Kept(*each)) for each in record["kept"] if each[1] in IDENTIFIERS and not taken]
     there = [each for each in found if each.properties is not None]
-    return Left(record["parameters"], there) if there or taken else None
+    return Left(record["parameters"], there, record.get("release")) if there or taken else None
 
 
 def take_back(stack: str, kept: Sequence[Kept], on_event: OnEvent) -> None:
