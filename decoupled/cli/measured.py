@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import math
 import os
 import urllib.error
@@ -27,6 +28,8 @@ def service_ms(url: str, workload: str) -> tuple[float, float | None]:
             text = answer.read(MAX_METRICS_BYTES).decode(errors="replace")
     except urllib.error.HTTPError as error:
         raise ValueError(f"{url}/metrics answers {error.code}; DECOUPLED_KEY may name an operator's key") from error
+    except http.client.HTTPException as error:
+        raise ValueError(f"{url} does not answer as a server does: {error or type(error).__name__}") from error
     return parse(text, workload)
 
 

@@ -4,6 +4,7 @@ prints; the rest is worked out in `decoupled/plan`."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,15 +12,31 @@ from typing import Any, TypeVar
 import click
 
 from decoupled.cli.target import DURATION
+from decoupled.core import limits, stack_limits
 from decoupled.plan.answer import Where, answer
 from decoupled.plan.arrivals import Arrivals, Day, Steady, recorded, spike
 from decoupled.plan.prices import price_list
 from decoupled.plan.scenario import OnAws, OnMachine, Outage, Scenario, Service, Workload
 
 F = TypeVar("F", bound=Callable[..., Any])
-POSITIVE = click.FloatRange(min=0, min_open=True)
-PART = click.FloatRange(0, 1)
+MOST = 1e12  # of anything
+
+
+class Number(click.FloatRange):
+    """A number that is one: neither nan nor infinite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click has it."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number to plan with", param, ctx)
+        return number
+
+
+POSITIVE = Number(0, MOST, min_open=True)
+PART = Number(0, 1)
 COUNT = click.IntRange(1, 1_000_000)
+MOST_PROCESSORS = 1_000  # AWS: MaximumConcurrency
 
 
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -55,7 +72,7 @@ work = _options(
     click.option("--items", type=click.IntRange(0, 99), default=0, help="That an order writes beside its record."),
     click.option("--keys", type=COUNT, default=1, help="That all these items have."),
     click.option("--listed", is_flag=True, help="They stand in a collection that is listed."),
-    click.option("--gets", type=click.FloatRange(min=0), default=1.0, help="That ask for each order."),
+    click.option("--gets", type=Number(0, MOST), default=1.0, help="That ask for each order."),
     click.option("--dead", type=PART, default=0.0, help="Part of the orders that fail until they are dead."),
     click.option("--later", type=PART, default=0.0, help="Part of the orders that are due in more than 15 minutes."),
 )
@@ -69,16 +86,18 @@ pace = _options(
 )
 stack = _options(
     click.option(
-        "--aws-concurrency", type=click.IntRange(2, 100_000), help="MaximumConcurrency.  [default: the machines']"
+        "--aws-concurrency",
+        type=click.IntRange(2, 20_000),
+        help="MaximumConcurrency; with --pollers, what all of these may have.  [default: the machines'; ten a poller]",
     ),
-    click.option("--batch", type=click.IntRange(1, 10_000), default=10, help="BatchSize of the mapping."),
-    click.option("--window", type=DURATION, default="0s", help="In which a batch is gathered."),
+    click.option("--batch", type=click.IntRange(1, limits.RECEIVE_MAX), default=10, help="BatchSize."),
+    click.option("--window", type=DURATION, default="0s", help="BatchWindowSeconds, 60 at most."),
     click.option(
-        "--pollers", type=click.IntRange(0, 10_000), default=0, help="Provisioned ones; 0 is the usual mapping."
+        "--pollers", type=click.IntRange(0, 200), default=0, help="MinimumPollers, 2 at least; 0 is the usual mapping."
     ),
     click.option("--memory", type=click.IntRange(128, 10_240), default=512, help="MB of each function."),
     click.option("--throttle-rate", type=POSITIVE, default=1_000.0, help="ThrottleRate of the stack."),
-    click.option("--throttle-burst", type=POSITIVE, default=2_000.0, help="ThrottleBurst of the stack."),
+    click.option("--throttle-burst", type=POSITIVE, default=1_250.0, help="ThrottleBurst of the stack."),
     click.option("--api-rate", type=POSITIVE, default=10_000.0, help="Requests a second of the account."),
     click.option("--api-burst", type=POSITIVE, default=5_000.0, help="And at once."),
     click.option("--lambda-concurrency", type=POSITIVE, default=1_000.0, help="Of the account."),
@@ -178,15 +197,17 @@ def _workload(typed: dict[str, Any]) -> Workload:
 
 
 def _on_aws(typed: dict[str, Any]) -> OnAws:
-    from decoupled.cli.kit import kit
-
-    template = kit("templates/decoupled-architecture.yaml").read_text()
+    concurrency, pollers, window_s = typed["aws_concurrency"], typed["pollers"], typed["window"]
+    if pollers == 1:
+        raise click.UsageError("--pollers are 2 at least, as AWS has it")
+    if window_s > stack_limits.MAX_BATCH_WINDOW_S:
+        raise click.UsageError(f"--window is {stack_limits.MAX_BATCH_WINDOW_S} s at most, as the stack has it")
+    if not pollers and concurrency is not None and concurrency > MOST_PROCESSORS:
+        raise click.UsageError(f"--aws-concurrency is {MOST_PROCESSORS:,} at most, as AWS has it; or say --pollers")
     return OnAws(
-        concurrency=typed["aws_concurrency"],
-        window_s=typed["window"],
+        concurrency=concurrency,
+        window_s=window_s,
         memory_mb=typed["memory"],
-        alarms=template.count("Type: AWS::CloudWatch::Alarm"),
-        dashboards=template.count("Type: AWS::CloudWatch::Dashboard"),
         **{name: typed[name] for name in _AS_TYPED},
     )
 

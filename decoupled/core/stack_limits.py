@@ -6,6 +6,7 @@ SECRET_AGAIN_S = 10.0  # and at least, where one failed or something is missed i
 ID_KEY_LEAD_S = 900  # that a new key is known before ids are signed with it: three of these
 STARTING_RETRY_S = 2  # after which a client may ask a function again that could not start
 MAX_WATCH_S = 45 * 60  # that alarms are watched after a change: CloudFormation could for 180, but is waited for an hour
+MAX_BATCH_WINDOW_S = 60  # that a batch is gathered for: queues hide a message for so much longer
 
 # AWS hides a message for twelve hours in all, from when it was received, and refuses to hide it for longer.
 MAX_HIDDEN_S = 43_200 - 60  # that it is asked to: most batches are done within a minute,

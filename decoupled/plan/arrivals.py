@@ -109,7 +109,15 @@ def recorded(lines: Iterable[str]) -> Recorded:
 
 
 def time_in(line: str) -> float | None:
-    """The first time in a line, in seconds since 1970. One without a zone is UTC, which changes no distance."""
+    """The first time in a line, in seconds since 1970. One without a zone is UTC, which changes no distance; one that
+    there never is (a month 13) is none."""
+    try:
+        return _time_in(line)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _time_in(line: str) -> float | None:
     if found := _RFC3339.search(line):
         text = re.sub(r" (?=[Z+-])", "", found[0]).replace(",", ".").replace("Z", "+00:00")
         fraction = re.search(r"\.\d+", text)

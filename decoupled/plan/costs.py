@@ -4,7 +4,7 @@ prices. What an order takes of each service is what `make bench-lambda` counts."
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from decoupled.core import limits
 from decoupled.plan.course import Course
@@ -18,7 +18,7 @@ SQS_CHUNK_BYTES, API_CHUNK_BYTES = 64 * 1024, 512 * 1024
 READ_BYTES = 4 * 1024  # of a read unit
 IDLE_POLLS_PER_S = 0.2  # of a mapping whose queue is empty: four pollers that wait 20 s each;
 MAPPINGS = 2  # of the workload's own queue, and of the shared one
-ACCESS_LOG_BYTES = 450  # of a request's line
+ACCESS_LOG_BYTES = 300  # of a request's line
 RETRY_LOG_BYTES = 420  # of a try that failed
 METRICS_LINE_BYTES = 300  # of an invocation, with Metrics=on,
 METRICS_OF_ONE = 10  # and the metrics of one workload that does well
@@ -27,7 +27,7 @@ HEAD_BYTES = 400  # of an answer, beside its body
 ACCEPTED_BYTES = 150  # of a 202
 INDEX_BYTES = 100  # that DynamoDB counts for a record beside it
 ITEM_BYTES = 200  # of an item that an order writes, once for each
-TRACED = 0.05  # of requests beyond the first one a second, by X-Ray's own rule
+TRACED = 0.05  # of a function's invocations beyond the first one a second, by X-Ray's own rule
 TRIES_OF_DEAD = limits.MAX_ATTEMPTS
 SECRET_CALLS = 1_000  # of functions that start
 ROW_BYTES = 300  # of a row in SQLite, beside the entry
@@ -76,6 +76,7 @@ def usage_on_aws(of: Scenario, course: Course) -> dict[str, float]:
         **_queue(of, orders, invocations, (orders + failed) / max(invocations, 1.0)),
         **_table(of, orders),
         **_watching(of, orders, failed, functions),
+        "traces": _traces(of, course, (orders, orders * of.workload.gets, invocations)),
         "secrets": of.cells,
         "secret_calls": SECRET_CALLS * of.cells,
         "schedules": orders * of.workload.later,
@@ -114,13 +115,14 @@ def _watching(of: Scenario, orders: float, failed: float, functions: float) -> d
         "metrics": METRICS_OF_ONE * of.cells if of.aws.metrics else 0,
         "alarms": of.aws.alarms * of.cells,
         "dashboards": of.aws.dashboards * of.cells,
-        "traces": _traces(requests, of.cells) if of.aws.x_ray else 0,
     }
 
 
-def _traces(requests: float, cells: int) -> float:
-    first = min(requests, MONTH_S * cells)
-    return first + TRACED * (requests - first)
+def _traces(of: Scenario, course: Course, invocations: Sequence[float]) -> float:
+    """Of each function, the first invocation of a second, and some of the others."""
+    seconds = course.seconds * times_a_month(of) * of.cells
+    first = [min(some, seconds) for some in invocations]
+    return (sum(first) + TRACED * (sum(invocations) - sum(first))) * of.aws.x_ray
 
 
 def usage_on_machines(of: Scenario, orders: float) -> dict[str, float]:

@@ -101,6 +101,8 @@ class Run:
     def __init__(self, arrivals: Arrivals, back: Back, share: float = 1.0, bin_s: float | None = None) -> None:
         self.arrivals, self.back, self.share = arrivals, back, share
         self._end_s = max([arrivals.span_s, *[until for _, until, _ in back.troubles]])
+        if self._end_s > bounds.MAX_SPAN_S:
+            raise ValueError(f"that is more than {bounds.MAX_SPAN_S / 86_400:.0f} days; plan a part of them")
         self.course = Course(bin_s or self._bin_s())
         self._delayed = _Delayed(self.course.bin_s)
         self._line: deque[tuple[int, float]] = deque()  # visible, in their order: (tries so far, how many)
@@ -184,7 +186,8 @@ class Run:
         """Those whose end was counted when they were taken, and is still to come."""
         recent = self.course.ended[-max(1, math.ceil(pace.batch_s / self.course.bin_s)) :]
         average = (sum(recent[1:]) + ended) / max(len(recent), 1) if len(recent) > 1 else ended
-        return min(average * pace.batch_s, pace.processors * pace.batch * self._at_once(pace))
+        with_one = min(average * pace.batch_s, pace.processors * pace.batch * self._at_once(pace))
+        return with_one + average * pace.gather_s / 2
 
     @staticmethod
     def _at_once(pace: Pace) -> float:

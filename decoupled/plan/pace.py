@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from decoupled.plan.scenario import Outage, Scenario
+from decoupled.plan.scenario import POLLER_CONCURRENCY, Outage, Scenario
 from decoupled.server.scheduling.breaker import SICK_AFTER, Answer, Breaker, take
 
 Trouble = tuple[float, float, Literal["sick", "shut"]]  # from, to; tries fail, or there are none
@@ -25,7 +25,7 @@ SQS_MS, DYNAMODB_MS = 10.0, 5.0  # that a call waits
 VCPU_MB = 1_769
 POLL_S = 0.02  # from a message's arrival to its invocation
 MAPPING_FIRST, MAPPING_PER_S, MAPPING_MOST = 5, 300 / 60, 1_250  # processors that a mapping begins with, adds, has
-POLLER_CONCURRENCY, POLLERS_PER_S = 10, 1_000 / 60  # of a provisioned poller; concurrency added a second
+POLLERS_PER_S = 1_000 / 60  # concurrency that provisioned pollers add a second
 IN_FLIGHT_MOST = 120_000  # messages of a queue
 NEW_TABLE_WRITES, TABLE_PEAK_AFTER_S = 4_000.0, 1_800.0  # a peak counts double half an hour later
 
@@ -40,6 +40,7 @@ class Pace:
     batch_s: float = 0.0
     away_batch_s: float = 0.0
     processors: float = 0.0
+    gather_s: float = 0.0  # that the first one of a batch waits for others
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ class Stack:
         well, away = processors * batch / batch_s, processors * batch / away_s
         bound = min(self.of.rate or math.inf, self._writes(at.t) / writes(self.of))
         self._scale(at.dt, busy=at.waiting > 0 or at.coming > well)
-        return Pace(min(well, bound), away, batch, batch_s, away_s, processors)
+        return Pace(min(well, bound), away, batch, batch_s, away_s, processors, self._gather_s(at, processors))
 
     def _batch(self, coming: float, waiting: float, processors: float) -> float:
         """Full ones where messages wait. Else what comes while a poller gathers; more, if processors are few for it."""
@@ -176,6 +177,13 @@ class Stack:
         spare = processors - coming * each
         needed = coming * max(alone - each, 0.0) / spare if spare > 0 else most
         return min(most, max(gathered, needed, 1.0))
+
+    def _gather_s(self, at: Moment, processors: float) -> float:
+        """The batching window, or as long as it takes until a batch is full; not at all where messages wait."""
+        if at.waiting > processors * self.of.aws.batch:
+            return 0.0
+        full_s = (self.of.aws.batch - 1) * processors / at.coming if at.coming else math.inf
+        return min(self.of.aws.window_s, full_s)
 
     def _scale(self, dt: float, busy: bool) -> None:
         added = (POLLERS_PER_S if self.of.aws.pollers else MAPPING_PER_S) * dt

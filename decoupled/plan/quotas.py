@@ -14,7 +14,7 @@ from decoupled.plan.course import Course
 from decoupled.plan.pace import IN_FLIGHT_MOST, MAPPING_MOST, NEW_TABLE_WRITES, writes
 from decoupled.plan.scenario import Scenario
 
-RETENTION_S = 14 * 86_400.0  # of SQS
+RETENTION_S = 10 * 86_400.0  # of the stack's queues
 PARTITION_WRITES = 1_000.0  # units a second of one partition key
 TABLE_QUOTA = 40_000.0  # write units a second, of a table and an account
 LAMBDA_RPS = 10  # a second for each of an account's concurrency

@@ -10,6 +10,7 @@ from statistics import NormalDist
 from decoupled.plan.arrivals import Arrivals
 
 _P99 = NormalDist().inv_cdf(0.99)
+POLLER_CONCURRENCY = 10  # AWS: processors at once of a provisioned poller
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class OnAws:
 
     concurrency: int | None = None  # MaximumConcurrency of each stack; as many as the machines have unless it is said
     throttle_rate: float = 1_000.0
-    throttle_burst: float = 2_000.0
+    throttle_burst: float = 1_250.0
     api_rate: float = 10_000.0
     api_burst: float = 5_000.0
     lambda_concurrency: float = 1_000.0
@@ -98,7 +99,7 @@ class OnAws:
     memory_mb: int = 512
     x_ray: bool = False
     metrics: bool = False
-    alarms: int = 15
+    alarms: int = 15  # two of them the workload's own queue's
     dashboards: int = 1
 
 
@@ -141,5 +142,6 @@ class Scenario:
 
     @property
     def stack_concurrency(self) -> int:
-        """MaximumConcurrency of each stack: two at least, as AWS has it."""
-        return max(2, self.processors if self.aws.concurrency is None else self.aws.concurrency)
+        """MaximumConcurrency of each stack: two at least, as AWS has it. Provisioned pollers have ten each instead."""
+        usual = self.aws.pollers * POLLER_CONCURRENCY or self.processors
+        return max(2, usual if self.aws.concurrency is None else self.aws.concurrency)

@@ -11,8 +11,12 @@ def span(seconds: float | None) -> str:
     """Two units, as in `1 h 12 min`; `never` if it is not over."""
     if seconds is None or not math.isfinite(seconds):
         return "never"
-    if seconds < 1:
+    if 0 < seconds < 0.001:
+        return f"{seconds * 1_000:.2g} ms"
+    if 0 < seconds < 1:
         return f"{seconds * 1_000:.0f} ms"
+    if seconds == 0:
+        return "0 s"
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
@@ -26,6 +30,8 @@ def span(seconds: float | None) -> str:
 
 def amount(number: float) -> str:
     """With three digits at least, and no more than make sense."""
+    if not math.isfinite(number):
+        return "no end"
     if abs(number) >= 1e12:
         return f"{number / 1e12:,.2f} trillion"
     if abs(number) >= 1e9:

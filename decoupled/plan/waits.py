@@ -10,13 +10,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from decoupled.core import limits
 from decoupled.core.backoff import backoff_s
 from decoupled.plan import bounds
 from decoupled.plan.course import Course
 from decoupled.plan.pace import Back
 from decoupled.plan.scenario import Service
 
-FOLLOWED = 2_000  # orders
+FOLLOWED, LEAST_FOLLOWED = 2_000, 50  # orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def follow(course: Course, back: Back, service: Service, seed: int = 1) -> list[
         sums.append(sums[-1] + rate * course.bin_s)
     if sums[-1] <= 0:
         return []
-    some = max(1, min(FOLLOWED, math.ceil(sums[-1])))
+    some = max(1, min(_most(back), math.ceil(sums[-1])))
     quantiles = [(number + 0.5) / some for number in range(some)]
     rng.shuffle(quantiles)
     return [
@@ -45,15 +46,23 @@ def follow(course: Course, back: Back, service: Service, seed: int = 1) -> list[
     ]
 
 
+def _most(back: Back) -> int:
+    """Fewer where each is tried for weeks."""
+    sick_s = sum(last - first for first, last, kind in back.troubles if kind == "sick")
+    tries = max(1.0, sick_s / (0.75 * limits.BACKOFF_CAP_S))
+    return max(LEAST_FOLLOWED, min(FOLLOWED, round(bounds.FOLLOWED_TRIES / tries)))
+
+
 def _one(came_s: float, course: Course, back: Back, service: Service, quantile: float, rng: random.Random) -> Followed:
     """Through its tries."""
     at, tries = came_s, 0
     while tries < bounds.MAX_TRIES:
         tries += 1
-        at = max(at, _reached(course.taken, _value(course.shown, at, course.bin_s), course.bin_s))
-        if at >= course.seconds:
-            break
-        at = _queueing(at, course, rng)
+        turn = _reached(course.taken, _value(course.shown, at, course.bin_s), course.bin_s)
+        if max(at, turn) < course.seconds:
+            at = _queueing(max(at, turn), course, rng)
+        elif not course.drained:
+            break  # else nothing waits any more, and it is tried at once
         pace = course.paces[min(int(at / course.bin_s), len(course.paces) - 1)]
         if not any(first <= at < last for first, last, kind in back.troubles if kind == "sick"):
             alone = service.quantile(quantile) - service.mean_s if service.p99_s else 0.0
@@ -63,12 +72,15 @@ def _one(came_s: float, course: Course, back: Back, service: Service, quantile: 
 
 
 def _queueing(at: float, course: Course, rng: random.Random) -> float:
-    """Later, by what chance has orders wait for each other where none would in an even flow: Sakasegawa's approximation
-    of a queue with many servers, whose waits are about exponential."""
+    """Later, by the rest of the time in which a batch is gathered, and by what chance has orders wait for each other
+    where none would in an even flow: Sakasegawa's approximation of a queue with many servers, whose waits are about
+    exponential."""
     place = int(at / course.bin_s)
     if course.visible[place] > 0:
         return at
     pace = course.paces[place]
+    if pace.gather_s:
+        at += pace.gather_s * rng.random()
     servers = max(1.0, pace.processors)
     busy = min(course.coming[place] / pace.well if pace.well else 1.0, 0.98)
     mean_s: float = busy ** (math.sqrt(2 * (servers + 1)) - 1) / (servers * (1 - busy)) * pace.batch_s / 2
