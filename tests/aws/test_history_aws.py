@@ -99,10 +99,28 @@ def test_what_sqs_measures_is_charted_by_the_minute(model: Any) -> None:
 def test_what_sqs_leaves_out_grows_older_until_it_is_seen_again_and_is_let_go_when_it_is_not() -> None:
     minutes = [START + number * 60_000 for number in range(60)]
     seen = {minutes[0]: 7_200.0, minutes[9]: 30.0, minutes[30]: 9_000.0}
-    found = ages.joined(minutes, {minutes[9]: 4.0, minutes[50]: 5.0}, seen)
+    found = ages.joined(minutes, {minutes[9]: 4.0, minutes[50]: 5.0}, seen, {})
     assert [found.get(minutes[place]) for place in (0, 9, 16, 17, 25, 26, 30, 45, 46, 47, 50)] == [
         7_200, 7_740, 8_160, 510, 990, None, 9_000, 9_900, 9_960, None, 5,
     ]  # fmt: skip
+
+
+def test_what_was_seen_before_nothing_waited_any_more_has_ended() -> None:
+    minutes = [START + number * 60_000 for number in range(12)]
+    seen = {minutes[0]: 3_600.0, minutes[7]: 20.0}
+    found = ages.joined(minutes, {}, seen, {minutes[4]: 9.0, minutes[5]: 0.0, minutes[6]: 2.0})
+    assert [found.get(minutes[place]) for place in (0, 4, 5, 6, 7, 8)] == [3_600, 3_840, None, None, 20, 80]
+
+
+def test_the_depth_that_tells_so_is_that_of_all_queues_together(model: Any) -> None:
+    count = "AWS/SQS ApproximateNumberOfMessages"
+    values = {f"{count}{kind} queue Maximum": 0.0 for kind in ("Visible", "NotVisible", "Delayed")}
+    values["Decoupled/shop oldest_age_seconds  Maximum"] = 3_600.0
+    ended = AwsPast("shop", QUEUES, CloudWatch(model, values), lambda: START).history(3_600)
+    assert "oldest_age_s" not in ended.series
+    values[f"{count}NotVisible queue Maximum"] = 1.0
+    waiting = AwsPast("shop", QUEUES, CloudWatch(model, values), lambda: START).history(3_600)
+    assert waiting.series["oldest_age_s"][-1] == 3_660
 
 
 def test_what_the_functions_measure_is_asked_for_where_they_do(model: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from decoupled.engines.aws.recent import COUNTED, AwsRecent
 from decoupled.engines.aws.stats import AwsStats
+from tests.support.contract import message
 from tests.support.engines import AwsEngine
 from tests.support.model_engine import ManualClock
 
@@ -93,6 +94,52 @@ def test_an_alarm_colours_the_part_that_it_is_about(moto_engine: AwsEngine, name
     stats = AwsStats("shop", outputs, clients.__getitem__)
     assert stats.look().alarms == ["Look at it."]
     assert stats.alarms == [(part, "Look at it.")]
+
+
+def test_a_stack_is_not_told_of_alarms_of_another_one_whose_name_goes_on(moto_engine: AwsEngine) -> None:
+    """Nor is one left out that comes after the fifty that CloudWatch tells of unless it is asked for more."""
+
+    class Alarms:
+        def get_metric_data(self, **_: Any) -> Any:
+            return {"MetricDataResults": []}
+
+        def describe_alarms(self, **request: Any) -> Any:
+            names = [
+                "eu-QueueAgeAlarm-1",
+                "eu-west-OwnBacklogAlarmorders-2",
+                *[f"OwnBacklogAlarmw{n}-3" for n in range(60)],
+            ]
+            found = [{"AlarmName": f"shop-{name}", "AlarmDescription": name} for name in names]
+            return {"MetricAlarms": found[: request.get("MaxRecords", 50)]}
+
+    outputs = {
+        "QueueUrl": moto_engine.queue_url,
+        "DeadLetterQueueUrl": moto_engine.dead_letter_queue_url,
+        "TableName": moto_engine.table_name,
+    }
+    clients = {"sqs": moto_engine.sqs, "dynamodb": moto_engine.dynamodb, "cloudwatch": Alarms()}
+    assert AwsStats("shop", outputs, clients.__getitem__).look().alarms == [f"OwnBacklogAlarmw{n}-3" for n in range(60)]
+
+
+def test_nothing_that_waits_has_no_age_though_the_processor_saw_one_lately(moto_engine: AwsEngine) -> None:
+    class CloudWatch:
+        def get_metric_data(self, **_: Any) -> Any:
+            seen = {"Id": "m0", "Timestamps": [datetime.now(UTC) - timedelta(seconds=120)], "Values": [7_000.0]}
+            return {"MetricDataResults": [seen]}
+
+        def describe_alarms(self, **_: Any) -> Any:
+            return {"MetricAlarms": []}
+
+    outputs = {
+        "QueueUrl": moto_engine.queue_url,
+        "DeadLetterQueueUrl": moto_engine.dead_letter_queue_url,
+        "TableName": moto_engine.table_name,
+    }
+    clients = {"sqs": moto_engine.sqs, "dynamodb": moto_engine.dynamodb, "cloudwatch": CloudWatch()}
+    stats = AwsStats("shop", outputs, clients.__getitem__)
+    assert stats.look().oldest_age_s is None
+    moto_engine.queue.send([message()])
+    assert (stats.look().oldest_age_s or 0) > 7_000
 
 
 def test_dead_records_of_the_last_hour_are_counted(moto_engine: AwsEngine) -> None:

@@ -23,7 +23,15 @@ def at(now_ms: int, seen: Mapping[int, float]) -> float | None:
     return max(ages, default=None)
 
 
-def joined(times: Iterable[int], of_sqs: Mapping[int, float], seen: Mapping[int, float]) -> dict[int, float]:
-    """Of each time that has one, the larger of both ages."""
-    each = ((then, (of_sqs.get(then), at(then, seen))) for then in times)
-    return {then: max(known) for then, both in each if (known := [age for age in both if age is not None])}
+def joined(
+    times: Iterable[int], of_sqs: Mapping[int, float], seen: Mapping[int, float], depth: Mapping[int, float]
+) -> dict[int, float]:
+    """Of each time that has one, the larger of both ages. `depth`: of the messages that there were. Where that was
+    nothing, nothing that was seen before waits still."""
+    found = {}
+    for then in times:
+        if depth.get(then) == 0:
+            seen = {when: age for when, age in seen.items() if when > then}
+        if known := [age for age in (of_sqs.get(then), at(then, seen)) if age is not None]:
+            found[then] = max(known)
+    return found

@@ -61,7 +61,8 @@ class AwsPast:
         with unavailable():
             values = ask(self._cloudwatch, [*asked, ages.asked(self._stack)], first, end)
         times = list(range(first, end, PERIOD_S * 1000))
-        values["oldest_age_s"] = ages.joined(times, values.get("oldest_age_s", {}), values.get(ages.SEEN, {}))
+        of_sqs, seen = (values.get(name, {}) for name in ("oldest_age_s", ages.SEEN))
+        values["oldest_age_s"] = ages.joined(times, of_sqs, seen, _depth(values))
         series = {name: [found.get(at) for at in times] for name in CHARTED if (found := _charted(name, values))}
         return History(PERIOD_S, times, series, "" if measured else _OFF)
 
@@ -95,6 +96,12 @@ def of_functions(stack: str, workload: str = "") -> list[Asked]:
         for name in _DURATIONS
         for quantile in _QUANTILES
     ]
+
+
+def _depth(values: Values) -> dict[int, float]:
+    """Messages that have not ended, of the minutes of which all is known."""
+    parts = [values.get(name, {}) for name in ("queued", "in_flight", "delayed")]
+    return {at: sum(part[at] for part in parts) for at in parts[0] if all(at in part for part in parts)}
 
 
 def _charted(name: str, values: Values) -> Mapping[int, float]:

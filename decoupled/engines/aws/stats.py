@@ -18,6 +18,7 @@ from decoupled.engines.aws.cloudwatch import ask, minute
 from decoupled.engines.aws.stack import dead_letter_urls, outputs, queue_urls, tool_client
 
 _SUMS = ("sent", "deleted")
+MAX_ALARMS = 100  # AWS: of a page; a stack of 30 queues has 77
 WINDOW_S = 300  # of CloudWatch's metrics: the last complete five minutes
 
 PART_OF = {
@@ -49,6 +50,13 @@ def part_of(alarm: str) -> str:
     """Of an alarm that is called so after its stack's name: OwnBacklogAlarmorders-1ABC."""
     name, found, _ = alarm.partition("Alarm")
     return PART_OF.get(name + found, "processor")
+
+
+def of_another(alarm: str) -> bool:
+    """Whether an alarm that begins as those of a stack do is one of a stack whose name goes on: shop-eu's, of shop."""
+    name, found, _ = alarm.partition("Alarm")
+    stack, _, own = f"{name}{found}".rpartition("-")
+    return bool(stack) and own in PART_OF
 
 
 class AwsStats:
@@ -90,7 +98,7 @@ class AwsStats:
             in_flight=queue[1],
             delayed=queue[2],
             dead=max(on_queue, recorded),
-            oldest_age_s=age,
+            oldest_age_s=age if any(queue) else None,  # what was seen a while ago has ended meanwhile
             accepted_per_s=sent,
             processed_per_s=deleted,
             alarms=self._alarms(notes),
@@ -180,7 +188,7 @@ class AwsStats:
         """What sounds, each with what it means; on AWS these are the breakers."""
         prefix = f"{self._stack}-"
         try:
-            answer = self._cloudwatch.describe_alarms(AlarmNamePrefix=prefix, StateValue="ALARM")
+            answer = self._cloudwatch.describe_alarms(AlarmNamePrefix=prefix, StateValue="ALARM", MaxRecords=MAX_ALARMS)
         except AwsError as error:
             notes.append(f"no alarms: {detail(error)}")
             return []
@@ -190,6 +198,7 @@ class AwsStats:
                 alarm.get("AlarmDescription") or alarm["AlarmName"],
             )
             for alarm in answer["MetricAlarms"]
+            if not of_another(alarm["AlarmName"].removeprefix(prefix))
         ]
         return [why for _, why in self.alarms]
 
