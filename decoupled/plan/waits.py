@@ -60,7 +60,7 @@ def _one(came_s: float, course: Course, back: Back, service: Service, quantile: 
         tries += 1
         turn = _reached(course.taken, _value(course.shown, at, course.bin_s), course.bin_s)
         if max(at, turn) < course.seconds:
-            at = _queueing(max(at, turn), course, rng)
+            at = _queueing(max(at, turn), course, service, rng)
         elif not course.drained:
             break  # else nothing waits any more, and it is tried at once
         pace = course.paces[min(int(at / course.bin_s), len(course.paces) - 1)]
@@ -71,7 +71,7 @@ def _one(came_s: float, course: Course, back: Back, service: Service, quantile: 
     return Followed(came_s, math.inf, tries)
 
 
-def _queueing(at: float, course: Course, rng: random.Random) -> float:
+def _queueing(at: float, course: Course, service: Service, rng: random.Random) -> float:
     """Later, by the rest of the time in which a batch is gathered, and by what chance has orders wait for each other
     where none would in an even flow: Sakasegawa's approximation of a queue with many servers, whose waits are about
     exponential."""
@@ -83,7 +83,8 @@ def _queueing(at: float, course: Course, rng: random.Random) -> float:
         at += pace.gather_s * rng.random()
     servers = max(1.0, pace.processors)
     busy = min(course.coming[place] / pace.well if pace.well else 1.0, 0.98)
-    mean_s: float = busy ** (math.sqrt(2 * (servers + 1)) - 1) / (servers * (1 - busy)) * pace.batch_s / 2
+    uneven = (1 + service.variability) / 2
+    mean_s: float = busy ** (math.sqrt(2 * (servers + 1)) - 1) / (servers * (1 - busy)) * pace.batch_s * uneven
     return at - mean_s * math.log(1 - rng.random())
 
 

@@ -22,7 +22,7 @@ from decoupled.plan.course import Run
 from decoupled.plan.pace import Stack
 from decoupled.plan.prices import price_list
 from decoupled.plan.quotas import RETENTION_S
-from decoupled.plan.scenario import OnAws, Outage, Scenario
+from decoupled.plan.scenario import OnAws, Outage, Scenario, Service, Workload
 from tests.support import template
 
 
@@ -103,6 +103,19 @@ def test_orders_wait_for_others_of_their_batch() -> None:
     assert 4 < told["waiting_p50_s"] < 6
     assert 9 < told["waiting_p99_s"] < 11
     assert 4 < told["peak_depth"] < 6  # Little's law
+
+
+def test_orders_of_which_some_take_long_keep_others_waiting_for_longer() -> None:
+    """One worker: Pollaczek and Khinchine's formula, by hand. It waits 6 ms after each order."""
+    waits = []
+    for p99_s in (None, 0.6):
+        service = Service(0.1, p99_s)
+        scenario = Scenario(Steady(5.0), Workload(service), concurrency=1)
+        took = [it.took_s for it in answer(scenario, "machine", price_list()).followed]
+        busy = 5.0 * 0.106
+        waits.append(busy / (1 - busy) * 0.106 * (1 + service.variability) / 2)
+        assert sum(took) / len(took) == pytest.approx(0.106 + waits[-1], rel=0.1)
+    assert waits[1] > 2 * waits[0]
 
 
 # --- whatever is typed
