@@ -620,6 +620,24 @@ def test_the_dashboard_is_json_and_names_only_what_is_there() -> None:
     assert len(json.loads(body)["widgets"]) == 9
 
 
+def test_the_dashboard_has_the_queues_of_workloads_own_too() -> None:
+    """Which nothing can name there: it searches for the stack's name. orders waits in such a queue, and in no other."""
+    widgets = json.loads(template.properties("Dashboard")["DashboardBody"]["Fn::Sub"])["widgets"]
+    searched = [
+        line[0]["expression"]
+        for widget in widgets
+        for line in widget["properties"]["metrics"]
+        if isinstance(line[0], dict)
+    ]
+    metrics = (
+        "ApproximateNumberOfMessagesVisible",
+        "ApproximateNumberOfMessagesNotVisible",
+        "ApproximateAgeOfOldestMessage",
+    )
+    which = "${AWS::StackName} NOT DeadLetterQueue', 'Maximum', 60)"
+    assert searched == [f'SEARCH(\'{{AWS/SQS,QueueName}} MetricName="{metric}" {which}' for metric in metrics]
+
+
 def test_each_function_logs_to_its_own_group_and_traces() -> None:
     for function in FUNCTIONS:
         statements = {
