@@ -20,7 +20,7 @@ AHEAD_S = 0.05  # of work that a worker has ahead of it
 HAND_OUT_S = 0.006  # from the commit to a worker, and from its decision to the next commit
 
 # --- AWS: what `make bench-lambda` measures and assumes, and what AWS's documents say
-# Of an order, with a whole vCPU and nothing beside it: the run that LAMBDA.md keeps had programs beside it, and more.
+# Of an order, with a whole vCPU to itself: the run that LAMBDA.md keeps had other programs beside it, and more.
 RECEIVER_CPU_MS, PROCESSOR_CPU_MS, STATUS_CPU_MS = 1.16, 1.08, 0.90
 SQS_MS, DYNAMODB_MS = 10.0, 5.0  # that a call waits
 VCPU_MB = 1_769
