@@ -30,6 +30,7 @@ UNDECODABLE = (
     "ValidationError",
     "DecodeError",
     "UnknownWorkload",
+    "NotOurs",
 )  # errors of those that the other side could not read
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 
-from decoupled.core import limits
+from decoupled.core import limits, stack_limits
 from decoupled.core.outcomes import NotSent
 from decoupled.core.times import now_ms
 from decoupled.engines.aws.messages import SqsQueue
@@ -151,7 +151,7 @@ def test_what_is_put_off_on_a_fifo_queue_keeps_its_place(moto_engine: AwsEngine)
     now = now_ms()
     assert pair.defer([(ordered, now + 30 * DAY_MS), (other, now + 30 * DAY_MS)], now) == [ordered]
     (hidden,) = [asked for _, operation, asked in moto_engine.calls if operation == "ChangeMessageVisibilityBatch"]
-    assert hidden["Entries"][0]["VisibilityTimeout"] == limits.MAX_VISIBILITY_TIMEOUT_S
+    assert hidden["Entries"][0]["VisibilityTimeout"] == stack_limits.MAX_HIDDEN_S
     assert len(moto_engine.scheduled()) == 1
 
 
@@ -185,7 +185,7 @@ def test_a_message_that_a_schedule_brought_may_be_put_off_before_that_schedule_i
     ("error", "longest_s"),
     [
         (refusal("ThrottlingException", 429), int(limits.BACKOFF_CAP_S)),
-        (None, limits.MAX_VISIBILITY_TIMEOUT_S),
+        (None, stack_limits.MAX_HIDDEN_S),
     ],
 )
 def test_what_cannot_be_scheduled_comes_back_sooner_and_is_asked_again(

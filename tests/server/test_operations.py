@@ -61,7 +61,7 @@ def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
     assert HIDDEN_S == 5 * 60
     assert f'"{PURGED}"' in PAGE
     assert limits.BACKOFF_CAP_S == 15 * 60
-    assert re.search(rf"of the {limits.MAX_RECEIVE_COUNT:,}\s+receives", PAGE)
+    assert re.search(rf"of the \[{limits.MAX_RECEIVE_COUNT:,}\s+receives\]", PAGE)
 
 
 def allowed() -> dict[str, set[str]]:

@@ -314,7 +314,7 @@ def test_a_certificate_that_cannot_be_used_is_told_of_and_that_of_before_is_serv
     os.kill(server.pid, signal.SIGHUP)
     why = "the key is not that of the certificate"
     wait_for(lambda: server.get("/health").json["detail"] or "", lambda detail: why in detail)
-    assert "the certificate is not renewed" in server.logged()
+    wait_for(server.logged, lambda logged: "the certificate is not renewed" in logged)  # of another process than health
     if before:
         renewed(server, before, 2)
         killed = open_fronts(server)[0]
