@@ -72,10 +72,9 @@ def against_stack(stack: str, here: Workloads, dead: bool = True) -> list[Differ
     from decoupled.engines.aws.code_bucket import CodeBucket
     from decoupled.engines.aws.stack import account_and_region
 
-    current = stack_events.current(stack)
-    if current is None:
-        raise ValueError(f"there is no stack {stack!r} here")
-    parameters = stack_events.parameters(current)
+    parameters = stack_events.parameters(stack_events.current(stack))
+    if "CodeBucket" not in parameters:  # nor in one that an import has made, and nothing more
+        raise ValueError(f"there is no stack {stack!r} here that has accepted anything")
     bucket = CodeBucket(parameters["CodeBucket"], *account_and_region())
     serving, found = Serving.of(parameters), []
     names = [] if serving is None else [serving.release, *([serving.before] if serving.percent_before else [])]

@@ -10,13 +10,13 @@ import pytest
 from msgspec import Struct
 
 from decoupled.cli import headroom, releases
-from decoupled.cli.check import refuse_breaks, told
+from decoupled.cli.check import against_stack, refuse_breaks, told
 from decoupled.cli.releases import Change, make_queues, roll_out
 from decoupled.core.headroom import Account
 from decoupled.core.own_queues import NONE
 from decoupled.core.releases import Serving, Shift, Step
 from decoupled.core.workload import Effects, Workload
-from decoupled.engines.aws import account_quotas, deployment, smoke
+from decoupled.engines.aws import account_quotas, deployment, smoke, stack_events
 from decoupled.engines.aws.releases import LAMBDAS, Recorded
 
 
@@ -144,3 +144,10 @@ def test_what_is_taken_back_was_accepted_by_a_release_too(monkeypatch: pytest.Mo
         refuse_breaks("shop", {}, accepted=False, left=left)
     refuse_breaks("shop", {}, accepted=True, left=left)
     refuse_breaks("shop", {}, accepted=False)
+
+
+def test_a_stack_that_only_took_back_what_was_left_has_nothing_to_compare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stack in (None, {"StackStatus": "IMPORT_COMPLETE", "Parameters": []}):
+        monkeypatch.setattr(stack_events, "current", lambda _, stack=stack: stack)
+        with pytest.raises(ValueError, match="there is no stack 'shop' here that has accepted anything"):
+            against_stack("shop", {})
