@@ -38,7 +38,7 @@ class Played(Change):
     """A change that is noted. What is `wrong` after each comes from a list."""
 
     def __init__(self, *wrong: Sequence[str]) -> None:
-        super().__init__(Bucket(), "shop", set(), lambda _: "", lambda _: None)  # type: ignore[arg-type]
+        super().__init__(Bucket(), "shop", set(), lambda _: "", echo=lambda _: None)  # type: ignore[arg-type]
         object.__setattr__(self, "asked", [])
         object.__setattr__(self, "wrong", [*wrong])
 
