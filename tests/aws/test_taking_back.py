@@ -81,7 +81,7 @@ def test_a_create_that_fails_is_told_with_its_reason_and_leaves_nothing(environm
     missing = "MailFrom={{resolve:ssm:/shop/mail-from}}"
     code, printed = typed(environment, "scripts/deploy.sh", "shop", "Authorization=NONE", "CustomerKey=yes", missing)
     assert code == 1
-    told = printed.partition("Error: ")[2]
+    told = printed.partition("\nError: ")[2]
     assert re.match(r"the deployment of shop failed \(ROLLBACK_COMPLETE\): \w+: .*/shop/mail-from", told)
     assert "type the same again" in told
     assert tool_client("sqs").list_queues().get("QueueUrls", []) == []
@@ -148,7 +148,7 @@ def test_what_loads_here_and_not_there_is_found_out_and_the_release_before_serve
     (tmp_path / "boxes.py").write_text(f"import hypothesis\n{BOXES}")
     code, printed = typed(environment, str(DECOUPLED), "deploy", "boxes", cwd=tmp_path)
     assert code == 1
-    told = printed.partition("Error: ")[2]
+    told = printed.partition("\nError: ")[2]
     for kind in ("Processor", "Status", "Receiver"):
         assert re.search(rf"^(  )?{kind} \(arn:.* answers .*hypothesis", told.strip(), re.MULTILINE), told
     assert re.search(r"went back from \w+ to \w+$", told.strip())
