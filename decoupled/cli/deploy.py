@@ -74,10 +74,7 @@ def deploy(
         workloads, project, loaded = served(given.get("Workloads") or _as_deployed(deployed))
         given |= ordered(loaded, given)
         check_callers(given, deployed)
-        added, notes, warnings = prepared(stack, deployed, loaded, given)
-        given |= added
-        for note in (*_not_kept(loaded), *(f"Note: {note}" for note in notes), *(f"Beware: {it}" for it in warnings)):
-            click.echo(note, err=True)
+        given |= _added(stack, deployed, loaded, given)
         accepted_by = releases.recorded(bucket, stack, left.release) if left is not None and left.release else None
         refuse_breaks(stack, loaded, accept_breaks, accepted_by)
         refuse_stranding(stack, given, shift, accept_breaks)
@@ -108,9 +105,23 @@ def deploy(
         secrets.encrypt(stack, given, kept.key(stack))
         take_back.remember(bucket, stack)
         bucket.prune(f"{stack}/", [code_key, *recorded, *deployed.values()])
-        click.echo(f"== {stack}")
-        for name, value in sorted(outputs.items()):
-            click.echo(f"{name}\t{value}")
+        _show(stack, outputs)
+
+
+def _show(stack: str, outputs: Mapping[str, str]) -> None:
+    click.echo(f"== {stack}")
+    for name, value in sorted(outputs.items()):
+        click.echo(f"{name}\t{value}")
+
+
+def _added(
+    stack: str, deployed: Mapping[str, str], workloads: Workloads, given: Mapping[str, str]
+) -> Mapping[str, str]:
+    """The parameters that follow from the workloads and the account; what is to be known of them is told."""
+    added, notes, warnings = prepared(stack, deployed, workloads, given)
+    for note in (*_not_kept(workloads), *(f"Note: {note}" for note in notes), *(f"Beware: {it}" for it in warnings)):
+        click.echo(note, err=True)
+    return added
 
 
 def _packed(workloads: Sequence[str], project: Path | None, traced: bool) -> bytes:
