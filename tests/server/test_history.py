@@ -70,7 +70,7 @@ def test_a_strange_file_keeps_no_server_from_starting(tmp_path: Path, strange: s
         server.accept("/calls", {})
         if strange == "damaged":
             wait_for_samples(server, 1)
-            assert "the file of charts is begun anew" in server.logged()
+            wait_for(server.logged, lambda text: "the file of charts is begun anew" in text)
         else:
             health = wait_for(lambda: server.get("/health").json, lambda it: it["status"] == "degraded", 60)
             assert health["detail"] == "charts have gaps: they cannot be written: Is a directory"

@@ -29,7 +29,8 @@ numbers = (
     | st.sampled_from([2**63, -(2**64), Decimal("1E+125"), Decimal("1E-130"), Decimal("2.50"), Decimal(7)])
 )
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-names = text.filter(lambda name: name not in ("", limits.KEY_ATTRIBUTE, limits.COLLECTION_ATTRIBUTE))
+reserved = ("", limits.KEY_ATTRIBUTE, limits.COLLECTION_ATTRIBUTE, limits.OWNER_ATTRIBUTE)
+names = text.filter(lambda name: name not in reserved)
 plain = st.recursive(
     st.none() | st.booleans() | text | numbers,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
