@@ -4,19 +4,15 @@ database, starts them all, and takes them down in the order that loses nothing."
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NoReturn
 
 import uvloop
 
-from decoupled.core import limits
 from decoupled.core.dead_letters import DeadLetter, Outcome
 from decoupled.core.semconv import MESSAGING_SYSTEM_HERE
 from decoupled.core.times import Clock, now_ms
@@ -24,7 +20,7 @@ from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
 from decoupled.engines.sqlite import admin_socket, ordered, waiting
 from decoupled.engines.sqlite.admin import Admin
-from decoupled.engines.sqlite.data_directory import DataDirectory, Watch
+from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.database import Database, DataDirectoryError
 from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
 from decoupled.engines.sqlite.depths import Depths
@@ -36,7 +32,6 @@ from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.outage import Outage
 from decoupled.engines.sqlite.queue_clock import QueueClock
 from decoupled.engines.sqlite.table import SqliteTable
-from decoupled.engines.sqlite.wal import WriteAheadLog
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.settlement import Policy
 from decoupled.server.callers import proofs
@@ -44,6 +39,7 @@ from decoupled.server.callers.proofs import Asked
 from decoupled.server.certificate import Served, served
 from decoupled.server.counting import Counting
 from decoupled.server.door import Door
+from decoupled.server.files import Files, abandon
 from decoupled.server.fronts.crew import Fronts
 from decoupled.server.fronts.given import given_to_fronts
 from decoupled.server.group_commit import Writer
@@ -51,7 +47,6 @@ from decoupled.server.health import Trouble
 from decoupled.server.last_resort import LastResort
 from decoupled.server.listening import bind, listen, raise_file_limit, refuse_strangers
 from decoupled.server.options import Options
-from decoupled.server.outlet import standard_error
 from decoupled.server.page_rules import rules_of
 from decoupled.server.quiet import quiet_collector
 from decoupled.server.quotas import Quotas
@@ -60,6 +55,7 @@ from decoupled.server.scheduling.claims import Poller
 from decoupled.server.scheduling.unserved import Unserved
 from decoupled.server.server_health import ServerHealth
 from decoupled.server.signals import listen_to_signals
+from decoupled.server.upkeep.upkeep import Upkeep, upkeep_of
 from decoupled.server.watches import Watches
 from decoupled.server.welcome import welcome
 from decoupled.telemetry import process as telemetry
@@ -79,7 +75,7 @@ def serve(options: Options, announce: Callable[[str], None]) -> None:
         refuse_strangers(listener, options)
         directory = DataDirectory(options.data)
         database = directory.own()
-        files = _Files(database.tend_log(), directory.watch())
+        files = Files(database.tend_log(), directory.watch())
         database.lost = files.watch
         if wal_reset_bug():
             log.warning(OLD_SQLITE, extra={"sqlite": VERSION})
@@ -88,7 +84,7 @@ def serve(options: Options, announce: Callable[[str], None]) -> None:
                 runner.run(_serve(options, directory, database, files, listener, certificate, announce))
         finally:
             if (why := files.watch.all()) is not None:
-                _abandon(why)
+                abandon(why)
             directory.withdraw()
             database.close()
 
@@ -97,7 +93,7 @@ async def _serve(
     options: Options,
     directory: DataDirectory,
     database: Database,
-    files: _Files,
+    files: Files,
     listener: socket.socket,
     certificate: Served | None,
     announce: Callable[[str], None],
@@ -118,6 +114,7 @@ async def _serve(
     made.poller.start()
     await door.start()
     sampler.start()
+    made.upkeep.start()
     announce(welcome(options, made.workloads, made.released, made.health.unserved.look()))
     quiet_collector()
     await stop.wait()
@@ -126,7 +123,7 @@ async def _serve(
     if tools is not None:
         tools.close()
     await door.leave()
-    await sampler.close()
+    await asyncio.gather(sampler.close(), made.upkeep.close())
     if files.taken():
         await made.poller.drain(0)
         return
@@ -150,9 +147,10 @@ class _Made:
     poller: Poller
     quotas: Quotas
     health: ServerHealth
+    upkeep: Upkeep
 
 
-def _made(options: Options, database: Database, files: _Files, loop: asyncio.AbstractEventLoop) -> _Made:
+def _made(options: Options, database: Database, files: Files, loop: asyncio.AbstractEventLoop) -> _Made:
     workloads = load(options.workloads, options.root)
     telemetry.start("writer", MESSAGING_SYSTEM_HERE)
     clock, queue_clock = Clock(_clock_set), QueueClock.keep(options.data)
@@ -168,7 +166,9 @@ def _made(options: Options, database: Database, files: _Files, loop: asyncio.Abs
     health = ServerHealth(poller, Unserved(queue, workloads, loop.time), workloads, quotas)
     health.sizes = database.sizes
     health.looks += [writer.trouble, files.taken, files.long, partial(_damage, database)]
-    return _Made(workloads, clock, queue_clock, queue, released, writer, watches, table, poller, quotas, health)
+    upkeep = upkeep_of(options, database, writer, workloads, clock)
+    upkeep.show_in(health)
+    return _Made(workloads, clock, queue_clock, queue, released, writer, watches, table, poller, quotas, health, upkeep)
 
 
 def _door(
@@ -195,7 +195,9 @@ async def _tools(made: _Made, directory: DataDirectory, database: Database) -> a
         return None
     letters = SqliteDeadLetters(database, made.clock.now_ms, made.queue_clock)
     tell = partial(_tell, made.watches, made.writer.counting)
-    return await Admin(made.writer.run, letters, tell, made.health.look, made.writer.loop).start(local)
+    admin = Admin(made.writer.run, letters, tell, made.health.look, made.writer.loop)
+    admin.calls |= made.upkeep.calls
+    return await admin.start(local)
 
 
 async def _drain(poller: Poller, queue: SqliteQueue, seconds: float) -> None:
@@ -265,36 +267,3 @@ def _damage(database: Database) -> Trouble | None:
 
 def _clock_set(by_ms: int) -> None:
     log.warning("the system's clock was set; timestamps follow it, waits do not", extra={"by_s": by_ms / 1000})
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """Those of the data directory, while the server has them open."""
-
-    wal: WriteAheadLog
-    watch: Watch
-
-    def taken(self) -> Trouble | None:
-        """They are not ours any more."""
-        return None if self.watch.lost is None else Trouble(self.watch.lost, refuses=True)
-
-    def long(self) -> Trouble | None:
-        """The log grows."""
-        why = self.wal.trouble()
-        return None if why is None else Trouble(why, self.wal.refuses)
-
-    def look_after(self, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-        """About once a second, between transactions: also when nobody writes."""
-        if self.watch.all() is not None:
-            stop.set()
-            return
-        with contextlib.suppress(StoreUnavailable):  # who writes is told, and health says it
-            self.wal.tend()
-        loop.call_later(limits.FILES_LOOK_S, self.look_after, loop, stop)
-
-
-def _abandon(why: str) -> NoReturn:
-    """End without closing the database: SQLite would delete the log of that name, which is somebody else's by now."""
-    log.critical("the server ends: its files are not its own any more", extra={"error": why})
-    standard_error.flush(limits.LOG_FLUSH_S)
-    os._exit(1)

@@ -152,8 +152,8 @@ class Counting:
         if numbers is not None:
             self.numbers.add(numbers)
 
-    def told(self, health: Mapping[str, Any], sizes: Mapping[str, int]) -> Numbers:
-        """All of them, with those that are as they are now: as GET /health says it, and files have it in bytes."""
+    def told(self, health: Mapping[str, Any], gauges: Mapping[str, float]) -> Numbers:
+        """All of them, with those that are as they are now: as GET /health says it, and these gauges, by metric."""
         numbers, breakers = self.numbers, health["breakers"]
         numbers.counters["workers_replaced"] = dict(health["workers_replaced"])
         numbers.counters["log_lines_dropped"] = {"": health["log_lines_dropped"]}
@@ -164,6 +164,6 @@ class Counting:
             "breaker_open": {name: float(it["state"] == "open") for name, it in breakers.items()},
             "held": {name: float(it["state"] == "held") for name, it in breakers.items()},
             "sick_groups": {name: it.get("sick_groups", 0) for name, it in breakers.items()},
-            **{metric: {"": size} for metric, size in sizes.items()},
+            **{metric: {"": value} for metric, value in gauges.items()},
         }
         return numbers

@@ -4,7 +4,7 @@ are asked who know each of that."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -17,6 +17,18 @@ from decoupled.server.scheduling.claims import Poller
 from decoupled.server.scheduling.unserved import Unserved
 
 
+class Told(Protocol):
+    """What the server does beside its requests."""
+
+    def told(self) -> Mapping[str, Mapping[str, Any]]:
+        """How it goes, as plain data, by name."""
+        ...
+
+    def numbers(self) -> Mapping[str, float]:
+        """Gauges, by their metrics."""
+        ...
+
+
 class ServerHealth:
     """Of the whole server. `looks`: who is asked."""
 
@@ -25,6 +37,7 @@ class ServerHealth:
         self.looks.append(standard_error.trouble)
         self.fronts: Callable[[], int] = lambda: 0
         self.sizes: Callable[[], Mapping[str, int]] = dict  # of files, by their metrics
+        self.upkeep: Told | None = None
         self.unserved = unserved
         self._poller = poller
         self._workloads = workloads
@@ -38,7 +51,8 @@ class ServerHealth:
     def look(self) -> tuple[Numbers, dict[str, Any]]:
         """What is counted, and the same as `answer` says."""
         told = self._told()
-        return self._poller.writer.counting.told(told, self.sizes()), told
+        gauges = {**self.sizes(), **({} if self.upkeep is None else self.upkeep.numbers())}
+        return self._poller.writer.counting.told(told, gauges), told
 
     def _told(self) -> dict[str, Any]:
         poller = self._poller
@@ -53,5 +67,6 @@ class ServerHealth:
             "breakers": poller.breakers.states(),
             "limited": self._quotas.told(),
             "not_served": self.unserved.look(),
+            "upkeep": {} if self.upkeep is None else self.upkeep.told(),
             "log_lines_dropped": standard_error.dropped,
         }

@@ -57,6 +57,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "decoupled.server",
         "decoupled.telemetry",
     },
+    "decoupled.server.files": {"decoupled.core", "decoupled.engines", "decoupled.server"},
+    "decoupled.server.upkeep.upkeep": {
+        "decoupled.core",
+        "decoupled.engines",
+        "decoupled.pipeline",
+        "decoupled.server",
+    },
     "decoupled.server.page": {
         "decoupled.core",
         "decoupled.engines.sqlite",

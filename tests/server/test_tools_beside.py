@@ -185,6 +185,15 @@ def test_what_no_tool_of_ours_would_ask_is_refused(server: Server) -> None:
     assert server.statuses() == {"dead": DEAD}
 
 
+def test_what_this_server_cannot_do_is_refused_by_name(server: Server) -> None:
+    with (
+        admin_socket.connect(server.data, 20) as connection,
+        pytest.raises(Unavailable, match="it cannot 'fly'; is it"),
+    ):
+        admin.call(connection, "fly", {}, dict[str, Any])
+    assert ask(server, admin.Change("purge", [])) == []
+
+
 def test_a_tool_of_an_older_version_hears_so_and_does_no_harm(server: Server) -> None:
     """Those spoke HTTP."""
     with admin_socket.connect(server.data, 20) as connection:

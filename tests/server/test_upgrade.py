@@ -119,3 +119,10 @@ def test_an_upgraded_server_processes_what_schema_4_had_queued(tmp_path: Path) -
         server.wait_until("processed", "/orders/1c16550b29f53a632bbcd50b9a05713cece14685")
         assert server.get("/orders/cb3da910673d5402451bf9d347b6b2cbe13e0438").json["status"] == "processed"
         assert server.rows("SELECT DISTINCT trace FROM messages") == [("",)]
+
+
+def test_an_upgraded_server_processes_what_schema_5_had_queued_and_counts_what_was_rejected(tmp_path: Path) -> None:
+    with serving(copy_of("schema-5", tmp_path), "--workloads", "orders,transactions") as server:
+        server.wait_until("processed", "/orders/bec641bb692803da576c150b6a020cc2c27af7d5")
+        assert server.get("/orders/cb3da910673d5402451bf9d347b6b2cbe13e0438").json["status"] == "processed"
+        assert server.rows("SELECT name, n FROM tallies") == [("rejected", 1)]

@@ -4,6 +4,7 @@ is MessagePack.
 
     tool ─ Change (redrive, restore or purge; dead letters) ─▶ server ─ Done (outcomes), or Refused ─▶ tool
          ─ Ask ─────────────────────────────────────────────▶        ─ Told (numbers and health) ───▶
+         ─ Request (a name, and what that takes) ───────────▶        ─ Result, or Refused ──────────▶
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -23,6 +24,8 @@ from decoupled.core.frames import HEADER, Frames, frame
 from decoupled.core.metrics import Numbers
 from decoupled.core.workload import Unavailable
 from decoupled.engines.protocols import DeadLetters
+
+T = TypeVar("T")
 
 log = logging.getLogger("decoupled.admin")
 
@@ -37,6 +40,11 @@ Look = Callable[[], tuple[Numbers, dict[str, Any]]]
 """Says what has been counted, and what GET /health says: plain data. Neither waits nor raises."""
 
 
+Call = Callable[[msgspec.Raw], Any]
+"""Something else that the server does for tools: takes what it decodes itself (ValueError: that is refused), and
+returns plain data at once, or a future of it. What takes long is begun by one call, and asked about by others."""
+
+
 class Change(msgspec.Struct, array_like=True, tag=0):
     """What is to be done."""
 
@@ -46,6 +54,13 @@ class Change(msgspec.Struct, array_like=True, tag=0):
 
 class Ask(msgspec.Struct, array_like=True, tag=1):
     """How the server is doing."""
+
+
+class Request(msgspec.Struct, array_like=True, tag=2):
+    """One of `Admin.calls`, by its name, and what it is given."""
+
+    name: str
+    given: msgspec.Raw
 
 
 class Done(msgspec.Struct, array_like=True, tag=0):
@@ -67,9 +82,16 @@ class Told(msgspec.Struct, array_like=True, tag=2):
     health: dict[str, Any]
 
 
+class Result(msgspec.Struct, array_like=True, tag=3):
+    """What a call has returned."""
+
+    value: msgspec.Raw
+
+
 _encode = msgspec.msgpack.encode
-_request: msgspec.msgpack.Decoder[Change | Ask] = msgspec.msgpack.Decoder(Change | Ask)
-_answer: msgspec.msgpack.Decoder[Done | Refused | Told] = msgspec.msgpack.Decoder(Done | Refused | Told)
+_request: msgspec.msgpack.Decoder[Change | Ask | Request] = msgspec.msgpack.Decoder(Change | Ask | Request)
+_Answer = Done | Refused | Told | Result
+_answer: msgspec.msgpack.Decoder[_Answer] = msgspec.msgpack.Decoder(_Answer)
 
 # --- the server's end ---------------------------------------------------------
 
@@ -85,6 +107,7 @@ class Admin:
         self.dead_letters = dead_letters
         self.run = run
         self.loop = loop
+        self.calls: dict[str, Call] = {}
         self.tools = 0
 
     async def start(self, listener: socket.socket) -> asyncio.Server:
@@ -119,9 +142,11 @@ class _Tool(asyncio.Protocol):
                 wanted = _request.decode(payload)
                 if isinstance(wanted, Ask):
                     self._say(Told(*self._admin.look()))
+                elif isinstance(wanted, Request):
+                    self._call(wanted)
                 else:
                     self._change(wanted)
-        except (ValueError, msgspec.DecodeError) as error:
+        except ValueError as error:  # frames, and what is in them
             self._refuse(f"it does not understand this tool ({error}); is it of the same version?")
 
     def _change(self, wanted: Change) -> None:
@@ -131,23 +156,45 @@ class _Tool(asyncio.Protocol):
         change = getattr(self._admin.dead_letters, wanted.change)
         self._admin.run(partial(change, wanted.letters)).add_done_callback(partial(self._tell, wanted.letters))
 
+    def _call(self, wanted: Request) -> None:
+        if (call := self._admin.calls.get(wanted.name)) is None:
+            self._refuse(f"it cannot {wanted.name!r:.40}; is it of the same version?")
+            return
+        answer = call(wanted.given)
+        if isinstance(answer, asyncio.Future):
+            answer.add_done_callback(self._returned)
+        else:
+            self._say(Result(msgspec.Raw(_encode(answer))))
+
+    def _returned(self, done: asyncio.Future[Any]) -> None:
+        if done.cancelled():
+            self._refuse("it was given up")
+        elif (error := done.exception()) is None:
+            self._say(Result(msgspec.Raw(_encode(done.result()))))
+        else:
+            self._failed(error)
+
     def _tell(self, letters: Sequence[DeadLetter], done: asyncio.Future[list[Outcome]]) -> None:
         """The edge: whatever went wrong, the tool hears of it."""
         error = done.exception()
         if error is None:
             self._admin.tell(letters, done.result())
             self._say(Done(done.result()))
-        elif isinstance(error, Unavailable):
+        else:
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        if isinstance(error, Unavailable):
             self._refuse(f"the change could not be stored: {error}")
         else:
-            log.error("dead letters could not be changed", exc_info=error)
+            log.error("what a tool asked for could not be done", exc_info=error)
             self._refuse("an internal error; its log has more")
 
     def _refuse(self, detail: str) -> None:
         self._say(Refused(detail))
         self._transport.close()
 
-    def _say(self, answer: Done | Refused | Told) -> None:
+    def _say(self, answer: _Answer) -> None:
         if not self._transport.is_closing():  # else it did not wait for the answer
             self._transport.write(frame(_encode(answer)))
 
@@ -173,7 +220,18 @@ def ask_numbers(server: socket.socket) -> Told:
     return answer
 
 
-def _exchange(server: socket.socket, request: Change | Ask) -> Done | Told:
+def call(server: socket.socket, name: str, given: Any, of: type[T]) -> T:
+    """What the server returns. Raises Unavailable with why it does not, and OSError when it does not answer."""
+    answer = _exchange(server, Request(name, msgspec.Raw(_encode(given))))
+    if not isinstance(answer, Result):
+        raise Unavailable("the server answers what it was not asked")
+    try:
+        return msgspec.msgpack.decode(answer.value, type=of)
+    except msgspec.DecodeError as error:
+        raise Unavailable(f"the server's answer cannot be read: {error}; is it of the same version?") from error
+
+
+def _exchange(server: socket.socket, request: Change | Ask | Request) -> Done | Told | Result:
     server.sendall(frame(_encode(request)))
     (size,) = HEADER.unpack(_receive(server, HEADER.size))
     if size > limits.MAX_CHANGE_BYTES:

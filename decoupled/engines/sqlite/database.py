@@ -97,6 +97,8 @@ class Database:
                 )
             self.execute("PRAGMA query_only = 1")
             return
+        if not tables:
+            self.execute("PRAGMA auto_vacuum = INCREMENTAL")  # pages that are free can go back to the file system
         self.execute("PRAGMA journal_mode = WAL")
         self.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns: the 202 stands on this
         self.execute("PRAGMA temp_store = MEMORY")  # of what a savepoint may undo, 64 KiB would be a file each time

@@ -62,6 +62,24 @@ CREATE INDEX followed_seen ON followed (seen);
 """
 SCHEMA += _FOLLOWING
 
+# For the years. A row's number has no gaps: each new one has the next, and the newest is never removed. So the file is
+# its own ledger: of each block of numbers (see limits), those that are there and those `removed` are all that were
+# given out. `tallies` has what would take long to count; `marks`, where long work has got to; `edits`, the bodies that
+# dead letters had before somebody changed them.
+_LEDGER = """
+CREATE TABLE removed (
+    block INTEGER PRIMARY KEY,
+    processed INTEGER NOT NULL DEFAULT 0,
+    rejected INTEGER NOT NULL DEFAULT 0,
+    dead INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE tallies (name TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO tallies SELECT 'rejected', count(*) FROM messages WHERE status = 'rejected';
+CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE edits (id TEXT NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (id, at)) WITHOUT ROWID;
+"""
+SCHEMA += _LEDGER
+
 # What makes a file of each version one of the next. A file is brought up to date when a server opens it, in one
 # transaction; the last version is the one that SCHEMA makes.
 MIGRATIONS = {
@@ -90,5 +108,6 @@ MIGRATIONS = {
     {_FOLLOWING}
     """,
     4: "ALTER TABLE messages ADD COLUMN trace TEXT NOT NULL DEFAULT '';",  # 0.3.0, too: which trace it is part of
+    5: _LEDGER,  # 0.3.0, too
 }
 SCHEMA_VERSION = max(MIGRATIONS) + 1

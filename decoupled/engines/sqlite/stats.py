@@ -154,6 +154,7 @@ def _notes(health: Mapping[str, Any]) -> Iterator[str]:
     over = dict(health.get("workers_replaced", {}))
     over["calls that do not end"] = over.pop("stuck", 0)
     yield from (f"workers replaced for their {what}: {count:,}" for what, count in over.items() if count)
+    yield from (f"{name}: {told['says']}" for name, told in health.get("upkeep", {}).items() if told.get("says"))
 
 
 def effects(database: Database, marker: str) -> dict[str, int]:

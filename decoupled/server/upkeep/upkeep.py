@@ -1,0 +1,51 @@
+"""The wiring of what a server does beside its requests: which pieces there are, and who is told of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from decoupled.core.times import Clock
+from decoupled.core.workload import Workloads
+from decoupled.engines.sqlite.admin import Call
+from decoupled.engines.sqlite.database import Database
+from decoupled.server.group_commit import Writer
+from decoupled.server.options import Options
+from decoupled.server.server_health import ServerHealth
+from decoupled.server.upkeep.piece import Piece
+
+
+def upkeep_of(options: Options, database: Database, writer: Writer, workloads: Workloads, clock: Clock) -> Upkeep:  # noqa: ARG001
+    """What is to be done in this server."""
+    return Upkeep([])
+
+
+class Upkeep:
+    """All pieces. `calls`: what tools may ask them at the admin socket, by name."""
+
+    def __init__(self, pieces: Sequence[Piece], calls: Mapping[str, Call] = {}) -> None:
+        self.pieces = pieces
+        self.calls = calls
+
+    def show_in(self, health: ServerHealth) -> None:
+        """Have /health and metrics tell of them."""
+        health.looks += [piece.trouble for piece in self.pieces]
+        health.upkeep = self
+
+    def start(self) -> None:
+        """Begin."""
+        for piece in self.pieces:
+            piece.start()
+
+    async def close(self) -> None:
+        """Begin nothing more."""
+        await asyncio.gather(*(piece.close() for piece in self.pieces))
+
+    def told(self) -> dict[str, Mapping[str, Any]]:
+        """How each goes that has something to do."""
+        return {piece.name: told for piece in self.pieces if (told := piece.told()) is not None}
+
+    def numbers(self) -> dict[str, float]:
+        """Gauges, by their metrics."""
+        return {metric: number for piece in self.pieces for metric, number in piece.numbers().items()}
