@@ -33,7 +33,8 @@ def dead() -> None:
 
 
 @contextmanager
-def _opened(data: Path, stack: str | None) -> Iterator[DeadLetters]:
+def opened(data: Path, stack: str | None) -> Iterator[DeadLetters]:
+    """Those of a data directory or a stack; what there is to note is said at the end."""
     store = dead_letters_of(data, stack)
     try:
         yield store
@@ -43,7 +44,8 @@ def _opened(data: Path, stack: str | None) -> Iterator[DeadLetters]:
         store.close()
 
 
-def _filters(command: F) -> F:
+def filters_of(command: F) -> F:
+    """The options that say which are wanted."""
     for option in (
         click.option("--newer-than", type=DURATION, help="Dead since less than this: 15m, 2h, 3d."),
         click.option("--older-than", type=DURATION, help="Dead for longer than this: 15m, 2h, 3d."),
@@ -55,7 +57,8 @@ def _filters(command: F) -> F:
     return command
 
 
-def _wanted(filters: dict[str, Any]) -> Wanted:
+def wanted_by(filters: dict[str, Any]) -> Wanted:
+    """Which are wanted, by those options."""
     now_ms = time.time_ns() // 1_000_000
     older, newer = filters["older_than"], filters["newer_than"]
     return Wanted(
@@ -72,13 +75,13 @@ def _wanted(filters: dict[str, Any]) -> Wanted:
 
 @dead.command("list")
 @target
-@_filters
+@filters_of
 @click.option("--limit", default=50, type=click.IntRange(1), show_default=True, help="Rows of the table, oldest first.")
 @click.option("--json", "as_json", is_flag=True, help="All of them, one JSON object a line, without bodies.")
 def list_(data: Path, stack: str | None, limit: int, as_json: bool, **filters: Any) -> None:
     """What is dead, why, since when and until when."""
-    with _opened(data, stack) as store:
-        found = store.find(_wanted(filters))
+    with opened(data, stack) as store:
+        found = store.find(wanted_by(filters))
         if as_json:
             for letter in found:
                 click.echo(letters.encode(letter))
@@ -119,7 +122,7 @@ def _until(letter: DeadLetter) -> str:
 @click.argument("message_id")
 def show(data: Path, stack: str | None, message_id: str) -> None:
     """One dead letter whole, as JSON, with its body: by its id, as it is here or as its client has it."""
-    with _opened(data, stack) as store:
+    with opened(data, stack) as store:
         letter = store.get(record_id(message_id))
     if letter is None:
         raise click.ClickException(f"{message_id} is not dead here")
@@ -131,7 +134,7 @@ def show(data: Path, stack: str | None, message_id: str) -> None:
 
 @dead.command()
 @target
-@_filters
+@filters_of
 @click.argument("message_ids", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @click.option("--rate", type=click.FloatRange(0.1), help="At most so many a second.  [default: as fast as it goes]")
@@ -148,17 +151,17 @@ def redrive(
     """Put dead letters back on the queue, with no attempts counted: by id, by filter, or --all. Repeating it, after a
     crash of this command too, is safe: a message has its effects once."""
     _check_choice(message_ids, everything, filters)
-    with _opened(data, stack) as store:
-        missing, chosen = _choose(store, message_ids, filters)
+    with opened(data, stack) as store:
+        missing, chosen = choose(store, message_ids, filters)
         _plan(chosen(), "would be redriven" if dry_run else "to redrive")
         if not dry_run:
             _report(apply(chosen(), store.redrive, _tell_failures, rate))
-    _fail_for(missing)
+    fail_for(missing)
 
 
 @dead.command()
 @target
-@_filters
+@filters_of
 @click.argument("message_ids", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -167,8 +170,8 @@ def purge(
 ) -> None:
     """Give dead letters up, for good: their bodies are deleted, their records say so. Export them first."""
     _check_choice(message_ids, everything, filters)
-    with _opened(data, stack) as store:
-        missing, chosen = _choose(store, message_ids, filters)
+    with opened(data, stack) as store:
+        missing, chosen = choose(store, message_ids, filters)
         total = _plan(chosen(), "to purge")
         if (
             total
@@ -177,7 +180,7 @@ def purge(
         ):
             raise click.ClickException("that is not how many; nothing was purged")
         _report(apply(chosen(), store.purge, _tell_failures))
-    _fail_for(missing)
+    fail_for(missing)
 
 
 def _check_choice(message_ids: Sequence[str], everything: bool, filters: dict[str, Any]) -> None:
@@ -186,12 +189,12 @@ def _check_choice(message_ids: Sequence[str], everything: bool, filters: dict[st
         raise click.UsageError("choose by ids, or by filters, or --all")
 
 
-def _choose(
+def choose(
     store: DeadLetters, message_ids: Sequence[str], filters: dict[str, Any]
 ) -> tuple[list[str], Callable[[], Iterable[DeadLetter]]]:
     """Ids that are not dead; and a way to walk what was chosen, which asks the store anew each time."""
     if not message_ids:
-        wanted = _wanted(filters)
+        wanted = wanted_by(filters)
         return [], lambda: store.find(wanted)
     found = {message_id: store.get(message_id) for message_id in dict.fromkeys(map(record_id, message_ids))}
     return (
@@ -219,7 +222,8 @@ def _report(counts: Counter[str]) -> None:
         click.echo(f"{count:,} {what}" if not what.startswith("not: ") else f"{count:,} left alone: {what[5:]}")
 
 
-def _fail_for(missing: Sequence[str]) -> None:
+def fail_for(missing: Sequence[str]) -> None:
+    """Name those that are not dead, and end with status 1 if there are any."""
     for message_id in missing:
         click.echo(f"{message_id} is not dead here", err=True)
     if missing:
@@ -253,7 +257,7 @@ def apply(
 
 @dead.command()
 @target
-@_filters
+@filters_of
 @click.option(
     "--output",
     "-o",
@@ -264,8 +268,8 @@ def apply(
 def export(data: Path, stack: str | None, output: Path, **filters: Any) -> None:
     """Write dead letters with their bodies as JSON, one a line. They stay where they are."""
     total = 0
-    with _opened(data, stack) as store, _written(output) as file:
-        for letter in store.find(_wanted(filters), bodies=True):
+    with opened(data, stack) as store, _written(output) as file:
+        for letter in store.find(wanted_by(filters), bodies=True):
             file.write(letters.encode(letter).encode() + b"\n")
             total += 1
     click.echo(f"{total:,} exported", err=True)
@@ -288,7 +292,7 @@ def import_(data: Path, stack: str | None, file: Path) -> None:
     """Make dead letters of what was exported, here or elsewhere; redrive them then. Repeating it is harmless."""
     with file.open("rb") as lines:
         total = sum(1 for _ in letters.read(lines))  # all of it is checked before any of it is stored
-    with _opened(data, stack) as store, file.open("rb") as lines:
+    with opened(data, stack) as store, file.open("rb") as lines:
         counts = apply(letters.read(lines), store.restore, lambda _letter, _outcome: None)
     click.echo(f"{total:,} read")
     _report(counts)

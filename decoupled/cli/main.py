@@ -33,6 +33,7 @@ class Commands(click.Group):
         "openapi": "decoupled.cli.openapi",
         "plan": "decoupled.cli.plan",
         "recover": "decoupled.cli.recover",
+        "replay": "decoupled.cli.replay",
         "rollback": "decoupled.cli.releases",
         "secrets": "decoupled.cli.secrets",
         "senders": "decoupled.cli.senders",

@@ -86,6 +86,20 @@ def dead_letters_of(data: Path, stack: str | None) -> DeadLetters:
     return ToolDeadLetters(DataDirectory(data))
 
 
+def item_of(data: Path, stack: str | None) -> Callable[[str], Mapping[str, Any] | None]:
+    """Reads an item as it is now, by its key. Raises ValueError, DataDirectoryError or Unavailable."""
+    if stack is not None:
+        from decoupled.engines.aws.stack import outputs, tool_client
+        from decoupled.engines.aws.table import DynamoTable
+
+        return DynamoTable(tool_client("dynamodb"), outputs(stack)["TableName"]).item
+    from decoupled.engines.sqlite.data_directory import DataDirectory
+    from decoupled.engines.sqlite.database import Database
+    from decoupled.engines.sqlite.table import SqliteTable
+
+    return SqliteTable(Database(DataDirectory(data).file, read_only=True)).item
+
+
 def stats_of(data: Path, stack: str | None) -> Stats:
     """Those of a data directory or a stack. Raises ValueError, DataDirectoryError or Unavailable."""
     if stack is not None:

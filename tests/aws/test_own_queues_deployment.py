@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -88,6 +89,10 @@ def test_what_a_workload_emits_and_what_is_redriven_goes_to_the_queue_of_its_own
     found = tool_client("cloudformation").describe_stack_resource(
         StackName="boxes", LogicalResourceId="OwnMappingboxes"
     )
+    (stack.project / "mended.py").write_text(BOXES.replace("weight == 13", "weight == 14"))
+    replayed = stack.run("replay", "--stack", "boxes", "--json", "--workloads", "./mended.py:WORKLOAD")
+    assert json.loads(replayed)["id"] == poison.partition(".")[0]
+    assert json.loads(replayed)["now"] == "processed"
     mapping = found["StackResourceDetail"]["PhysicalResourceId"]
     tool_client("lambda").update_event_source_mapping(UUID=mapping, Enabled=False)
     assert "redriven" in stack.run("dead", "redrive", "--stack", "boxes", poison)

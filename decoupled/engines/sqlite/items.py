@@ -5,14 +5,15 @@ before anything is written, which one writer at a time makes safe. An item that 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Context, Decimal
-from typing import Any, assert_never
+from decimal import Decimal
+from typing import Any
 
 import msgspec
 
 from decoupled.core import limits
+from decoupled.core.applying import applied, whole
 from decoupled.core.outcomes import Page
-from decoupled.core.workload import Add, Delete, Number, Put, Update, Write
+from decoupled.core.workload import Delete, Number, Put, Update, Write
 from decoupled.engines.sqlite.database import Database
 
 Changed = tuple[str, str | None, str]
@@ -63,23 +64,9 @@ def after(database: Database, writes: Sequence[Write], owner: str) -> tuple[str 
         stored, whose = read(database, write.key)
         if stored is None or isinstance(write, Put):
             whose = owner
-        if (reason := _refusal(write, stored)) is not None:
+        reason, item = applied(write, stored)
+        if reason is not None:
             return reason, []
-        item: Mapping[str, Any] | None
-        match write:
-            case Put():
-                item = write.item
-            case Add():
-                item = _added(stored or {}, write)
-                if item is None:
-                    return write.otherwise, []
-            case Update():
-                kept = {name: value for name, value in (stored or {}).items() if name not in write.remove}
-                item = {**kept, **write.set}
-            case Delete():
-                item = None
-            case never:
-                assert_never(never)
         if item or isinstance(write, (Put, Delete)) or stored is not None:  # to add nothing makes no item
             changed.append((write.key, None if item is None else _checked(write, _encode(item)), whose))
     return None, changed
@@ -101,54 +88,9 @@ def store(database: Database, changed: Sequence[Changed]) -> None:
         database.executemany("DELETE FROM items WHERE key = ?", gone)
 
 
-def _refusal(write: Write, stored: Mapping[str, Any] | None) -> str | None:
-    """The reason why a write cannot be, a bound apart."""
-    if stored is None and write.if_present is not None:
-        return write.if_present
-    if stored is not None and write.if_absent is not None:
-        return write.if_absent
-    there = stored or {}
-    if any(name in there for name in write.absent):
-        return write.otherwise
-    if not all(name in there and _same(there[name], value) for name, value in write.equal.items()):
-        return write.otherwise
-    return None
-
-
-def _same(stored: Any, given: str | Number) -> bool:
-    """To Python, True is 1; to DynamoDB it is no number."""
-    return isinstance(stored, bool) == isinstance(given, bool) and bool(stored == given)
-
-
-def _added(stored: dict[str, Any], write: Add) -> dict[str, Any] | None:
-    """The item after an Add; None if a bound does not hold."""
-    item = dict(stored)
-    for name, amount in write.amounts.items():
-        total = _EXACT.add(Decimal(stored.get(name, 0)), Decimal(amount))
-        if name in write.floor and total < write.floor[name]:
-            return None
-        if name in write.ceiling and total > write.ceiling[name]:
-            return None
-        item[name] = _whole(total)
-    for name, number in write.lowest.items():
-        item[name] = min(stored.get(name, number), number)
-    for name, number in write.highest.items():
-        item[name] = max(stored.get(name, number), number)
-    return item
-
-
 def _number(text: str) -> Number:
     """A JSON number, exactly."""
-    return _whole(Decimal(text))
-
-
-def _whole(number: Decimal) -> Number:
-    """Whole numbers as int, as DynamoDB gives them back."""
-    return int(number) if number == number.to_integral_value() else number.normalize(_EXACT)
-
-
-# Sums of two numbers that DynamoDB would store (38 digits, exponents within ±130) are exact in this many digits.
-_EXACT = Context(prec=300)
+    return whole(Decimal(text))
 
 
 def _encode(item: Mapping[str, Any]) -> str:
