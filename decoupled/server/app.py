@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ import uvloop
 from decoupled.core.dead_letters import DeadLetter, Outcome
 from decoupled.core.semconv import MESSAGING_SYSTEM_HERE
 from decoupled.core.times import Clock, now_ms
+from decoupled.core.upkeep_limits import STOP_GENTLY_S
 from decoupled.core.workload import Workloads
 from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
 from decoupled.engines.sqlite import admin_socket, ordered, waiting
@@ -54,6 +56,7 @@ from decoupled.server.sampler import Sampler
 from decoupled.server.scheduling.claims import Poller
 from decoupled.server.scheduling.unserved import Unserved
 from decoupled.server.server_health import ServerHealth
+from decoupled.server.service_manager import ServiceManager
 from decoupled.server.signals import listen_to_signals
 from decoupled.server.upkeep.upkeep import Upkeep, upkeep_of
 from decoupled.server.watches import Watches
@@ -71,7 +74,9 @@ def serve(options: Options, announce: Callable[[str], None]) -> None:
     if {"keys", "signatures"}.intersection(options.auth):  # it must be readable now: later, what is known of it counts
         (KeysFile if "keys" in options.auth else SendersFile)(options.data).look()
     certificate = served(options, now_ms)
-    with bind(options.host, options.port) as listener:
+    manager = ServiceManager(os.environ, os.getpid())
+    options = manager.listening(options)
+    with manager.listener or bind(options.host, options.port) as listener:
         refuse_strangers(listener, options)
         directory = DataDirectory(options.data)
         database = directory.own()
@@ -81,7 +86,7 @@ def serve(options: Options, announce: Callable[[str], None]) -> None:
             log.warning(OLD_SQLITE, extra={"sqlite": VERSION})
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_serve(options, directory, database, files, listener, certificate, announce))
+                runner.run(_serve(options, directory, database, files, listener, certificate, manager, announce))
         finally:
             if (why := files.watch.all()) is not None:
                 abandon(why)
@@ -96,6 +101,7 @@ async def _serve(
     files: Files,
     listener: socket.socket,
     certificate: Served | None,
+    manager: ServiceManager,
     announce: Callable[[str], None],
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -116,13 +122,15 @@ async def _serve(
     sampler.start()
     made.upkeep.start()
     announce(welcome(options, made.workloads, made.released, made.health.unserved.look()))
+    manager.ready(made.health.looks, loop)
     quiet_collector()
     await stop.wait()
     log.info("stopping")
+    manager.stopping()
     listener.close()
     if tools is not None:
         tools.close()
-    await door.leave()
+    await door.leave(0.0 if manager.listener is None else STOP_GENTLY_S)
     await asyncio.gather(sampler.close(), made.upkeep.close())
     if files.taken():
         await made.poller.drain(0)

@@ -36,8 +36,9 @@ class Door(Protocol):
         """Serve with what has changed from now on: the certificate, and the fronts where there are some."""
         ...
 
-    async def leave(self) -> None:
-        """Let no more in; requests that are whole get their answers, within a bounded time."""
+    async def leave(self, gently_s: float = 0.0) -> None:
+        """Let no more in. For so long, whoever is there may send one more request, and goes with its answer; then
+        requests that are whole get their answers, within a bounded time."""
         ...
 
     def trouble(self) -> Trouble | None:

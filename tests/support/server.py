@@ -76,6 +76,7 @@ class Server:
         self.log = data.parent / f"{data.name}.log"
         self.output: int | None = None  # what it writes to instead of the log
         self.trusts: ssl.SSLContext | None = None  # what its clients do, where it speaks TLS
+        self.passes: tuple[int, ...] = ()  # descriptors that it inherits
 
     @property
     def url(self) -> str:
@@ -104,6 +105,7 @@ class Server:
                 env=environment,
                 stdout=log if self.output is None else self.output,
                 stderr=log if self.output is None else self.output,
+                pass_fds=self.passes,
                 text=True,
                 start_new_session=True,
             )

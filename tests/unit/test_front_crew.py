@@ -68,9 +68,9 @@ class Crew(Fronts):
     def _make(self) -> Any:
         return self.kind(self, self._seats.take())
 
-    async def leave(self) -> None:
+    async def leave(self, gently_s: float = 0.0) -> None:
         self.stopping = True
-        await super().leave()
+        await super().leave(gently_s)
 
     def on_seats(self) -> bool:
         """Each of those that are there, and nobody else."""

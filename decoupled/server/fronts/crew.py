@@ -171,15 +171,17 @@ class Fronts(Crew[FrontProcess]):
 
     # --- the end --------------------------------------------------------------
 
-    async def leave(self) -> None:
+    async def leave(self, gently_s: float = 0.0) -> None:
         """Ask all to end: what is whole is answered. Those that do not in time are killed."""
         self._stopping = True
         for task in (self._filling, self._renewing):
             if task is not None:
                 task.cancel()
-        for front in [*self.members, *self.departing]:
-            front.leave(at_once=True)
-        await self._until(lambda: not (self.members or self.departing), limits.FRONT_END_S)
+        for at_once, within_s in ((False, gently_s), (True, limits.FRONT_END_S)):
+            if within_s:
+                for front in [*self.members, *self.departing]:
+                    front.leave(at_once)
+                await self._until(lambda: not (self.members or self.departing), within_s)
         self.stop()
 
     async def _until(self, there: Callable[[], bool], seconds: float) -> bool:

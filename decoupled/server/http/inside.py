@@ -80,8 +80,8 @@ class Inside:
             self._certificate.renew()
             self._server.tls = self._certificate.now.context()
 
-    async def leave(self) -> None:
-        await self._server.stop()
+    async def leave(self, gently_s: float = 0.0) -> None:
+        await self._server.stop(gently_s)
         self._page.close()
 
     def trouble(self) -> Trouble | None:

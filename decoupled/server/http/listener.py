@@ -243,9 +243,11 @@ class HttpServer:
         self._accept_none()
         await self._all_gone(limits.FRONT_LEAVE_S)
 
-    async def stop(self) -> None:
-        """Accept no more; requests that are whole get their answers, within a bounded time."""
+    async def stop(self, gently_s: float = 0.0) -> None:
+        """Accept no more; requests that are whole get their answers, within a bounded time. Before that, those that are
+        connected may go in their own time, for so long."""
         self._accept_none()
+        await self._all_gone(gently_s)
         self.hurry()
         await self._all_gone(limits.LINGER_S)
 
