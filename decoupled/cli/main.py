@@ -21,6 +21,7 @@ class Commands(click.Group):
     """Loads the modules of the tools when they are asked for: the server needs none of them."""
 
     tools: ClassVar = {
+        "backup": "decoupled.cli.backup",
         "build": "decoupled.cli.build",
         "check": "decoupled.cli.check",
         "dashboard": "decoupled.cli.dashboard",
@@ -34,6 +35,7 @@ class Commands(click.Group):
         "plan": "decoupled.cli.plan",
         "recover": "decoupled.cli.recover",
         "replay": "decoupled.cli.replay",
+        "restore": "decoupled.cli.restore",
         "rollback": "decoupled.cli.releases",
         "secrets": "decoupled.cli.secrets",
         "senders": "decoupled.cli.senders",

@@ -16,6 +16,7 @@ import click
 from decoupled.engines.protocols import DeadLetters, Stats
 
 if TYPE_CHECKING:
+    from decoupled.core.backups import Holdings, Sealed, Step, Told
     from decoupled.dashboard.gate import Secret
     from decoupled.dashboard.sources import Sources
     from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
@@ -206,6 +207,22 @@ def recover_data(data: Path, target: Path) -> Recovered:
     recover_keys(data, target, recovered)
     recover_history(data, target, recovered)
     return recovered
+
+
+def back_up(data: Path, to: Path, show: Callable[[Told], None]) -> Sealed:
+    """See `engines/sqlite/backup_tool.py`. Raises DataDirectoryError or Unavailable."""
+    from decoupled.engines.sqlite.backup_tool import back_up
+    from decoupled.engines.sqlite.data_directory import DataDirectory
+
+    return back_up(DataDirectory(data), to, show)
+
+
+def restore_data(source: Path, data: Path, tell: Callable[[Step], None]) -> tuple[Path, Holdings, Sealed | None]:
+    """See `engines/sqlite/restoring.py`; and which file it was. Raises DataDirectoryError or OSError."""
+    from decoupled.engines.sqlite.restoring import restore, source_of
+
+    file = source_of(source)
+    return file, *restore(file, data, tell)
 
 
 def gateway_of(stack: str) -> tuple[str, str]:

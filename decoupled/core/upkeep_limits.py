@@ -3,8 +3,18 @@
 
 from __future__ import annotations
 
+from decoupled.core.limits import MIB
+
 BLOCK_MESSAGES = 65_536  # numbers of messages in a block of the ledger: a row's block is its number divided by this
 
 NOTIFY_EVERY_S = 5.0  # between two times that a service manager is told how it goes, at most
 NOTICE_BYTES = 4_096  # that it is told at a time: what systemd reads
 STOP_GENTLY_S = 1.0  # for clients to be answered once more, where those that come anew wait for the next server
+# --- backups ----------------------------------------------------------------------
+
+BACKUP_PIECE_BYTES = 8 * MIB  # that are copied before they are synced, so that a server's own syncs never wait for much
+BACKUP_BYTES_S = 100 * MIB  # at most; and half of what the disk would do
+BACKUP_BEHIND_BYTES = 32 * MIB  # of changes that are not in the copy yet, before the log is left to grow
+BACKUP_FINISH_S = 60.0  # for the log to be folded whole, once all is copied: a reader may keep it from that
+BACKUP_LEAVE_S = 5.0  # for one to be given up when its server ends
+BACKUP_LOOK_S = 0.02  # between two looks of who waits for that

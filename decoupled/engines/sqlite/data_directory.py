@@ -76,8 +76,20 @@ class DataDirectory:
     def own(self) -> Database:
         """Create the directory if need be, lock it, open its database, and make all of it private. Raises
         DirectoryInUse, which names the process that owns it, or DataDirectoryError."""
+        self.lock()
+        return self.open()
+
+    def lock(self) -> None:
+        """Create the directory if need be, and own it; its database may be missing. Raises as `own` does."""
         try:
             self._lock_all()
+        except DataDirectoryError:
+            self.unlock()
+            raise
+
+    def open(self) -> Database:
+        """The database of a directory that is locked. Raises DataDirectoryError, and then it is not locked any more."""
+        try:
             self._refuse_second_names()
             database = Database(self.file)  # it is ours, or refused: what is not, keeps its permissions
             self._make_private()

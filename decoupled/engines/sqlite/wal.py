@@ -4,14 +4,18 @@ cannot be done. SQLite would do it by itself, and tell nobody how it went.
     commit, commit, ... ─▶ log of WAL_FOLD_FRAMES pages ─ checkpoint ─▶ the next commit begins the log anew
                                                               │ a reader needs it still, or the disk fails
                                                               └▶ it grows; tried again every CHECKPOINT_RETRY_S
+
+Whoever copies the file meanwhile is given what each checkpoint has put into it (`follow`).
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from decoupled.core import limits
 from decoupled.engines.protocols import StoreUnavailable
@@ -25,6 +29,27 @@ LOOK_EVERY = 4  # transactions, at the log's length: after a sync a look costs u
 _HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24
 _SALTS_OF_LOG, _SALTS_OF_FRAME, _SALTS_BYTES = 16, 8, 8
+
+
+class Follower(Protocol):
+    """Who copies the file while it is written: see `live_copy.py`. None of this waits, or raises."""
+
+    def hurries(self) -> bool:
+        """Whether the log is to be folded now, however short it is."""
+        ...
+
+    def is_behind(self, log_bytes: int) -> bool:
+        """Whether the log is better not folded at the moment: more can not be taken yet."""
+        ...
+
+    def take(self, frames: bytes, whole: bool) -> bool:
+        """These frames of the log, up to the end of a transaction, are in the file now; `whole`: it is all of the log.
+        Whether more is wanted."""
+        ...
+
+    def give_up(self, why: str) -> None:
+        """The copy can not become one."""
+        ...
 
 
 class WriteAheadLog:
@@ -43,8 +68,13 @@ class WriteAheadLog:
         self._tended = 0
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute(f"PRAGMA journal_size_limit = {limits.WAL_KEPT_BYTES}")
-        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-        self._enough = _HEADER_BYTES + (limits.WAL_FOLD_FRAMES - 1) * (_FRAME_HEADER_BYTES + page_bytes)
+        (self.page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+        self._frame_bytes = _FRAME_HEADER_BYTES + self.page_bytes
+        self._enough = _HEADER_BYTES + (limits.WAL_FOLD_FRAMES - 1) * self._frame_bytes
+        self._follower: Follower | None = None
+        self._given: tuple[bytes, int] = b"", 0  # to the follower, or never needed by it: of which log, how many frames
+        self._database = database
+        self._database_file: int | None = None
         # SQLite puts no locks on this file: to close a second descriptor of it takes none away.
         self._file = os.open(f"{database}-wal", os.O_RDONLY | os.O_CLOEXEC)
         self._fold()
@@ -53,7 +83,7 @@ class WriteAheadLog:
         """Fold the log if that is due. Raises StoreUnavailable when it is so long that nothing may be added."""
         self._tended += 1
         if self._try_again_at is None:
-            if self._tended % LOOK_EVERY == 0 and self._is_long():
+            if (self._tended % LOOK_EVERY == 0 and self._is_long()) or self._is_hurried():
                 self._fold()
         elif self._monotonic() >= self._try_again_at:
             self._fold()
@@ -74,17 +104,67 @@ class WriteAheadLog:
         """Whether it is so long that nothing may be added."""
         return self._waiting_bytes > limits.MAX_WAL_BYTES
 
+    def follow(self, follower: Follower) -> int:
+        """Between transactions. From now on it is given what goes into the file. Returns the file's descriptor, which
+        is not to be closed: with it, SQLite's locks on the file would go. Raises sqlite3.Error or OSError."""
+        if self._database_file is None:
+            self._database_file = os.open(self._database, os.O_RDONLY | os.O_CLOEXEC)
+        _, _, folded = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        self._given = self._salts(), folded
+        self._follower = follower
+        return self._database_file
+
+    def leave(self) -> None:
+        """Nobody follows any more."""
+        self._follower = None
+
     def close(self) -> None:
         """After the connection."""
+        if self._follower is not None:
+            self._follower.give_up("the database was closed")
         os.close(self._file)
+        if self._database_file is not None:
+            os.close(self._database_file)
+
+    def _salts(self) -> bytes:
+        return os.pread(self._file, _SALTS_BYTES, _SALTS_OF_LOG)
+
+    def _is_hurried(self) -> bool:
+        return self._follower is not None and self._follower.hurries()
+
+    def _give(self, frames: int, folded: int) -> None:
+        """To the follower, what is in the file by now, while the log still has it: the next transaction may begin the
+        log anew, but only if all of it was folded, and then it has been given."""
+        if (follower := self._follower) is None or folded < 0:
+            return
+        try:
+            part = self._not_given(folded)
+        except OSError as error:
+            follower.give_up(f"SQLite's log cannot be read: {error.strerror}")
+            self._follower = None
+            return
+        if not follower.take(part, whole=folded == frames):
+            self._follower = None
+
+    def _not_given(self, folded: int) -> bytes:
+        salts, given = self._given
+        if (now := self._salts()) != salts:
+            given = 0
+        self._given = now, folded
+        more = (folded - given) * self._frame_bytes
+        if more > limits.WAL_LONG_BYTES:
+            raise OSError(errno.EFBIG, f"it has over {limits.WAL_LONG_BYTES // limits.MIB} MiB")
+        return os.pread(self._file, more, _HEADER_BYTES + given * self._frame_bytes)
 
     def _is_long(self) -> bool:
         """Whether the frame at that place is of this log: the log is begun anew from the file's start, with other
         salts, and what is behind its end is of an earlier one."""
         salts = os.pread(self._file, _SALTS_BYTES, self._enough + _SALTS_OF_FRAME)
-        return len(salts) == _SALTS_BYTES and salts == os.pread(self._file, _SALTS_BYTES, _SALTS_OF_LOG)
+        return len(salts) == _SALTS_BYTES and salts == self._salts()
 
     def _fold(self) -> None:
+        if self._follower is not None and self._follower.is_behind(os.fstat(self._file).st_size):
+            return
         try:
             whole = self._checkpoint()
             self._error = None
@@ -99,6 +179,7 @@ class WriteAheadLog:
         """Whether the whole log is in the file now, and not larger than it need be. Waits for nobody."""
         execute = self._connection.execute
         _, frames, folded = execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        self._give(frames, folded)
         if folded < frames or os.fstat(self._file).st_size <= limits.WAL_KEPT_BYTES:
             return bool(folded == frames)
         (patience_ms,) = execute("PRAGMA busy_timeout").fetchone()

@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from decoupled.core import limits
 from decoupled.core.times import Clock
 from decoupled.core.workload import Workloads
 from decoupled.engines.sqlite.admin import Call
+from decoupled.engines.sqlite.backup import Backup
+from decoupled.engines.sqlite.backup_tool import BEGIN, CANCEL, LOOK
 from decoupled.engines.sqlite.database import Database
 from decoupled.server.group_commit import Writer
 from decoupled.server.options import Options
 from decoupled.server.server_health import ServerHealth
+from decoupled.server.upkeep.backups import Backups
 from decoupled.server.upkeep.piece import Piece
 
 
 def upkeep_of(options: Options, database: Database, writer: Writer, workloads: Workloads, clock: Clock) -> Upkeep:  # noqa: ARG001
     """What is to be done in this server."""
-    return Upkeep([])
+    backups = Backups(partial(_backup, options.data, database, writer.loop, clock))
+    calls: dict[str, Call] = {BEGIN: backups.begin, LOOK: backups.look, CANCEL: backups.cancel}
+    return Upkeep([backups], calls)
+
+
+def _backup(data: Path, database: Database, loop: asyncio.AbstractEventLoop, clock: Clock, to: Path) -> Backup:
+    log = database.wal or database.tend_log()
+
+    def in_owner(do: Callable[[], int]) -> int:
+        async def done() -> int:
+            return do()
+
+        return asyncio.run_coroutine_threadsafe(done(), loop).result(limits.ANSWER_S)
+
+    return Backup(data, to, log, in_owner, clock.now_ms)
 
 
 class Upkeep:
