@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 SHIM := $(if $(filter Linux,$(shell uname)),build/disk.so)
 
-.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-callers bench-watched bench-lambda screenshots plans lock api-tools aws-tools checkov guard typescript clean
+.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-callers bench-watched bench-keep bench-lambda screenshots plans lock api-tools aws-tools checkov guard typescript clean
 
 install: .venv/dev.stamp ## the tests' and tools' dependencies too
 
@@ -54,6 +54,9 @@ bench-callers: install ## what keys, waiting for a record and listening to event
 
 bench-watched: install ## what metrics, an open page and scrapes cost; or ARGS='--only page --seconds 3'
 	$(BIN)/python -m benchmarks.watched $(ARGS)
+
+bench-keep: install ## what years of data cost; 50 million messages, 32 GB, or ARGS='--only year --quick'
+	$(BIN)/python -m benchmarks.keep $(ARGS)
 
 bench-lambda: install ## what the Lambda functions cost, beside the usual way
 	$(BIN)/python -m benchmarks.lambda_bench

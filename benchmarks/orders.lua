@@ -1,10 +1,12 @@
 -- What wrk sends: real orders, 256 different ones in turn; or, with a file of paths (`wrk ... URL -- FILE`), GETs of random
--- ones of them. HEADERS in the environment are sent with each order, a line each. At the end it prints one line for loads.py: requests, microseconds, refused, socket errors, p50 and p99 in
+-- ones of them. HEADERS in the environment are sent with each order, a line each; a key that is % is
+-- another one each time. At the end it prints one line for loads.py: requests, microseconds, refused, socket errors, p50 and p99 in
 -- microseconds.
 
 local requests = {}
 local sent = 0
 local reading = false
+local run = nil -- what the keys of this run begin with
 
 local function order(n)
   local lines = {}
@@ -32,6 +34,9 @@ function init(args)
     for name, value in (os.getenv("HEADERS") or ""):gmatch("([^:\n]+): ([^\n]+)") do
       headers[name] = value
     end
+    if headers["Idempotency-Key"] == "%" then
+      run = string.format("%d-%p-", os.time(), {})
+    end
     for n = 1, 256 do
       requests[n] = wrk.format("POST", "/orders", headers, order(n))
     end
@@ -39,6 +44,10 @@ function init(args)
 end
 
 function request()
+  if run then
+    sent = sent + 1
+    return (requests[sent % #requests + 1]:gsub("Idempotency%-Key: %%", "Idempotency-Key: " .. run .. sent, 1))
+  end
   sent = reading and math.random(#requests) or sent % #requests + 1
   return requests[sent]
 end

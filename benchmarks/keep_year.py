@@ -1,0 +1,131 @@
+"""Of `make bench-keep`: a server on a year-old database: how fast it starts and answers, beside one on a new file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from benchmarks import loads, year
+from benchmarks.report import Target
+from decoupled.engines.sqlite.data_directory import DataDirectory
+from decoupled.engines.sqlite.database import FILE_NAME
+from decoupled.engines.sqlite.stats import SqliteStats
+from tests.support.server import DECOUPLED, Server, serving, wait_for
+
+QUIET = ("--log-level", "WARNING")
+CONNECTIONS = 64
+READERS = 16  # connections of those who GET
+PATHS = 50_000  # of records, over the whole year
+KEYED = {"Idempotency-Key": "%"}  # another one with each order: see orders.lua
+LOOKS = 5
+
+
+def year_old(directory: Path, asked: argparse.Namespace) -> list[Target]:
+    """All of it, on one file, which stays for the next time."""
+    data = year.directory(asked.records)
+    of = f"{asked.records:,} messages"
+    targets = [
+        (f"start with {of}, until /health is ok, s", _start_s(data, _warm), "< 2"),
+        ("the same, of whose file nothing is in memory, s", _start_s(data, _forgotten), "< 2"),
+    ]
+    with serving(data, *QUIET) as old, serving(directory / "fresh", *QUIET) as fresh:
+        targets += [
+            (f"orders accepted with {of}, of those on a new file", _ratio(old, fresh, asked, {}), ">= 0.80"),
+            ("the same, with a key on each", _ratio(old, fresh, asked, KEYED), ">= 0.80"),
+            ("p99 of a GET of any record, ms", _get_ms(old, directory / "paths", asked), "< 10"),
+            ("`decoupled status`: its look, s", _look_s(data), "< 0.1"),
+            ("`decoupled status --every 0.1`: the whole command, s", _status_s(data), "< 2"),
+        ]
+    return targets
+
+
+# --- start ------------------------------------------------------------------------
+
+
+def _start_s(data: Path, before: Callable[[Path], None]) -> float:
+    """The median of some starts."""
+    found = []
+    for _ in range(LOOKS):
+        before(data / FILE_NAME)
+        began = time.monotonic()
+        with serving(data, *QUIET) as server:
+            wait_for(partial(_health, server), lambda status: status == "ok")
+            found.append(time.monotonic() - began)
+    return statistics.median(found)
+
+
+def _health(server: Server) -> str:
+    status: str = server.get("/health").json["status"]
+    return status
+
+
+def _warm(file: Path) -> None:
+    """As it is after the server that ran until now."""
+
+
+def _forgotten(file: Path) -> None:
+    """As after a boot: the kernel is told that nobody needs it."""
+    descriptor = os.open(file, os.O_RDONLY)
+    os.fsync(descriptor)  # what is not on the disk is not forgotten
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)
+
+
+# --- loads ------------------------------------------------------------------------
+
+
+def _ratio(old: Server, fresh: Server, asked: argparse.Namespace, headers: Mapping[str, str]) -> float:
+    ratios = []
+    for number in range(asked.rounds + 1):
+        found: dict[Server, float] = {}
+        for server in (old, fresh)[:: 1 if number % 2 else -1]:
+            found[server] = loads.wrk(server.url, CONNECTIONS, asked.seconds, headers).per_s
+            wait_for(partial(server.rows, _WAITS), lambda rows: not rows[0][0], loads.EMPTY_WITHIN_S)
+        if number:  # the first one warms
+            ratios.append(found[old] / found[fresh])
+    return statistics.median(ratios)
+
+
+_WAITS = "SELECT EXISTS (SELECT 1 FROM messages WHERE status = 'queued' AND due_at IS NULL)"
+
+
+def _get_ms(server: Server, paths: Path, asked: argparse.Namespace) -> float:
+    ((last,),) = server.rows("SELECT max(seq) FROM messages")
+    rows = server.rows(
+        "SELECT id FROM messages WHERE seq IN (SELECT value FROM json_each(?))",
+        str(random.Random(asked.records).sample(range(1, last + 1), min(PATHS, last))),
+    )
+    paths.write_text("".join(f"/orders/{message_id}\n" for (message_id,) in rows))
+    return statistics.median(loads.gets(server.url, paths, READERS, asked.seconds).p99_ms for _ in range(asked.rounds))
+
+
+# --- status -----------------------------------------------------------------------
+
+
+def _look_s(data: Path) -> float:
+    """Of a tool that has just opened the file, the server's answer included."""
+    found = []
+    for _ in range(LOOKS):
+        began = time.monotonic()
+        stats = SqliteStats(DataDirectory(data))
+        stats.look()
+        found.append(time.monotonic() - began)
+        stats.close()
+    return statistics.median(found)
+
+
+def _status_s(data: Path) -> float:
+    command = [str(DECOUPLED), "status", "--every", "0.1", "--data", str(data)]
+    found = []
+    for _ in range(LOOKS):
+        began = time.monotonic()
+        subprocess.run(command, check=True, capture_output=True)
+        found.append(time.monotonic() - began)
+    return statistics.median(found)
