@@ -20,7 +20,7 @@ QUESTIONS = (
     "A customer wants to be forgotten",
     "We outgrew the machine",
 )
-UNANSWERED = QUESTIONS  # so far: an answer takes its question out
+UNANSWERED = tuple(question for question in QUESTIONS if question != "I deployed a bug")  # so far
 ANSWERS = sections((ROOT / "docs" / "operations.md").read_text())
 
 
