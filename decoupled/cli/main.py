@@ -22,6 +22,7 @@ class Commands(click.Group):
 
     tools: ClassVar = {
         "backup": "decoupled.cli.backup",
+        "audit": "decoupled.cli.audit",
         "build": "decoupled.cli.build",
         "check": "decoupled.cli.check",
         "dashboard": "decoupled.cli.dashboard",

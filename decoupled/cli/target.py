@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from decoupled.core.backups import Holdings, Sealed, Step, Told
     from decoupled.dashboard.gate import Secret
     from decoupled.dashboard.sources import Sources
+    from decoupled.engines.sqlite.audit import SqliteAudit
     from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
     from decoupled.engines.sqlite.recovery import Recovered
 
@@ -187,6 +188,18 @@ class LocalServer:
 
         with contextlib.closing(Database(DataDirectory(self.data).file, read_only=True)) as database:
             return effects(database, marker)
+
+
+def audit_of(place: Path, quick: bool) -> SqliteAudit:
+    """The audit of a data directory, or of a file that is a copy of its. Raises DataDirectoryError."""
+    from decoupled.engines.sqlite.audit import SqliteAudit
+    from decoupled.engines.sqlite.data_directory import DataDirectory
+    from decoupled.engines.sqlite.database import FILE_NAME, Database
+
+    file = place / FILE_NAME if place.is_dir() or not place.exists() else place
+    live = file.name == FILE_NAME and DataDirectory(file.parent).server_url() is not None
+    still = file.name != FILE_NAME and not Path(f"{file}-wal").exists()
+    return SqliteAudit(Database(file, read_only=True, still=still), str(file), live, quick)
 
 
 def recover_data(data: Path, target: Path) -> Recovered:

@@ -18,3 +18,7 @@ BACKUP_BEHIND_BYTES = 32 * MIB  # of changes that are not in the copy yet, befor
 BACKUP_FINISH_S = 60.0  # for the log to be folded whole, once all is copied: a reader may keep it from that
 BACKUP_LEAVE_S = 5.0  # for one to be given up when its server ends
 BACKUP_LOOK_S = 0.02  # between two looks of who waits for that
+FAULTS = 100  # that an audit tells apart
+FAULT_IDS = 20  # that are named of each
+AUDIT_CHECK_S = 5.0  # that one statement over a whole table may take beside a server: its log cannot be reset meanwhile
+SUSPECTS = 1_000  # rows of a block that are looked at closely

@@ -37,9 +37,10 @@ class DataDirectoryError(Exception):
 class Database:
     """One connection, used by one thread at a time."""
 
-    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path | str, *, read_only: bool = False, still: bool = False) -> None:
         """Makes the file if there is none, for its owner's eyes, and brings it up to date: for whoever owns the data
-        directory. With `read_only`, for those that look beside the owner: writes nothing, and never folds the log."""
+        directory. With `read_only`, for those that look beside the owner: writes nothing, and never folds the log. With
+        `still`, too, of a copy that nobody writes to and that has no log: nothing is put beside it either."""
         self.wal: WriteAheadLog | None = None  # where it is looked after by hand: a server's
         self.lost: Callable[[], str | None] = lambda: None  # why a commit is not to be believed, if so
         self.ordered: frozenset[str] = frozenset()  # workloads whose messages get in line: see ordered.adopt
@@ -57,7 +58,7 @@ class Database:
             if not read_only:
                 _make_private(path)
             self.connection = sqlite3.connect(
-                f"{Path(path).absolute().as_uri()}?mode=ro" if read_only else path,
+                f"{Path(path).absolute().as_uri()}?mode=ro{'&immutable=1' * still}" if read_only else path,
                 uri=read_only,
                 isolation_level=None,
                 check_same_thread=False,

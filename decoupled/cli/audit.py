@@ -1,0 +1,123 @@
+"""`decoupled audit`: counts that nothing was lost, and says what is wrong, what was looked at and what could not be."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from decoupled.cli.target import audit_of, default_data, plain, refusals
+from decoupled.core.audit import Report
+from decoupled.core.identifiers import is_id
+
+DAYS_SHOWN = 60
+
+
+class _NotUnderstood(click.ClickException):
+    """There is nothing to audit, or not all of it can be read."""
+
+    exit_code = 2
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True), required=False)
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Data directory.  [default: .data]")
+@click.option(
+    "--ledger",
+    type=click.File("rb"),
+    help="Ids that clients got a 202 for: one a line, or what `decoupled spike` has written.",
+)
+@click.option("--quick", is_flag=True, help="Only the ledger and the fields of messages.")
+@click.option("--json", "as_json", is_flag=True, help="All of it, as one JSON object.")
+def audit(file: Path | None, data: Path | None, ledger: IO[bytes] | None, quick: bool, as_json: bool) -> None:
+    """Account for every message that was ever accepted: of a data directory, while its server runs or not, or of a FILE
+    that is a copy of one. Reads only.
+
+    Exit status 0: nothing is wrong. 1: something is. 2: there was nothing to audit, or not all of it could be read."""
+    if file is not None and data is not None:
+        raise click.UsageError("FILE and --data name two things to audit; choose one")
+    try:
+        with refusals():
+            found = audit_of(file or data or default_data(), quick)
+            with contextlib.closing(found.database), _progress(as_json) as progress:
+                report = found.run(progress, () if ledger is None else _ids(ledger))
+    except click.ClickException as error:
+        raise _NotUnderstood(error.message) from error
+    click.echo(msgspec.json.encode(report).decode()) if as_json else _say(report)
+    sys.exit(1 if report.faults else 0)
+
+
+@contextlib.contextmanager
+def _progress(hidden: bool) -> Iterator[_Bars]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as progress:
+        yield _Bars(progress)
+
+
+class _Bars:
+    """One for each thing that is looked at."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bars = dict[str, TaskID]()
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        if what not in self._bars:
+            self._bars[what] = self._progress.add_task(what, total=of)
+        self._progress.update(self._bars[what], completed=done, total=of)
+
+
+def _ids(ledger: Iterator[bytes]) -> Iterator[str]:
+    """Raises ValueError for a line that has none."""
+    for number, line in enumerate(ledger, 1):
+        if not (text := line.strip()):
+            continue
+        try:
+            found = msgspec.json.decode(text)["id"] if text.startswith(b"{") else text.decode()
+        except (ValueError, KeyError, TypeError):
+            found = ""
+        if not isinstance(found, str) or not is_id(found):
+            raise ValueError(f"line {number} of the ledger has no id: {text[:60]!r}")
+        yield found
+
+
+def _say(report: Report) -> None:
+    click.echo(report.balance)
+    if report.days:
+        Console().print(_days(report))
+    for what in report.checked:
+        click.echo(f"looked at: {what}")
+    for what in report.unchecked:
+        click.echo(f"not looked at: {what}")
+    for what in report.remarks:
+        click.echo(f"note: {what}")
+    for fault in report.faults:
+        click.echo(_printable(fault.says))
+    click.echo(f"{len(report.faults)} kinds of faults in {report.of}" if report.faults else "nothing is wrong")
+
+
+def _days(report: Report) -> Table:
+    """The last ones, of each workload."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("day", "workload", "accepted", "processed", "rejected", "dead", "queued"):
+        table.add_column(name, justify="left" if name in ("day", "workload") else "right")
+    shown = report.days[-DAYS_SHOWN:]
+    for day in shown:
+        numbers = (day.accepted, day.processed, day.rejected, day.dead, day.queued)
+        table.add_row(day.day, plain(day.workload), *(f"{number:,}" for number in numbers))
+    if len(report.days) > len(shown):
+        table.caption = f"the last {len(shown)} of {len(report.days):,} rows; --json has all"
+    return table
+
+
+def _printable(text: str) -> str:
+    """Nothing in it is a command to the terminal: ids and errors may come from a damaged file."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
