@@ -43,6 +43,7 @@ class Commands(click.Group):
         "sign-in": "decoupled.cli.dashboard",
         "spike": "decoupled.cli.load_test",
         "status": "decoupled.cli.status",
+        "unit": "decoupled.cli.unit",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
