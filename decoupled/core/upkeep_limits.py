@@ -22,3 +22,10 @@ FAULTS = 100  # that an audit tells apart
 FAULT_IDS = 20  # that are named of each
 AUDIT_CHECK_S = 5.0  # that one statement over a whole table may take beside a server: its log cannot be reset meanwhile
 SUSPECTS = 1_000  # rows of a block that are looked at closely
+
+# --- retention ----------------------------------------------------------------
+
+MIN_RECORD_TTL_S = 24 * 3_600  # for which a resend is known, at least; above every visibility timeout, so that nothing
+# is in flight any more of a message whose record is removed
+MIN_BODY_TTL_S = 3_600  # for which a final message keeps its body, where that is asked for
+MAX_TTL_S = 36_500 * 86_400  # a hundred years

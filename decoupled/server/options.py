@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from decoupled.core import limits
+from decoupled.core import limits, retention
 
 
 def _option(default: Any, text: str, least: float | None = None, most: float | None = None, **more: Any) -> Any:
@@ -53,6 +53,14 @@ class Options:
         "on", "Whether browsers get the page for people on call, at /; /metrics is there anyway.", choices=("on", "off")
     )
     data: Path = _option(Path(".data"), "Data directory.")  # noqa: RUF009  a path cannot change
+    record_ttl: tuple[str, ...] = _option(
+        (),
+        "Comma-separated: how long records are kept after their end: 90d, orders=365d, orders.rejected=30d, *.dead=9d.",
+        none="for ever",
+    )
+    body_ttl: tuple[str, ...] = _option(
+        (), "Comma-separated: how long processed and rejected messages keep their bodies: 7d, orders=30d.", none="not"
+    )
     concurrency: int = _option(2, "Worker processes that process messages.", 1, 64)
     fronts: int | None = _option(
         None,
@@ -129,6 +137,8 @@ class Options:
             raise ValueError("of tls_cert and tls_key there is only one: a certificate needs its key")
         for origin in self.cors_origins:
             check_origin(origin)
+        retention.parse(self.record_ttl, "record_ttl")
+        retention.parse(self.body_ttl, "body_ttl")
         if self.visibility_timeout_s < self.function_timeout_s:
             raise ValueError(
                 f"the visibility timeout ({self.visibility_timeout_s:g} s) is shorter than the function timeout"

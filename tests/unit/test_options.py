@@ -36,6 +36,8 @@ GIVEN = {  # what cannot be any text
     **TOKENS,
     "operators": "key:ana, jwt:https://issuer.example#ben",
     "cors_origins": "https://shop.example, http://127.0.0.1:3000",
+    "record_ttl": "90d, orders=365d",
+    "body_ttl": "7d, orders.rejected=12h",
 }
 
 

@@ -12,7 +12,7 @@ A message that is redriven loses its number, and gets another one when it ends a
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from decoupled.core import limits
 from decoupled.core.outcomes import Record
@@ -26,6 +26,20 @@ _CODE = f"CASE status {' '.join(f'WHEN {status!r} THEN {code}' for code, status 
 _GAP = 1_000_000 * STEP  # in a file that was recovered: numbers that may have been lost
 
 Followed = tuple[str, str]
+
+
+def told_anew(database: Database, gone: Mapping[tuple[str, str, int], int]) -> None:
+    """Ends whose rows are gone, by workload, caller and number, and how many of each: who follows them and has not come
+    so far begins anew. An end that was alone under its number may be the last one that its follower has seen."""
+    for (workload, caller, ended), count in gone.items():
+        database.execute(
+            """
+            UPDATE followed SET since = max(since, :ended + (:several OR EXISTS (
+                SELECT 1 FROM messages WHERE workload = :workload AND caller = :caller AND ended = :ended
+            ))) WHERE workload = :workload AND caller = :caller
+            """,
+            {"workload": workload, "caller": caller, "ended": ended, "several": count > 1},
+        )
 
 
 class SqliteEnds:

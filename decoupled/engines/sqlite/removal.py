@@ -1,0 +1,80 @@
+"""What is taken out of the file again: rows of messages that have ended, and bodies that they have kept. Nothing else
+deletes rows of `messages`, so that all of them are counted: see the ledger in `schema.py`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from decoupled.core.status import ENDED
+from decoupled.core.upkeep_limits import BLOCK_MESSAGES
+from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.ends import told_anew
+
+_ENDED = ", ".join(f"'{status}'" for status in ENDED)
+
+
+class Found(NamedTuple):
+    """A row, and when its message ended, as somebody has read it. One that has changed since then is left alone."""
+
+    seq: int
+    finished_at: int
+
+
+def remove(database: Database, found: Sequence[Found]) -> Counter[str]:
+    """Rows with their records, bodies and dead letters; how many, by status. Inside a transaction, or as one. Never
+    what is unfinished, and never the newest row, from whose number the next one's comes."""
+    with database.transaction():
+        rows = database.execute(
+            f"""
+            SELECT seq, messages.id, status, workload, caller, ended
+            FROM json_each(?) AS found CROSS JOIN messages ON seq = json_extract(found.value, '$[0]')
+            WHERE finished_at = json_extract(found.value, '$[1]')
+                AND status IN ({_ENDED}) AND seq < (SELECT max(seq) FROM messages)
+            """,  # noqa: S608  the statuses are constants
+            (json.dumps(found),),
+        ).fetchall()
+        numbers = json.dumps([row[0] for row in rows])
+        database.execute("DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?))", (numbers,))
+        ids = json.dumps([row[1] for row in rows])
+        database.execute("DELETE FROM edits WHERE id IN (SELECT value FROM json_each(?))", (ids,))
+        _count(database, Counter((row[0] // BLOCK_MESSAGES, row[2]) for row in rows))
+        told_anew(database, Counter((workload, caller, ended) for *_, workload, caller, ended in rows if ended))
+    return Counter(row[2] for row in rows)
+
+
+def _count(database: Database, gone: Counter[tuple[int, str]]) -> None:
+    """Into the ledger: by block, and by what they had come to."""
+    for block in sorted({block for block, _ in gone}):
+        database.execute(
+            """
+            INSERT INTO removed (block, processed, rejected, dead) VALUES (?, ?, ?, ?)
+            ON CONFLICT (block) DO UPDATE SET processed = processed + excluded.processed,
+                rejected = rejected + excluded.rejected, dead = dead + excluded.dead
+            """,
+            (block, gone[block, "processed"], gone[block, "rejected"], gone[block, "dead"]),
+        )
+    if rejected := sum(n for (_, status), n in gone.items() if status == "rejected"):
+        database.execute("UPDATE tallies SET n = n - ? WHERE name = 'rejected'", (rejected,))
+
+
+def remove_bodies(database: Database, found: Sequence[Found]) -> int:
+    """The bodies that final messages have kept; how many."""
+    with database.transaction():
+        return database.execute(
+            """
+            UPDATE messages SET body = NULL
+            WHERE seq IN (SELECT value FROM json_each(?)) AND finished_at <= ?
+                AND status IN ('processed', 'rejected') AND body IS NOT NULL
+            """,
+            (json.dumps([it.seq for it in found]), max((it.finished_at for it in found), default=0)),
+        ).rowcount
+
+
+def free_pages(database: Database) -> tuple[int, int]:
+    """How many pages of the file are free, and how many it has."""
+    (free,) = database.execute("PRAGMA freelist_count").fetchone()
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    return free, pages
