@@ -98,6 +98,7 @@ class Backup:
         at = self._clock_ms()
         os.pwrite(self._file, _ROLLBACK_JOURNAL, _FORMATS_AT)
         os.fsync(self._file)
+        self._now(Step("verifying", 0, 0))
         holds = verify(part, self._now, self._cancelled)
         self._now(Step("sealing", 0, 0))
         sealed = Sealed(at, str(self._data), platform.node(), os.fstat(self._file).st_size, holds)
