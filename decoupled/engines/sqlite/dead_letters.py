@@ -11,7 +11,7 @@ from decoupled.core.dead_letters import PURGED, DeadLetter, Groups, Outcome, Som
 from decoupled.core.outcomes import Reject
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message
-from decoupled.engines.sqlite import dead_looks
+from decoupled.engines.sqlite import dead_looks, tallies
 from decoupled.engines.sqlite.database import Database, may
 from decoupled.engines.sqlite.dead_looks import COLUMNS, letter_of
 from decoupled.engines.sqlite.ends import SqliteEnds
@@ -87,8 +87,12 @@ class SqliteDeadLetters:
         return Outcome("redriven") if changed else self._not_dead(letter.id)
 
     def restore(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        ids = [letter.id for letter in letters]
         with self.database.transaction():
-            return self._marked(letters, [self._restore_one(letter) for letter in letters])
+            purged = tallies.rejected_of(self.database, ids)
+            outcomes = self._marked(letters, [self._restore_one(letter) for letter in letters])
+            tallies.add_rejected(self.database, tallies.rejected_of(self.database, ids) - purged)
+            return outcomes
 
     def _restore_one(self, letter: DeadLetter) -> Outcome:
         story: dict[str, Any] = {
@@ -122,7 +126,9 @@ class SqliteDeadLetters:
     def purge(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
         now = self.clock_ms()
         with self.database.transaction():
-            return self._marked(letters, [self._purge_one(letter, now) for letter in letters])
+            outcomes = self._marked(letters, [self._purge_one(letter, now) for letter in letters])
+            tallies.add_rejected(self.database, sum(outcome.done is not None for outcome in outcomes))
+            return outcomes
 
     def _marked(self, letters: Sequence[DeadLetter], outcomes: list[Outcome]) -> list[Outcome]:
         """Who follows these ends finds the change of them."""

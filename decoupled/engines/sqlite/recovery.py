@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from decoupled.core.api_keys import KeysError
-from decoupled.engines.sqlite import history
+from decoupled.engines.sqlite import history, tallies
 from decoupled.engines.sqlite.database import APPLICATION_ID, Database, DataDirectoryError
 from decoupled.engines.sqlite.driver import sqlite3
 from decoupled.engines.sqlite.ends import SqliteEnds
@@ -50,8 +50,20 @@ def recover(source: Path, whole: Database) -> Recovered:
             recovered.nonsense[table] = read - recovered.saved[table]
         for first, last in recovered.gaps["messages"]:
             recovered.lost += _ids(damaged, first, HIGHEST_NUMBER if last is None else last)
+        _copy_removed(damaged, whole)
+    tallies.count_anew(whole)
     SqliteEnds(whole).begin_anew()
     return recovered
+
+
+def _copy_removed(damaged: sqlite3.Connection, whole: Database) -> None:
+    """How many rows were removed: what of it cannot be read counts as lost."""
+    rows = list[tuple[int, int, int, int]]()
+    with contextlib.suppress(sqlite3.DatabaseError):  # damage; or an earlier version, which removed nothing
+        for row in damaged.execute("SELECT block, processed, rejected, dead FROM removed"):
+            rows.append(row)
+    with whole.transaction():
+        whole.executemany("INSERT OR IGNORE INTO removed (block, processed, rejected, dead) VALUES (?, ?, ?, ?)", rows)
 
 
 def recover_keys(data: Path, target: Path, recovered: Recovered) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decoupled.core.upkeep_limits import BLOCK_MESSAGES
+
 # A message is one row, from its acceptance to its end: whatever happens, its id is in exactly one status. The receipt
 # of a delivery is (id, receive_count), so that it lapses when the message is handed out again. A final row gives up
 # its body; a dead one keeps it, and so is its own dead letter.
@@ -62,22 +64,47 @@ CREATE INDEX followed_seen ON followed (seen);
 """
 SCHEMA += _FOLLOWING
 
+# Numbers that no row has and that nobody removed: of a file that was recovered once, of what could not be read. By
+# blocks, of which a number that is damaged itself makes no more than so many.
+_MOST_BLOCKS = 1_000_000
+LOST = f"""
+INSERT INTO removed (block, lost)
+WITH RECURSIVE
+    newest (seq) AS (SELECT max(seq) FROM messages),
+    blocks (block, first, last) AS (
+        SELECT 0, 1, {BLOCK_MESSAGES - 1} WHERE (SELECT count(*) FROM messages) < (SELECT seq FROM newest)
+        UNION ALL
+        SELECT block + 1, last + 1, last + {BLOCK_MESSAGES} FROM blocks
+        WHERE last < (SELECT seq FROM newest) LIMIT {_MOST_BLOCKS}
+    ),
+    gone (block, n) AS (
+        SELECT block, min(last, (SELECT seq FROM newest)) - first + 1
+            - (SELECT count(*) FROM messages WHERE seq BETWEEN first AND last)
+            - coalesce((SELECT processed + rejected + dead FROM removed WHERE removed.block = blocks.block), 0)
+        FROM blocks
+    )
+SELECT block, n FROM gone WHERE n > 0
+ON CONFLICT (block) DO UPDATE SET lost = excluded.lost;
+"""  # noqa: S608  the numbers are constants
+
 # For the years. A row's number has no gaps: each new one has the next, and the newest is never removed. So the file is
 # its own ledger: of each block of numbers (see limits), those that are there and those `removed` are all that were
 # given out. `tallies` has what would take long to count; `marks`, where long work has got to; `edits`, the bodies that
 # dead letters had before somebody changed them.
-_LEDGER = """
+_LEDGER = f"""
 CREATE TABLE removed (
     block INTEGER PRIMARY KEY,
     processed INTEGER NOT NULL DEFAULT 0,
     rejected INTEGER NOT NULL DEFAULT 0,
-    dead INTEGER NOT NULL DEFAULT 0
+    dead INTEGER NOT NULL DEFAULT 0,
+    lost INTEGER NOT NULL DEFAULT 0
 );
+{LOST}
 CREATE TABLE tallies (name TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO tallies SELECT 'rejected', count(*) FROM messages WHERE status = 'rejected';
 CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE edits (id TEXT NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (id, at)) WITHOUT ROWID;
-"""
+"""  # noqa: S608  what is added is constant
 SCHEMA += _LEDGER
 
 # What makes a file of each version one of the next. A file is brought up to date when a server opens it, in one

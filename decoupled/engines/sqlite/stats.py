@@ -18,6 +18,7 @@ from decoupled.core.overview import Look, Overview
 from decoupled.core.status import STATUSES, Status
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Unavailable
+from decoupled.engines.sqlite import tallies
 from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.depths import waiting_now
@@ -99,14 +100,16 @@ class SqliteStats:
 
     def _by_status(self, queued: int) -> dict[Status, int]:
         """How many messages have each status, of which those that are `queued` were counted already."""
-        total = self._one("SELECT count(*) FROM messages")
+        total = tallies.messages(self.database)
         counts: dict[Status, int] = {}
         for status in STATUSES:
             match status:
                 case "queued":
                     counts[status] = queued
-                case "rejected" | "dead":  # each has an index that holds nothing else
-                    counts[status] = self._one(f"SELECT count(*) FROM messages WHERE status = '{status}'")  # noqa: S608
+                case "rejected":
+                    counts[status] = tallies.rejected(self.database)
+                case "dead":  # there is an index that holds nothing else
+                    counts[status] = self._one("SELECT count(*) FROM messages WHERE status = 'dead'")
                 case "processed":  # the rest: an index of them would make every message dearer
                     pass
                 case never:

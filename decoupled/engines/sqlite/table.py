@@ -13,7 +13,7 @@ from decoupled.core.outcomes import PROCESSED, Commit, Delivery, Failure, NotSto
 from decoupled.core.status import ENDED, FINAL, Status
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message, Unavailable
-from decoupled.engines.sqlite import items, several
+from decoupled.engines.sqlite import items, several, tallies
 from decoupled.engines.sqlite.database import Database, may
 from decoupled.engines.sqlite.inserts import insert
 
@@ -87,7 +87,9 @@ class SqliteTable:
         with self.database.transaction():
             if len(decided) > 1 and self._process_alike(decided, now_ms):
                 return [PROCESSED] * len(decided)
-            return [self._commit_one(message, decision, now_ms) for message, decision in decided]
+            stored = [self._commit_one(message, decision, now_ms) for message, decision in decided]
+            tallies.add_of(self.database, stored)
+            return stored
 
     def _process_alike(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> bool:
         """Whether all of them get a result and nothing else, as most do, and get it now. Where one has ended before, is
