@@ -22,6 +22,7 @@ from decoupled.core.status import Status
 from decoupled.core.workload import Add, Delete, Message, Put, Update
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.table import SqliteTable
+from tests.support.audited import sound
 from tests.support.engines import ReceivingSqliteQueue
 
 START = 1_795_430_130_123
@@ -120,6 +121,7 @@ class Engine(RuleBasedStateMachine):
         self.reading_table = SqliteTable(self.reader)
 
     def teardown(self) -> None:
+        sound(self.reader)
         self.reader.close()
         self.database.close()
         self.directory.cleanup()

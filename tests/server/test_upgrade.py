@@ -16,6 +16,7 @@ import pytest
 
 from decoupled.engines.sqlite.database import FILE_NAME, Database, DataDirectoryError
 from decoupled.engines.sqlite.schema import MIGRATIONS, SCHEMA_VERSION
+from tests.support.audited import sound
 from tests.support.server import ROOT, Server, serving
 
 KEPT = sorted((ROOT / "tests" / "support" / "data").iterdir())
@@ -68,6 +69,8 @@ def test_a_file_that_was_brought_up_to_date_is_like_a_new_one(old_file: Path, tm
     Database(old_file).close()
     Database(tmp_path / "new.sqlite3").close()
     assert version_of(old_file) == SCHEMA_VERSION
+    with closing(Database(old_file, read_only=True)) as brought_up_to_date:
+        assert sound(brought_up_to_date).accepted
     assert shape_of(old_file) == shape_of(tmp_path / "new.sqlite3")
 
 

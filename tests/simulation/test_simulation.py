@@ -20,6 +20,7 @@ from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline import settlement
 from tests.support import invariants
+from tests.support.audited import sound
 from tests.support.clients import SIMULATED
 from tests.support.engines import AwsEngine, ReceivingSqliteQueue
 from tests.support.faults import STEPS, Crash, Faults
@@ -29,6 +30,7 @@ from tests.support.simulation import Engine, History
 SEED = os.environ.get("DECOUPLED_SEED")
 HISTORIES = 1 if SEED else int(os.environ.get("DECOUPLED_HISTORIES", "2500"))
 FIRST_SEED = int(SEED) if SEED else random.SystemRandom().randrange(10**9)
+AUDITED = 8  # of so many histories one, where the engine has a file
 
 MakeEngine = Callable[[ManualClock], Engine]
 
@@ -100,6 +102,8 @@ def run(make_engine: MakeEngine, histories: int, counts: Counter[str], first_see
         try:
             history.run()
             invariants.check(history)
+            if engine.database is not None and seed % AUDITED == 0:
+                sound(engine.database)
         except BaseException as error:
             error.add_note(f"DECOUPLED_SEED={seed} replays this history")
             raise

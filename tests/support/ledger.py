@@ -18,6 +18,7 @@ from typing import Any
 
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.table import SqliteTable
+from tests.support.audited import sound
 from tests.support.server import Server
 
 CLIENTS = 6
@@ -137,6 +138,7 @@ def accounted(database: Database, accepted: Mapping[str, tuple[int, int]]) -> En
     assert sorted(echoes.values()) == sorted(done.values()), "not one echo for each entry that was processed"
     _check_sums(database, "ledger", done)
     _check_sums(database, "echoes", processed(database, "echoes"))
+    sound(database)
     return entries
 
 
