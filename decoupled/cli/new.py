@@ -12,6 +12,7 @@ import click
 from decoupled.cli.kit import kit
 
 NAME = "shop"  # what the project in templates/ is called
+HIDDEN = ("gitignore", "dockerignore")  # what others would take for their own
 
 
 @click.command()
@@ -34,7 +35,7 @@ def new(name: str) -> None:
 
 def _renamed(path: Path, name: str) -> Path:
     """A file that git would take for its own is kept under another name."""
-    parts = [name if part == NAME else ".gitignore" if part == "gitignore" else part for part in path.parts]
+    parts = [name if part == NAME else f".{part}" if part in HIDDEN else part for part in path.parts]
     return Path(*parts)
 
 

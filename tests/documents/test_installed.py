@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-import venv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support import ministack
+from tests.support.container import read_only_but, stages
 
 ROOT = Path(__file__).parents[2]
+PROJECT = ROOT / "templates" / "project"
 RETURN = b'{"order": "A-17", "item": "KB-104", "reason": "broken"}'
 
 
@@ -34,16 +37,23 @@ def run(*command: str | Path, cwd: Path, variables: Mapping[str, str] | None = N
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin directory of a virtual environment that has the wheel and what it asks for, at the locked versions."""
+    """The bin directory of a virtual environment that has the wheel and what it asks for, at the locked versions: as
+    the first stage of a project's container makes it."""
     directory = tmp_path_factory.mktemp("installed")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", directory, ROOT, cwd=ROOT)
     (wheel,) = directory.glob("*.whl")
     locked = re.findall(r"^\S+==[^\\\n]+", (ROOT / "requirements/run.lock").read_text(), re.MULTILINE)
     (directory / "pins.txt").write_text("\n".join(locked))
-    venv.create(directory / "venv", with_pip=True)
-    python = directory / "venv/bin/python"
-    run(python, *pip[1:], "install", "--constraint", directory / "pins.txt", f"{wheel}[aws]", cwd=directory)
+    shutil.copy(PROJECT / "requirements.txt", directory)
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PIP_CONSTRAINT": str(directory / "pins.txt"),
+    }
+    for step in stages(PROJECT / "Containerfile")[0].all("RUN"):
+        run("sh", "-euc", step.replace("/opt/venv", f"{directory}/venv"), cwd=directory, variables=environment)
+    run(directory / "venv/bin/python", *pip[1:], "install", f"{wheel}[aws]", cwd=directory, variables=environment)
     return directory / "venv/bin"
 
 
@@ -105,6 +115,48 @@ def test_the_new_projects_workload_is_served(programs: Path, project: Path) -> N
             server.terminate()
             assert server.wait(20) == 0
     assert (project / ".data").is_dir()
+
+
+def test_the_new_projects_container_is_made_of_what_is_there(project: Path) -> None:
+    """The fixture has done the steps of its first stage."""
+    build, last = stages(project / "Containerfile")
+    for stage in (build, last):
+        assert re.fullmatch(r"docker\.io/library/python:3\.\d+-slim-\w+", stage.image)
+    assert build.one("COPY") == "decoupled-*.whl requirements.txt ./"
+    assert last.all("COPY")[0] == "--from=build /opt/venv /opt/venv"
+    assert all((project / text.split()[0]).exists() for text in ["requirements.txt", *last.all("COPY")[1:]])
+    assert ".data/" in (project / ".dockerignore").read_text().splitlines()
+
+
+def test_the_new_projects_container_serves_as_nobody_in_particular_and_writes_its_volume_only(
+    programs: Path, project: Path, tmp_path: Path
+) -> None:
+    _, stage = stages(project / "Containerfile")
+    assert int(stage.one("USER")) > 0
+    data, port = tmp_path / "data", str(ministack.free_port())
+    data.mkdir(mode=0o700)
+    environment = {
+        **stage.variables(),
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "DECOUPLED_HOST": "127.0.0.1",
+        "DECOUPLED_PORT": port,
+        "DECOUPLED_DATA": str(data),
+    }
+    assert stage.variables()["DECOUPLED_DATA"] == stage.one("VOLUME") == "/data"
+    assert stage.variables()["DECOUPLED_PORT"] == stage.one("EXPOSE") == "8080"
+    key = run("decoupled", "keys", "add", "ana", cwd=project, variables=environment).split()[-1]
+    with (tmp_path / "log").open("wb") as log:
+        command = [*read_only_but(data), *stage.command()]
+        server = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        assert processed(url, {"authorization": f"Bearer {key}"})["result"]["item"] == "KB-104"
+        check = json.loads(stage.one("HEALTHCHECK").split(" CMD ")[1].replace("8080", port))
+        run(*check, cwd=project, variables=environment)
+    finally:
+        server.send_signal(getattr(signal, stage.one("STOPSIGNAL")))
+        assert server.wait(20) == 0
+    assert subprocess.run(check, cwd=project, env=environment, capture_output=True, check=False).returncode != 0
 
 
 def test_the_new_projects_workload_is_deployed(programs: Path, project: Path, ministack_url: str) -> None:
