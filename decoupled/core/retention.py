@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from decoupled.core.status import ENDED, FINAL, Status
 from decoupled.core.upkeep_limits import MAX_TTL_S, MIN_BODY_TTL_S, MIN_RECORD_TTL_S
@@ -59,6 +59,21 @@ class Retention:
     def keeping(self, status: Status, workloads: Iterable[str]) -> frozenset[str]:
         """Those of the workloads of which something was said for this status."""
         return frozenset(name for name in workloads if self.of(name, status) is not None)
+
+
+class Found(NamedTuple):
+    """A row, and when its message ended, as somebody has read it. One that has changed since then is left alone."""
+
+    seq: int
+    finished_at: int
+
+
+class Looked(NamedTuple):
+    """What was found due at one place of the file, and where to look next; None: that was all."""
+
+    records: list[Found]
+    bodies: list[Found]
+    following: int | None
 
 
 def parse(says: Sequence[str], option: Option) -> Retention:

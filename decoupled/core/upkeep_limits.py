@@ -29,3 +29,13 @@ MIN_RECORD_TTL_S = 24 * 3_600  # for which a resend is known, at least; above ev
 # is in flight any more of a message whose record is removed
 MIN_BODY_TTL_S = 3_600  # for which a final message keeps its body, where that is asked for
 MAX_TTL_S = 36_500 * 86_400  # a hundred years
+SWEEP_EVERY_S = 60.0  # from the end of one look for what is due to the next
+SWEEP_MESSAGES = 4_096  # numbers of messages that are looked at together, 2 MB of the file
+REMOVE_AT_ONCE = 100  # rows in a transaction, some milliseconds
+REMOVE_PART = 0.2  # of all the time, that removing takes
+REMOVE_PAUSE_S = 1.0  # between two of its transactions at most, and for which they give way to requests
+SHRINK_PAGES = 64  # of the file that are given back in a transaction
+FREE_PAGES = 4_096  # that the file keeps for new rows, 16 MiB,
+FREE_PART = 0.1  # or this part of all it has, if that is more
+LEAP_S = 3 * 86_400  # since the last look: then the clock may be wrong, or nobody served meanwhile,
+LEAP_WAIT_S = 3_600.0  # and so long nothing is removed, for a person to see to it

@@ -58,7 +58,7 @@ from decoupled.server.scheduling.unserved import Unserved
 from decoupled.server.server_health import ServerHealth
 from decoupled.server.service_manager import ServiceManager
 from decoupled.server.signals import listen_to_signals
-from decoupled.server.upkeep.upkeep import Upkeep, upkeep_of
+from decoupled.server.upkeep.upkeep import Upkeep, bodies_kept, upkeep_of
 from decoupled.server.watches import Watches
 from decoupled.server.welcome import welcome
 from decoupled.telemetry import process as telemetry
@@ -166,7 +166,7 @@ def _made(options: Options, database: Database, files: Files, loop: asyncio.Abst
     released = _adopt(queue, database, workloads, options)
     writer = Writer(database, queue, loop, Counting(workloads))
     watches = Watches(SqliteEnds.adopted(database), writer.run)
-    table = SqliteTable(database, Outage(options.data, queue_clock), queue_clock)
+    table = SqliteTable(database, Outage(options.data, queue_clock), queue_clock, bodies_kept(options, workloads))
     poller = Poller(writer, queue, table, watches, Policy(options.max_attempts, clock.now_ms), options, workloads)
     writer.taker = poller
     quotas = _quotas(writer, database, options)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from decoupled.core.outcomes import PROCESSED, Commit, Reject
+from decoupled.core.retention import Found
 from decoupled.core.upkeep_limits import BLOCK_MESSAGES
 from decoupled.core.workload import Message
 from decoupled.engines.sqlite import removal
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.ends import SqliteEnds
 from decoupled.engines.sqlite.messages import SqliteQueue
-from decoupled.engines.sqlite.removal import Found
 from decoupled.engines.sqlite.table import SqliteTable
 
 T0 = 1_800_000_000_000

@@ -6,21 +6,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from decoupled.core.retention import Found
 from decoupled.core.status import ENDED
 from decoupled.core.upkeep_limits import BLOCK_MESSAGES
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.ends import told_anew
 
 _ENDED = ", ".join(f"'{status}'" for status in ENDED)
-
-
-class Found(NamedTuple):
-    """A row, and when its message ended, as somebody has read it. One that has changed since then is left alone."""
-
-    seq: int
-    finished_at: int
 
 
 def remove(database: Database, found: Sequence[Found]) -> Counter[str]:
@@ -73,8 +66,9 @@ def remove_bodies(database: Database, found: Sequence[Found]) -> int:
         ).rowcount
 
 
-def free_pages(database: Database) -> tuple[int, int]:
-    """How many pages of the file are free, and how many it has."""
-    (free,) = database.execute("PRAGMA freelist_count").fetchone()
-    (pages,) = database.execute("PRAGMA page_count").fetchone()
-    return free, pages
+def looked_before(database: Database, now_ms: int) -> int:
+    """When somebody last looked for what is due, and that it is now, which is remembered; now, where nobody has."""
+    with database.transaction():
+        row = database.execute("SELECT value FROM marks WHERE name = 'retention'").fetchone()
+        database.execute("INSERT OR REPLACE INTO marks VALUES ('retention', ?)", (json.dumps({"looked_at": now_ms}),))
+    return now_ms if row is None else int(json.loads(row[0])["looked_at"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -22,23 +23,27 @@ COLUMNS = ", ".join(Record.__struct_fields__[:-1]) + ", CASE status WHEN 'dead' 
 _READ = f"SELECT {COLUMNS} FROM messages WHERE id = ?"  # noqa: S608  the columns are a constant
 
 # An open record makes way for a final one, and only an open one changes: see core/status.py.
-_FINISH_ANY = "UPDATE messages SET status = ?, result = ?, reason = ?, finished_at = ?, body = NULL, in_flight = 0"
-_FINISH = f"{_FINISH_ANY} WHERE id = ? AND {may('process')}"
+_FINISH_KEEPING = "UPDATE messages SET status = ?, result = ?, reason = ?, finished_at = ?, in_flight = 0"
+_FINISH_ANY = f"{_FINISH_KEEPING}, body = NULL"
+# An ordered dead letter stays one until it is redriven, whatever a late delivery of it says: those behind it go on. Of
+# the others it is known, so, which were dead.
+_FINISHING = {  # those that live, and any; by whether the body is kept
+    kept: (f"{finish} WHERE id = ? AND {may('process', living=True)}", f"{finish} WHERE id = ? AND {may('process')}")
+    for kept, finish in ((False, _FINISH_ANY), (True, _FINISH_KEEPING))
+}
 
 
-def _process(rows: int) -> str:
+def _process(rows: int, and_set: str = "body = NULL, ") -> str:
     """The same for several that are processed, by their ids: an id and a result of each, and the ids once more."""
     return f"""
     UPDATE messages SET status = 'processed', result = CASE id {"WHEN ? THEN ? " * rows} END, reason = NULL,
-        finished_at = ?, body = NULL, in_flight = 0
+        finished_at = ?, {and_set}in_flight = 0
     WHERE id IN ({", ".join("?" * rows)}) AND {may("process", living=True)}
     """  # noqa: S608  what is added is constant
 
 
 _PROCESS = several.of_each_size(_process)
-# An ordered dead letter stays one until it is redriven, whatever a late delivery of it says: those behind it go on. Of
-# the others it is known, so, which were dead.
-_FINISH_LIVING = f"{_FINISH_ANY} WHERE id = ? AND {may('process', living=True)}"
+_PROCESS_KEEPING = several.of_each_size(partial(_process, and_set=""))
 _BURY = f"""
 UPDATE messages SET status = 'dead', finished_at = ?, attempts = ?, error_type = ?, error = ?,
     first_failed_at = ?, last_failed_at = ?, traceback = ?, body = ?, in_flight = 0
@@ -57,6 +62,7 @@ UPDATE messages SET
 WHERE id = ? AND {may("process")} AND mark BETWEEN ? AND ?
 """  # noqa: S608  the condition is a constant
 _NO_STORY = (None,) * 5
+_NO_BODIES: Mapping[Status, frozenset[str]] = dict.fromkeys(FINAL, frozenset[str]())
 _ANY = 2**62  # above every mark
 
 
@@ -68,17 +74,20 @@ class SqliteTable:
     """Implements Table. Inside a transaction of the database, its changes are part of that one.
 
     `outage` answers why the table is to be taken for unavailable, or None: see `decoupled spike --outage`. `clock_ms`
-    is the queue's, by which what is emitted is visible at once."""
+    is the queue's, by which what is emitted is visible at once. `keeps`: the workloads whose final messages keep their
+    bodies, by status."""
 
     def __init__(
         self,
         database: Database,
         outage: Callable[[], str | None] = lambda: None,
         clock_ms: Callable[[], int] = now_ms,
+        keeps: Mapping[Status, frozenset[str]] = _NO_BODIES,
     ) -> None:
         self.database = database
         self.outage = outage
         self.clock_ms = clock_ms
+        self.keeps = keeps
 
     def commit(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> list[Stored | NotStored]:
         """One transaction for all, each message atomic in itself."""
@@ -94,25 +103,28 @@ class SqliteTable:
     def _process_alike(self, decided: Sequence[tuple[Message, Commit | Reject]], now_ms: int) -> bool:
         """Whether all of them get a result and nothing else, as most do, and get it now. Where one has ended before, is
         not here or comes twice, nothing is done."""
-        ordered = self.database.ordered
+        ordered, keeping = self.database.ordered, self.keeps["processed"]
         results: list[tuple[str, str]] = []
+        with_bodies: list[tuple[str, str]] = []
         for message, decision in decided:
             if type(decision) is not Commit or decision.writes or decision.emits or message.callback:
                 return False
             if message.workload in ordered:
                 return False
-            results.append((message.id, decision.result))
+            (with_bodies if message.workload in keeping else results).append((message.id, decision.result))
         try:
             with self.database.savepoint():
                 for some in several.parts(results):
-                    self._process(some, now_ms)
+                    self._process(_PROCESS, some, now_ms)
+                for some in several.parts(with_bodies):
+                    self._process(_PROCESS_KEEPING, some, now_ms)
         except _NotAlike:
             return False
         return True
 
-    def _process(self, results: Sequence[tuple[str, str]], now_ms: int) -> None:
+    def _process(self, statements: Mapping[int, str], results: Sequence[tuple[str, str]], now_ms: int) -> None:
         values = [*chain.from_iterable(results), now_ms, *[message_id for message_id, _ in results]]
-        if self.database.execute(_PROCESS[len(results)], values).rowcount < len(results):
+        if self.database.execute(statements[len(results)], values).rowcount < len(results):
             raise _NotAlike
 
     def _commit_one(self, message: Message, decision: Commit | Reject, now_ms: int) -> Stored | NotStored:
@@ -140,12 +152,13 @@ class SqliteTable:
         stored = PROCESSED if isinstance(decision, Commit) else Stored("rejected", decision.reason)
         result = decision.result if isinstance(decision, Commit) else None
         values = (stored.status, result, stored.reason, now_ms, message.id)
-        if self.database.execute(_FINISH_LIVING, values).rowcount == 0:
+        finish_living, finish = _FINISHING[message.workload in self.keeps[stored.status]]
+        if self.database.execute(finish_living, values).rowcount == 0:
             if (before := self._ended(message)) is not None:
                 return before
             late = self._stored(message.id, ("dead",)) is not None
             self._ensure_row(message)
-            self.database.execute(_FINISH, values)
+            self.database.execute(finish, values)
             return msgspec.structs.replace(stored, late=late)
         return stored
 

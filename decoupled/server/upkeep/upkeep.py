@@ -9,24 +9,31 @@ from pathlib import Path
 from typing import Any
 
 from decoupled.core import limits
+from decoupled.core.retention import parse
+from decoupled.core.status import FINAL, Status
 from decoupled.core.times import Clock
 from decoupled.core.workload import Workloads
 from decoupled.engines.sqlite.admin import Call
 from decoupled.engines.sqlite.backup import Backup
 from decoupled.engines.sqlite.backup_tool import BEGIN, CANCEL, LOOK
+from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.kept import Kept
+from decoupled.engines.sqlite.sweep import Sweep
 from decoupled.server.group_commit import Writer
 from decoupled.server.options import Options
 from decoupled.server.server_health import ServerHealth
 from decoupled.server.upkeep.backups import Backups
 from decoupled.server.upkeep.piece import Piece
+from decoupled.server.upkeep.retention import Keeping
 
 
 def upkeep_of(options: Options, database: Database, writer: Writer, workloads: Workloads, clock: Clock) -> Upkeep:  # noqa: ARG001
     """What is to be done in this server."""
     backups = Backups(partial(_backup, options.data, database, writer.loop, clock))
+    keeping = _keeping(options, database, writer, clock)
     calls: dict[str, Call] = {BEGIN: backups.begin, LOOK: backups.look, CANCEL: backups.cancel}
-    return Upkeep([backups], calls)
+    return Upkeep([backups, keeping], calls)
 
 
 def _backup(data: Path, database: Database, loop: asyncio.AbstractEventLoop, clock: Clock, to: Path) -> Backup:
@@ -39,6 +46,21 @@ def _backup(data: Path, database: Database, loop: asyncio.AbstractEventLoop, clo
         return asyncio.run_coroutine_threadsafe(done(), loop).result(limits.ANSWER_S)
 
     return Backup(data, to, log, in_owner, clock.now_ms)
+
+
+def bodies_kept(options: Options, workloads: Workloads) -> Mapping[Status, frozenset[str]]:
+    """The workloads whose final messages keep their bodies for a time, by what they have come to."""
+    said = parse(options.body_ttl, "body_ttl")
+    return {status: said.keeping(status, workloads) for status in FINAL}
+
+
+def _keeping(options: Options, database: Database, writer: Writer, clock: Clock) -> Keeping:
+    records, bodies = (parse(options.record_ttl, "record_ttl"), parse(options.body_ttl, "body_ttl"))
+    due = any(said.shortest() is not None for said in (records, bodies))
+    says = [("records", options.record_ttl), ("bodies", options.body_ttl)]
+    kept = "; ".join(f"{what} {', '.join(said)}" for what, said in says if said)
+    file = DataDirectory(options.data).file
+    return Keeping(Kept(database, Sweep(file, records, bodies)) if due else None, writer, clock.now_ms, kept)
 
 
 class Upkeep:
