@@ -5,14 +5,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 SHIM := $(if $(filter Linux,$(shell uname)),build/disk.so)
 
-.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-callers bench-watched bench-keep bench-lambda screenshots plans lock api-tools aws-tools checkov guard typescript clean
+.PHONY: install run test test-fast coverage check soak chaos attack bench bench-io bench-callers bench-watched bench-keep bench-lambda screenshots plans lock api-tools aws-tools checkov guard typescript tools clean
 
 install: .venv/dev.stamp ## the tests' and tools' dependencies too
 
 run: .venv/run.stamp ## serve on http://127.0.0.1:8080
 	$(BIN)/decoupled serve $(ARGS)
 
-test: install api-tools aws-tools checkov guard typescript build/wheels/stamp $(SHIM)
+test: tools
 	$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 test-fast: install ## under a minute: no server, no emulator, no AWS tools
@@ -90,6 +90,8 @@ api-tools: .venv-api-tools/stamp ## what tests the OpenAPI document, and makes c
 aws-tools: .venv-aws-tools/stamp ## the AWS CLI, and MiniStack for the tests; apart, because they pin what we use
 
 checkov: .venv-checkov/stamp
+
+tools: install api-tools aws-tools checkov guard typescript build/wheels/stamp $(SHIM) ## all that `make test` installs; `make -j4 tools`: at once
 
 typescript: $(if $(shell command -v npm),build/typescript/stamp) ## for the test of a generated client; without npm, that is skipped
 
