@@ -12,7 +12,9 @@ install: .venv/dev.stamp ## the tests' and tools' dependencies too
 run: .venv/run.stamp ## serve on http://127.0.0.1:8080
 	$(BIN)/decoupled serve $(ARGS)
 
+# Byte code first, also where Python is told to write none: else each of the thousands of servers compiles all of it anew.
 test: tools
+	$(BIN)/python -m compileall -q decoupled functions benchmarks tests/support
 	$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 test-fast: install ## under a minute: no server, no emulator, no AWS tools
