@@ -30,6 +30,7 @@ def backup(data: Path, place: Path) -> None:
 def shown() -> Iterator[Callable[[Step], None]]:
     """A bar of how it goes, for whoever looks."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("beginning", total=None)
         yield lambda step: progress.update(bar, description=step.what, completed=step.done, total=step.of or None)

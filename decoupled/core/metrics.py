@@ -77,6 +77,7 @@ METRICS = {
         Metric("workers_replaced", "counter", "Worker processes replaced, by the cause.", "cause"),
         Metric("wal_bytes", "gauge", "Of the write-ahead log's file."),
         Metric("file_bytes", "gauge", "Of the database's file."),
+        Metric("backup_age_seconds", "gauge", "Of the last good backup, where a server makes them by itself."),
         Metric("log_lines_dropped", "counter", "Lines of the log that nobody read in time."),
         Metric("up", "gauge", "1 while requests are accepted, 0 while they are not."),
     )

@@ -94,6 +94,11 @@ class Options:
     worker_messages: int = _option(0, "Messages after which a worker is replaced; 0: no limit.", 0, 1_000_000_000)
     drain_s: float = _option(10.0, "Seconds to finish what is in flight when asked to stop.", 0, 900)
     log_level: str = _option("INFO", "What to log, and what is worse.", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    backup_dir: Path | None = _option(  # noqa: RUF009  as data
+        None, "Directory of its own where the server keeps backups that it makes by itself.", none="none are made"
+    )
+    backup_every_s: float = _option(86_400.0, "Seconds between two of them.", 10, 366 * 86_400)
+    backup_keep: int = _option(7, "How many of them are kept; of older ones, the oldest goes first.", 1, 10_000)
     root: Path | None = None  # the user's project, whose modules are workloads: where decoupled.toml is; no option
 
     @property

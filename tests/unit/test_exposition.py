@@ -40,7 +40,7 @@ HEALTH = {
 def told() -> Numbers:
     counting = Counting(["orders", "mails"])
     counting.committed(["orders", "orders", "mails", "gone"], 0.0003)
-    numbers = counting.told(HEALTH, {"wal_bytes": 100, "file_bytes": 200})
+    numbers = counting.told(HEALTH, {"wal_bytes": 100, "file_bytes": 200, "backup_age_seconds": 300})
     numbers.count("refused", "422", 6)
     numbers.observe("accept_seconds", 0.003, "orders", 2)
     numbers.observe("accept_seconds", 60.0, "orders")
@@ -108,6 +108,7 @@ def test_what_was_counted_is_read_back(accept: str, kind: str, parse: Callable[[
         ("decoupled_workers_replaced_total", "memory"): 1,
         ("decoupled_wal_bytes",): 100,
         ("decoupled_file_bytes",): 200,
+        ("decoupled_backup_age_seconds",): 300,
         ("decoupled_log_lines_dropped_total",): 9,
         ("decoupled_up",): 1,
     }

@@ -1,5 +1,5 @@
-"""Backups that a server makes: those that a tool asks it for. One at a time, each in a thread of its own, so that a
-place that hangs holds up nobody."""
+"""Backups that a server makes: those that a tool asks for, or the schedule. One at a time, each in a thread of its own,
+so that a place that hangs holds up nobody."""
 
 from __future__ import annotations
 
@@ -76,7 +76,11 @@ class Backups:
 
     def begin(self, given: msgspec.Raw) -> Told:
         """Begin one. Whatever is wrong with its place, it says later; it waits for nothing."""
-        to = Path(_begin.decode(given).to)
+        begun = self.begin_at(Path(_begin.decode(given).to))
+        return begun if isinstance(begun, Told) else begun.told()
+
+    def begin_at(self, to: Path) -> Running | Told:
+        """The same, in any thread; or why not."""
         with self._one_at_a_time:
             if self._closing:
                 return _refused(to, "the server ends")
@@ -84,7 +88,7 @@ class Backups:
                 return _refused(to, f"{told.says()}; one is made at a time")
             self._last = running = self._make(to)
         threading.Thread(target=self._run, args=(running,), name="backup", daemon=True).start()
-        return running.told()
+        return running
 
     def look(self, given: msgspec.Raw) -> Told:
         """How it goes, or went, with the one to that place."""

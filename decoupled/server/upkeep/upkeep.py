@@ -15,6 +15,7 @@ from decoupled.core.times import Clock
 from decoupled.core.workload import Workloads
 from decoupled.engines.sqlite.admin import Call
 from decoupled.engines.sqlite.backup import Backup
+from decoupled.engines.sqlite.backup_place import BackupPlace
 from decoupled.engines.sqlite.backup_tool import BEGIN, CANCEL, LOOK
 from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.database import Database
@@ -23,6 +24,7 @@ from decoupled.engines.sqlite.sweep import Sweep
 from decoupled.server.group_commit import Writer
 from decoupled.server.options import Options
 from decoupled.server.server_health import ServerHealth
+from decoupled.server.upkeep.backup_schedule import BackupSchedule
 from decoupled.server.upkeep.backups import Backups
 from decoupled.server.upkeep.piece import Piece
 from decoupled.server.upkeep.retention import Keeping
@@ -31,9 +33,13 @@ from decoupled.server.upkeep.retention import Keeping
 def upkeep_of(options: Options, database: Database, writer: Writer, workloads: Workloads, clock: Clock) -> Upkeep:  # noqa: ARG001
     """What is to be done in this server."""
     backups = Backups(partial(_backup, options.data, database, writer.loop, clock))
-    keeping = _keeping(options, database, writer, clock)
+    pieces: list[Piece] = [backups, _keeping(options, database, writer, clock)]
+    if options.backup_dir is not None:
+        to, every_s = options.backup_dir.absolute(), options.backup_every_s
+        place = BackupPlace(to, options.data)
+        pieces.append(BackupSchedule(place, to, every_s, options.backup_keep, backups.begin_at, clock.now_ms))
     calls: dict[str, Call] = {BEGIN: backups.begin, LOOK: backups.look, CANCEL: backups.cancel}
-    return Upkeep([backups, keeping], calls)
+    return Upkeep(pieces, calls)
 
 
 def _backup(data: Path, database: Database, loop: asyncio.AbstractEventLoop, clock: Clock, to: Path) -> Backup:
