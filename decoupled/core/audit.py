@@ -122,6 +122,23 @@ class Report(msgspec.Struct, kw_only=True):
         self.faults[-1] = Fault(kind=kind, what="and more faults of other kinds", count=self.faults[-1].count + 1)
 
 
+class Mark(msgspec.Struct, frozen=True):
+    """Where the audit in a server's background has got to: the highest number that it has seen, the block that is next,
+    and how many rounds it has ended."""
+
+    highest: int = 0
+    block: int = 0
+    rounds: int = 0
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One step of it: how many rows it has looked at, what the round has found until now, and whether it has ended."""
+
+    rows: int
+    found: list[Fault]
+    ended: bool
+
+
 def faults_of(row: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with a message, given all that is known of it by the names of its fields. A field that the engine
     does not have is not asked for."""

@@ -78,6 +78,8 @@ METRICS = {
         Metric("wal_bytes", "gauge", "Of the write-ahead log's file."),
         Metric("file_bytes", "gauge", "Of the database's file."),
         Metric("backup_age_seconds", "gauge", "Of the last good backup, where a server makes them by itself."),
+        Metric("audited", "gauge", "Messages that the audit has looked at since the server started."),
+        Metric("audit_faults", "gauge", "Kinds of faults that the audit has found."),
         Metric("log_lines_dropped", "counter", "Lines of the log that nobody read in time."),
         Metric("up", "gauge", "1 while requests are accepted, 0 while they are not."),
     )

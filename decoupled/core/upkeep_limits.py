@@ -20,10 +20,19 @@ BACKUP_RETRY_S = 600.0  # after one that failed, of those that a server makes by
 BACKUP_DUE_LOOK_S = 60.0  # between two looks, at most, at whether the next one is due
 BACKUP_LEAVE_S = 5.0  # for one to be given up when its server ends
 BACKUP_LOOK_S = 0.02  # between two looks of who waits for that
+
+# --- audits -----------------------------------------------------------------
+
 FAULTS = 100  # that an audit tells apart
 FAULT_IDS = 20  # that are named of each
 AUDIT_CHECK_S = 5.0  # that one statement over a whole table may take beside a server: its log cannot be reset meanwhile
 SUSPECTS = 1_000  # rows of a block that are looked at closely
+AUDIT_FIRST_S = 60.0  # after a server's start, until its audit begins or goes on
+AUDIT_ROWS_S = 10_000  # rows a second that it looks at: some hundredths of a core
+AUDIT_ROUND_S = 3_600.0  # from the beginning of a round to that of the next, at least
+AUDIT_MARK_S = 600.0  # until where it has got to is written again; at the end of a round it always is
+AUDIT_YIELD_S = 60.0  # for which a step gives way to requests that come without a pause
+AUDIT_END_S = 2.0  # for the step that there is, when its server ends
 
 # --- retention ----------------------------------------------------------------
 

@@ -23,7 +23,11 @@ OPERATIONS = ROOT / "docs" / "operations.md"
 DASHBOARD = ROOT / "templates" / "grafana-dashboard.json"
 ALERTS = ROOT / "templates" / "prometheus-alerts.yml"
 
-NOT_SHOWN: dict[str, str] = {"backup_age_seconds": "a chart of it is a saw"}  # metrics that have no panel, and why
+NOT_SHOWN: dict[str, str] = {  # metrics that have no panel, and why
+    "backup_age_seconds": "a chart of it is a saw",
+    "audited": "it only grows",
+    "audit_faults": "there is an alert",
+}
 OF_PROMETHEUS = {"instance", "job"}  # labels that it gives to what it scrapes
 SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 EXPOSED = {
@@ -147,6 +151,7 @@ SOUND = {
     "DecoupledBackendSick": ('decoupled_breaker_open{workload="orders"', "0 1x20", 16, "page"),
     "DecoupledSickGroups": ('decoupled_sick_groups{workload="orders"', "0 2x70", 61, "ticket"),
     "DecoupledDeadLetters": ('decoupled_dead_total{workload="orders"', "0 0 0 1x5", 3, "ticket"),
+    "DecoupledAuditFaults": ("decoupled_audit_faults{", "0 0 1x5", 2, "page"),
     "DecoupledLogUnfolded": ("decoupled_wal_bytes{", "0 70000000x20", 16, "ticket"),
     "DecoupledLogLinesDropped": ("decoupled_log_lines_dropped_total{", "5 5 5 7x5", 3, "ticket"),
 }

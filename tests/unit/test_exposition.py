@@ -37,10 +37,13 @@ HEALTH = {
 }
 
 
+GAUGES = {"wal_bytes": 100, "file_bytes": 200, "backup_age_seconds": 300, "audited": 300, "audit_faults": 1}
+
+
 def told() -> Numbers:
     counting = Counting(["orders", "mails"])
     counting.committed(["orders", "orders", "mails", "gone"], 0.0003)
-    numbers = counting.told(HEALTH, {"wal_bytes": 100, "file_bytes": 200, "backup_age_seconds": 300})
+    numbers = counting.told(HEALTH, GAUGES)
     numbers.count("refused", "422", 6)
     numbers.observe("accept_seconds", 0.003, "orders", 2)
     numbers.observe("accept_seconds", 60.0, "orders")
@@ -109,6 +112,8 @@ def test_what_was_counted_is_read_back(accept: str, kind: str, parse: Callable[[
         ("decoupled_wal_bytes",): 100,
         ("decoupled_file_bytes",): 200,
         ("decoupled_backup_age_seconds",): 300,
+        ("decoupled_audited",): 300,
+        ("decoupled_audit_faults",): 1,
         ("decoupled_log_lines_dropped_total",): 9,
         ("decoupled_up",): 1,
     }

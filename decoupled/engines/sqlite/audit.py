@@ -16,11 +16,12 @@ from decoupled.core.audit import Progress, Report
 from decoupled.core.status import STATUSES
 from decoupled.core.upkeep_limits import BLOCK_MESSAGES
 from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
-from decoupled.engines.sqlite.audit_blocks import QUICK, REMOVED, Blocks, Depth, highest_seen, newest
+from decoupled.engines.sqlite.audit_blocks import QUICK, REMOVED, Blocks, Depth, mark_of, newest
 from decoupled.engines.sqlite.database import Database
 
 STEPS = 1_000_000  # of SQLite's machine, some 50 ms, between two looks at the time
 IDS_AT_ONCE = 500
+_REJECTED = "SELECT count(*) FROM messages INDEXED BY messages_rejected WHERE status = 'rejected'"
 _ITEMS = "SELECT rowid, key, item FROM items WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT 1000"
 
 
@@ -44,7 +45,7 @@ class SqliteAudit:
         read."""
         began = time.monotonic()
         self._blocks(progress)
-        self._beside()
+        self.beside()
         if self.quick:
             self.report.unchecked += ["SQLite's own check, each row against its index, results, items: --quick"]
         else:
@@ -55,7 +56,7 @@ class SqliteAudit:
         return self.report
 
     def _blocks(self, progress: Progress) -> None:
-        upto, seen = newest(self.database), highest_seen(self.database)
+        upto, seen = newest(self.database), mark_of(self.database).highest
         blocks = Blocks(self.database, self.report, QUICK if self.quick else Depth())
         self.report.accepted = max(upto, seen)
         if seen > upto:
@@ -69,13 +70,22 @@ class SqliteAudit:
             except StoreDamaged as error:
                 self.report.find("file", f"a part of it cannot be read: {error.advice}", f"messages, block {block}")
         progress("messages", upto, upto)
+        if lost := (self.report.removed or {}).get("lost"):
+            self.report.remarks.append(f"{lost:,} messages were lost when the file was recovered")
         self.report.days = [blocks.days[key] for key in sorted(blocks.days)]
         if blocks.before:
             self.report.remarks.append(f"{blocks.before:,} messages ended before they were accepted: a clock was set")
         self.report.checked.append(f"the ledger, and each field of {sum(self.report.counts.values()):,} messages")
 
-    def _beside(self) -> None:
-        """What is kept beside the rows: what was removed is of numbers that there were, and ends have a last number."""
+    def beside(self) -> None:
+        """What is kept beside the rows: what was removed is of numbers that there were; as many are rejected as is
+        said; ends have a last number."""
+        with self._bounded("how many are rejected"), self.database.snapshot():
+            there = self.database.execute(_REJECTED).fetchone()
+            told = self.database.execute("SELECT n FROM tallies WHERE name = 'rejected'").fetchone()
+            if told != there:
+                said = f"the tally says {told[0]:,}" if told else "there is no tally"
+                self.report.find("tally", f"{there[0]:,} messages are rejected, and {said}", "tallies")
         with self._bounded("what was removed"), self.database.snapshot():
             (over,) = self.database.execute(
                 """

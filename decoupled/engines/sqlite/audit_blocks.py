@@ -3,20 +3,22 @@ cannot be. Only reads; the whole audit stands in `audit.py`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from decoupled.core.audit import RULES, Day, Report, faults_of
+import msgspec
+
+from decoupled.core.audit import RULES, Day, Mark, Report, faults_of
 from decoupled.core.status import STATUSES, Status
 from decoupled.core.upkeep_limits import BLOCK_MESSAGES, SUSPECTS
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.ends import STEP
 
 DAY_MS = 86_400_000
-REMOVED = ("processed", "rejected", "dead")  # what may be removed, by what it was
+MARK = "audit"  # its name
+REMOVED = ("processed", "rejected", "dead", "lost")  # by what it was; lost: when the file was recovered
 
 _COUNTS = """
 SELECT accepted_at / ?, workload, status, count(*) FROM messages NOT INDEXED
@@ -159,15 +161,15 @@ def newest(database: Database) -> int:
     return found
 
 
-def highest_seen(database: Database) -> int:
-    """The highest number that an audit of a server has seen in this file, or in the one that this is a copy of."""
+def mark_of(database: Database) -> Mark:
+    """Where the audit in a server's background has got to in this file, or in the one that this is a copy of. Raises
+    StoreUnavailable."""
     with database.refusals:
-        row = database.execute("SELECT value FROM marks WHERE name = 'audit'").fetchone()
+        row = database.execute("SELECT value FROM marks WHERE name = ?", (MARK,)).fetchone()
     try:
-        seen: Any = json.loads(row[0])["highest"] if row else 0
-    except (ValueError, KeyError, TypeError):
-        return 0
-    return seen if isinstance(seen, int) else 0
+        return msgspec.json.decode(row[0], type=Mark) if row else Mark()
+    except (msgspec.DecodeError, TypeError):
+        return Mark()  # it begins anew
 
 
 def _date(day: Any) -> str:

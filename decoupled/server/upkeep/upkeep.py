@@ -14,6 +14,8 @@ from decoupled.core.status import FINAL, Status
 from decoupled.core.times import Clock
 from decoupled.core.workload import Workloads
 from decoupled.engines.sqlite.admin import Call
+from decoupled.engines.sqlite.audit_blocks import mark_of
+from decoupled.engines.sqlite.audit_rounds import AuditRounds, writing
 from decoupled.engines.sqlite.backup import Backup
 from decoupled.engines.sqlite.backup_place import BackupPlace
 from decoupled.engines.sqlite.backup_tool import BEGIN, CANCEL, LOOK
@@ -24,22 +26,29 @@ from decoupled.engines.sqlite.sweep import Sweep
 from decoupled.server.group_commit import Writer
 from decoupled.server.options import Options
 from decoupled.server.server_health import ServerHealth
+from decoupled.server.upkeep.auditing import Auditing
 from decoupled.server.upkeep.backup_schedule import BackupSchedule
 from decoupled.server.upkeep.backups import Backups
 from decoupled.server.upkeep.piece import Piece
 from decoupled.server.upkeep.retention import Keeping
 
 
-def upkeep_of(options: Options, database: Database, writer: Writer, workloads: Workloads, clock: Clock) -> Upkeep:  # noqa: ARG001
+def upkeep_of(options: Options, database: Database, writer: Writer, workloads: Workloads, clock: Clock) -> Upkeep:
     """What is to be done in this server."""
     backups = Backups(partial(_backup, options.data, database, writer.loop, clock))
-    pieces: list[Piece] = [backups, _keeping(options, database, writer, clock)]
+    auditing = _auditing(options.data, database, writer)
+    pieces: list[Piece] = [backups, _keeping(options, database, writer, clock), auditing]
     if options.backup_dir is not None:
         to, every_s = options.backup_dir.absolute(), options.backup_every_s
         place = BackupPlace(to, options.data)
         pieces.append(BackupSchedule(place, to, every_s, options.backup_keep, backups.begin_at, clock.now_ms))
     calls: dict[str, Call] = {BEGIN: backups.begin, LOOK: backups.look, CANCEL: backups.cancel}
     return Upkeep(pieces, calls)
+
+
+def _auditing(data: Path, database: Database, writer: Writer) -> Auditing:
+    rounds = AuditRounds(DataDirectory(data).file, mark_of(database))
+    return Auditing(rounds, writer, partial(writing, database), writer.loop)
 
 
 def _backup(data: Path, database: Database, loop: asyncio.AbstractEventLoop, clock: Clock, to: Path) -> Backup:

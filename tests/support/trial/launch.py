@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from decoupled.cli import main as cli
-from decoupled.core import limits
+from decoupled.core import limits, upkeep_limits
 from decoupled.engines.sqlite import database
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
@@ -206,7 +206,7 @@ def _arm(point: str, argument: str) -> None:
 
 def _set_limits(changed: dict[str, float]) -> None:
     for name, value in changed.items():
-        setattr(limits, name, value)
+        setattr(upkeep_limits if hasattr(upkeep_limits, name) else limits, name, value)
     _other_fronts(FRONT_LIMITS=json.dumps(changed))
 
 
