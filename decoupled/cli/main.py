@@ -25,6 +25,7 @@ class Commands(click.Group):
         "audit": "decoupled.cli.audit",
         "build": "decoupled.cli.build",
         "check": "decoupled.cli.check",
+        "compact": "decoupled.cli.compact",
         "dashboard": "decoupled.cli.dashboard",
         "dead": "decoupled.cli.dead_letters",
         "deploy": "decoupled.cli.deploy",

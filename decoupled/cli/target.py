@@ -222,6 +222,18 @@ def recover_data(data: Path, target: Path) -> Recovered:
     return recovered
 
 
+def compact_data(data: Path) -> tuple[int, int]:
+    """See `engines/sqlite/compaction.py`; bytes before, and now. Raises DataDirectoryError or Unavailable."""
+    from decoupled.engines.sqlite.compaction import compact
+    from decoupled.engines.sqlite.data_directory import DataDirectory
+    from decoupled.engines.sqlite.database import DataDirectoryError
+
+    if not (directory := DataDirectory(data)).file.exists():
+        raise DataDirectoryError(f"there is no {directory.file}")
+    before, after = compact(directory)
+    return before.file_bytes, after.file_bytes
+
+
 def back_up(data: Path, to: Path, show: Callable[[Told], None]) -> Sealed:
     """See `engines/sqlite/backup_tool.py`. Raises DataDirectoryError or Unavailable."""
     from decoupled.engines.sqlite.backup_tool import back_up

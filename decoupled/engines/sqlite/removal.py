@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from decoupled.core.retention import Found
 from decoupled.core.status import ENDED
 from decoupled.core.upkeep_limits import BLOCK_MESSAGES
+from decoupled.engines.sqlite import tallies
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.ends import told_anew
 
@@ -50,7 +51,7 @@ def _count(database: Database, gone: Counter[tuple[int, str]]) -> None:
             (block, gone[block, "processed"], gone[block, "rejected"], gone[block, "dead"]),
         )
     if rejected := sum(n for (_, status), n in gone.items() if status == "rejected"):
-        database.execute("UPDATE tallies SET n = n - ? WHERE name = 'rejected'", (rejected,))
+        tallies.add_rejected(database, -rejected)
 
 
 def remove_bodies(database: Database, found: Sequence[Found]) -> int:
