@@ -174,7 +174,7 @@ def _made(options: Options, database: Database, files: Files, loop: asyncio.Abst
     health = ServerHealth(poller, Unserved(queue, workloads, loop.time), workloads, quotas)
     health.sizes = database.sizes
     health.looks += [writer.trouble, files.taken, files.long, partial(_damage, database)]
-    upkeep = upkeep_of(options, database, writer, workloads, clock)
+    upkeep = upkeep_of(options, database, writer, clock)
     upkeep.show_in(health)
     return _Made(workloads, clock, queue_clock, queue, released, writer, watches, table, poller, quotas, health, upkeep)
 

@@ -33,7 +33,7 @@ from decoupled.server.upkeep.piece import Piece
 from decoupled.server.upkeep.retention import Keeping
 
 
-def upkeep_of(options: Options, database: Database, writer: Writer, workloads: Workloads, clock: Clock) -> Upkeep:
+def upkeep_of(options: Options, database: Database, writer: Writer, clock: Clock) -> Upkeep:
     """What is to be done in this server."""
     backups = Backups(partial(_backup, options.data, database, writer.loop, clock))
     auditing = _auditing(options.data, database, writer)
