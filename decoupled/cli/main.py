@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -109,7 +110,7 @@ def serve(config: Path | None, env: str | None, **flags: Any) -> None:
         options = choose(flags, config, env, os.environ)
         outlet.install()
         logs.configure_logs(options.log_level)
-        server.serve(options, announce=outlet.announce)
+        server.serve(options, partial(choose, flags, config, env, os.environ), outlet.announce)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ from decoupled.server.options import Options
 from decoupled.server.page_rules import rules_of
 from decoupled.server.quiet import quiet_collector
 from decoupled.server.quotas import Quotas
+from decoupled.server.reload import Reload, take_over
 from decoupled.server.sampler import Sampler
 from decoupled.server.scheduling.claims import Poller
 from decoupled.server.scheduling.unserved import Unserved
@@ -66,16 +67,16 @@ from decoupled.telemetry import process as telemetry
 log = logging.getLogger("decoupled.server")
 
 
-def serve(options: Options, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT. Raises DataDirectoryError or ValueError when it cannot start, UnforeseenError when
-    it had to stop."""
+def serve(options: Options, read: Callable[[], Options], announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; SIGHUP has the options `read` again. Raises DataDirectoryError or ValueError when
+    it cannot start, UnforeseenError when it had to stop."""
     raise_file_limit()
     load(options.workloads, options.root)
     if {"keys", "signatures"}.intersection(options.auth):  # it must be readable now: later, what is known of it counts
         (KeysFile if "keys" in options.auth else SendersFile)(options.data).look()
     certificate = served(options, now_ms)
-    manager = ServiceManager(os.environ, os.getpid())
-    options = manager.listening(options)
+    manager, reload = ServiceManager(os.environ, os.getpid()), Reload(options, read)
+    options = reload.options = manager.listening(options)
     with manager.listener or bind(options.host, options.port) as listener:
         refuse_strangers(listener, options)
         directory = DataDirectory(options.data)
@@ -86,7 +87,7 @@ def serve(options: Options, announce: Callable[[str], None]) -> None:
             log.warning(OLD_SQLITE, extra={"sqlite": VERSION})
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_serve(options, directory, database, files, listener, certificate, manager, announce))
+                runner.run(_serve(reload, directory, database, files, listener, certificate, manager, announce))
         finally:
             if (why := files.watch.all()) is not None:
                 abandon(why)
@@ -95,7 +96,7 @@ def serve(options: Options, announce: Callable[[str], None]) -> None:
 
 
 async def _serve(
-    options: Options,
+    reload: Reload,
     directory: DataDirectory,
     database: Database,
     files: Files,
@@ -105,14 +106,21 @@ async def _serve(
     announce: Callable[[str], None],
 ) -> None:
     loop = asyncio.get_running_loop()
+    options = reload.options
     made = _made(options, database, files, loop)
-    door = _door(made, options, database, listener, certificate)
+    reload.take = partial(take_over, made.poller, made.quotas)
+    door = _door(made, reload, database, listener, certificate)
     numbers, depths = made.writer.counting.numbers, Depths(directory, made.queue_clock)
     sampler = Sampler(numbers, depths, HistoryFile(options.data), loop, made.clock.now_ms)
-    made.health.looks.append(sampler.trouble)
+    made.health.looks += [sampler.trouble, reload.trouble]
     stop = asyncio.Event()
     last_resort = LastResort(loop, stop.set, door.client)
-    listen_to_signals(loop, stop, door)
+
+    def renew() -> None:
+        reload()
+        door.renew()
+
+    listen_to_signals(loop, stop, renew)
     tools = await _tools(made, directory, database)
     directory.publish(options.url, options.page == "on")
     listen(listener)
@@ -179,16 +187,14 @@ def _made(options: Options, database: Database, files: Files, loop: asyncio.Abst
     return _Made(workloads, clock, queue_clock, queue, released, writer, watches, table, poller, quotas, health, upkeep)
 
 
-def _door(
-    made: _Made, options: Options, database: Database, listener: socket.socket, certificate: Served | None
-) -> Door:
+def _door(made: _Made, reload: Reload, database: Database, listener: socket.socket, certificate: Served | None) -> Door:
     door: Door
-    if size := options.front_processes:
-        given, answer = partial(given_to_fronts, options, made.clock), made.health.answer
+    if size := reload.options.front_processes:
+        given, answer = lambda: given_to_fronts(reload.options, made.clock), made.health.answer
         loop, count = made.writer.loop, made.writer.counting.of_requests
         door = Fronts(size, listener, given, made.quotas, made.watches, answer, loop, certificate, count)
     else:
-        door = _inside(made, options, database, listener, certificate)
+        door = _inside(made, reload.options, database, listener, certificate)
     made.health.looks += [door.trouble, *([] if certificate is None else [certificate.trouble])]
     made.health.fronts = door.ready
     return door

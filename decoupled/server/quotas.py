@@ -187,6 +187,11 @@ class Quotas:
                 if (account := accounts.get(message.caller)) is not None:
                     account.waiting += 1
 
+    def limit(self, rate: float | None, waiting: int | None) -> None:
+        """Of every caller, from now on: what each has waiting, or may send at once, stays."""
+        self._rate, self._most = rate, waiting
+        self.look()
+
     # --- the keys -------------------------------------------------------------
 
     def look(self) -> None:

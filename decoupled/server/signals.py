@@ -1,27 +1,26 @@
-"""The signals that end a server, or renew its fronts."""
+"""The signals that end a server, or renew what it serves with."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 
-from decoupled.server.door import Door
 
-
-def listen_to_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, door: Door) -> None:
-    """From now on, of this process."""
+def listen_to_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, renew: Callable[[], None]) -> None:
+    """From now on, of this process. `renew`: serve with what has changed."""
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     # Started by `nohup`, it is to outlive its terminal.
     ends_with_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
     def hang_up() -> None:
-        """Somebody wants new fronts; unless it was the terminal, which is closed."""
+        """Somebody wants what has changed to count; unless it was the terminal, which is closed."""
         if ends_with_terminal and not _has_terminal():
             stop.set()
         else:
-            door.renew()
+            renew()
 
     loop.add_signal_handler(signal.SIGHUP, hang_up)
 

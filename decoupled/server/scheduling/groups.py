@@ -41,19 +41,24 @@ class Groups:
         self.limited = False  # something was left waiting that a message in flight makes way for
         self._workloads = workloads
         self._clock = clock
-        self._rate = Rate(rate, clock)
+        self._rate = Rate(None, clock)
         self._rates = {name: Rate(workload.rate, clock) for name, workload in workloads.items()}
         self._group_rates: dict[str, dict[str, Rate]] = {name: {} for name in workloads}
         self._in_flight: dict[str, dict[str, int]] = {name: {} for name in workloads}
-        self._plain = [
-            name
-            for name, it in workloads.items()
-            if it.group is None and it.rate is None and it.group_rate is None and rate is None
-        ]
-        self._suspects_at_once = suspects_at_once
         self._suspects: dict[str, set[str]] = {name: set() for name in suspects_at_once}  # ids, in flight
+        self.pace(rate, suspects_at_once)
         self._chosen = 0
         self._unclaimable: dict[str, str] = {}  # workloads whose last claim failed, and why
+
+    def pace(self, rate: float | None, suspects_at_once: Mapping[str, int]) -> None:
+        """As it is said above, from now on."""
+        self._rate.rate = rate
+        self._suspects_at_once = suspects_at_once
+        self._plain = [
+            name
+            for name, it in self._workloads.items()
+            if it.group is None and it.rate is None and it.group_rate is None and rate is None
+        ]
 
     # --- what may be claimed
 

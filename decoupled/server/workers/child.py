@@ -71,6 +71,11 @@ class WorkerProcess(ChildProcess):
         """It does not end as soon as it is there."""
         return self.useful or super().proven
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has anything to decide."""
+        raise NotImplementedError
+
     def _left(self) -> tuple[Batch | None, list[Batch]]:
         """What it had begun, and what it had not, now that it has ended."""
         raise NotImplementedError

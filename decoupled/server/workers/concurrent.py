@@ -39,6 +39,10 @@ class ConcurrentWorker(WorkerProcess):
         self._given = 0
         self._heard_at = time.monotonic()
 
+    @property
+    def busy(self) -> bool:
+        return bool(self.in_flight)
+
     def give(self, deliveries: Sequence[Delivery]) -> None:
         """Hand over messages."""
         self.send(pack_messages([delivery.message for delivery in deliveries]))

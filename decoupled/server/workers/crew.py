@@ -64,6 +64,23 @@ class WorkerCrew(Crew[W]):
     def _joined(self) -> None:
         self._on_room()
 
+    def reorder(self, options: Options) -> None:
+        """As many workers as these options say, which log as they say: those that are too many, or log otherwise,
+        decide what they have, and end."""
+        otherwise = options.log_level != self.options.log_level
+        self.options = options
+        self.size = options.concurrency if self.size else 0
+        leaving = self.members if otherwise else self.members[self.size :]
+        for worker in list(leaving):
+            self.members.remove(worker)
+            self.departing.append(worker)
+            self._end_if_done(worker)
+        self.fill()
+
+    def _end_if_done(self, worker: W) -> None:
+        if worker in self.departing and worker.leaving is None and not (worker.busy or worker.gone):
+            worker.kill("it is not needed any more")
+
     # --- what a worker tells its owner ----------------------------------------
 
     def started(self, worker: W) -> None:
@@ -74,6 +91,7 @@ class WorkerCrew(Crew[W]):
         if self._failures and worker.started_at > self._failed_at:
             self._failures = 0  # one that was started since does its work
         self._on_decided(batch, decisions, took_s)
+        self._end_if_done(worker)
 
     def leaves(self, worker: W) -> None:
         """Another one takes its place while it decides what it has."""
@@ -88,7 +106,7 @@ class WorkerCrew(Crew[W]):
         replaced = self._is_gone(worker)
         if self._stopping:
             return  # what is left is still on the queue
-        if replaced and begun is None:
+        if replaced and begun is None and not untouched:
             return
         if worker.leaving is not None and not replaced:
             self._left(worker, worker.leaving)

@@ -27,6 +27,10 @@ class Worker(WorkerProcess):
         self.expected_s = 0.0
         self._head_started = 0.0
 
+    @property
+    def busy(self) -> bool:
+        return bool(self.batches)
+
     def give(self, batch: Batch) -> None:
         """Hand over a batch."""
         self.send(pack_messages([delivery.message for delivery in batch.deliveries]))
