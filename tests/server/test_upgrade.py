@@ -4,16 +4,21 @@ stands under `schema-N` was made between two versions: those who follow main hav
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from decoupled.engines.sqlite import driver
 from decoupled.engines.sqlite.database import FILE_NAME, Database, DataDirectoryError
 from decoupled.engines.sqlite.schema import MIGRATIONS, SCHEMA_VERSION
 from tests.support.audited import sound
@@ -75,6 +80,7 @@ def test_a_file_that_was_brought_up_to_date_is_like_a_new_one(old_file: Path, tm
 
 
 OLDER = [path for path in KEPT if version_of(file_of(path)) < SCHEMA_VERSION]
+RELEASED = [path for path in OLDER if not path.name.startswith("schema-")]  # the first goes through every step
 
 
 @pytest.mark.parametrize("old_file", OLDER, ids=lambda path: path.name, indirect=True)
@@ -83,6 +89,69 @@ def test_a_tool_leaves_an_old_file_to_the_server(old_file: Path) -> None:
     with pytest.raises(DataDirectoryError, match="`decoupled serve` brings it up to date"):
         Database(old_file, read_only=True)
     assert old_file.read_bytes() == before
+
+
+def opened_and_killed(file: Path, at: int) -> bool:
+    """Open it in a process that is killed when its SQLite begins the statement of that number. Whether it was."""
+    if (pid := os.fork()) == 0:
+        begun = count(1)
+
+        def connect(*arguments: Any, **more: Any) -> sqlite3.Connection:
+            connection = sqlite3.Connection(*arguments, **more)
+            connection.set_trace_callback(lambda _: os.kill(os.getpid(), signal.SIGKILL) if next(begun) == at else None)
+            return connection
+
+        driver.sqlite3.connect = connect  # type: ignore[assignment]  # in this process only
+        try:
+            Database(file)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    return os.WIFSIGNALED(status)
+
+
+@pytest.mark.parametrize("old_file", RELEASED, ids=lambda path: path.name, indirect=True)
+def test_a_server_that_is_killed_while_it_brings_a_file_up_to_date_leaves_it_as_it_was_or_as_it_is_to_be(
+    old_file: Path, tmp_path: Path
+) -> None:
+    """At each statement of it: then the next one starts where this one did, or goes on."""
+    old, shape = version_of(old_file), shape_of(old_file)
+    kept = rows_of(old_file)
+    killed = tmp_path / "killed" / FILE_NAME
+    seen = set()
+    for at in count(1):
+        shutil.rmtree(killed.parent, ignore_errors=True)
+        killed.parent.mkdir()
+        shutil.copyfile(old_file, killed)
+        if not opened_and_killed(killed, at):
+            break
+        seen.add(version := version_of(killed))
+        assert version in (old, SCHEMA_VERSION)
+        assert version == SCHEMA_VERSION or shape_of(killed) == shape
+        Database(killed).close()
+        assert version_of(killed) == SCHEMA_VERSION
+        assert rows_of(killed) == kept
+    assert old in seen
+    assert at > len(re.findall(";", MIGRATIONS[old]))
+
+
+def rows_of(file: Path) -> list[tuple[Any, ...]]:
+    """What every version has of a message."""
+    with closing(sqlite3.connect(file)) as connection:
+        return connection.execute(
+            "SELECT seq, id, workload, status, body, result FROM messages ORDER BY seq"
+        ).fetchall()
+
+
+def test_an_older_version_leaves_a_newer_file_alone(tmp_path: Path) -> None:
+    file = tmp_path / FILE_NAME
+    Database(file).close()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    before = file.read_bytes()
+    with pytest.raises(DataDirectoryError, match="which a newer decoupled made"):
+        Database(file)
+    assert file.read_bytes() == before
 
 
 def test_an_upgraded_server_has_what_0_1_accepted_and_goes_on(tmp_path: Path) -> None:
