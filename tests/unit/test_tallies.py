@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
 from random import Random
 
@@ -15,11 +16,13 @@ from decoupled.core.dead_letters import DeadLetter, Wanted
 from decoupled.core.outcomes import Commit, Delivery, Record, Reject
 from decoupled.core.workload import Message, Put
 from decoupled.engines.sqlite import tallies
+from decoupled.engines.sqlite.audit import SqliteAudit
 from decoupled.engines.sqlite.database import FILE_NAME, Database
 from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
 from decoupled.engines.sqlite.messages import SqliteQueue
 from decoupled.engines.sqlite.recovery import recover
 from decoupled.engines.sqlite.table import SqliteTable
+from decoupled.engines.sqlite.verification import verify
 
 KEPT = Path(__file__).parents[1] / "support" / "data" / "schema-5" / FILE_NAME
 NOW = 1_700_000_000_000
@@ -114,6 +117,16 @@ def assert_known(database: Database) -> None:
     assert (tallies.messages(database), tallies.rejected(database)) == counted
 
 
+def assert_neither_audit_nor_backup_misses_any(database: Database, path: Path) -> None:
+    """What was lost was told when the file was recovered. Closes it."""
+    report = SqliteAudit(database, of="it", live=False, quick=True).run()
+    assert not [fault for fault in report.faults if fault.kind in {"missing", "surplus"}]
+    assert "5 messages were lost before this file was recovered" in report.remarks
+    database.close()
+    holdings = verify(path, lambda _: None, threading.Event())
+    assert holdings.highest == sum(holdings.counts.values()) + holdings.removed
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_what_is_known_is_what_there_is_after_random_changes(seed: int, tmp_path: Path) -> None:
     server = RandomServer(tmp_path / FILE_NAME, Random(seed))
@@ -159,7 +172,7 @@ def test_in_a_recovered_file_what_was_removed_and_what_is_lost_are_told_apart(tm
     assert whole.execute("SELECT * FROM removed").fetchall() == [(0, 1, 1, 0, 5)]
     assert_known(whole)
     again = Database(tmp_path / "again")
-    whole.close()
+    assert_neither_audit_nor_backup_misses_any(whole, tmp_path / "whole")
     recover(tmp_path / "whole", again)
     assert again.execute("SELECT * FROM removed").fetchall() == [(0, 1, 1, 0, 5)]
     assert_known(again)

@@ -73,6 +73,8 @@ class SqliteAudit:
         if lost := (self.report.removed or {}).get("lost"):
             self.report.remarks.append(f"{lost:,} messages were lost when the file was recovered")
         self.report.days = [blocks.days[key] for key in sorted(blocks.days)]
+        if blocks.lost:
+            self.report.remarks.append(f"{blocks.lost:,} messages were lost before this file was recovered")
         if blocks.before:
             self.report.remarks.append(f"{blocks.before:,} messages ended before they were accepted: a clock was set")
         self.report.checked.append(f"the ledger, and each field of {sum(self.report.counts.values()):,} messages")

@@ -134,7 +134,7 @@ def _ledger(connection: sqlite3.Connection, with_removed: bool) -> Iterator[Step
 
 
 def _removed(connection: sqlite3.Connection, block: int) -> int:
-    sql = "SELECT processed + rejected + dead FROM removed WHERE block = ?"
+    sql = "SELECT processed + rejected + dead + lost FROM removed WHERE block = ?"
     row = connection.execute(sql, (block,)).fetchone()
     return 0 if row is None else int(row[0])
 
