@@ -284,6 +284,20 @@ def test_each_id_of_a_ledger_is_known_or_named(healthy: Path, tmp_path: Path) ->
     assert audit(file, ledger=[*known, "m-lost"]).faults
 
 
+def test_what_was_lost_when_a_file_was_recovered_is_noted_and_is_no_fault_for_ever(
+    healthy: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / FILE_NAME
+    shutil.copy(healthy, file)
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.executescript("DELETE FROM messages WHERE seq = 1; INSERT INTO removed (block, lost) VALUES (0, 1)")
+    report = audit(file)
+    assert not report.faults
+    assert report.remarks == ["1 messages were lost before this file was recovered"]
+    assert "+ removed 1" in report.balance
+    assert audit(file, ledger=["m-00000"]).faults  # whose client has got a 202 for it
+
+
 def test_a_file_of_which_a_page_cannot_be_read_is_told_of_and_the_rest_is_audited(
     healthy: Path, tmp_path: Path
 ) -> None:

@@ -71,10 +71,8 @@ class SqliteAudit:
                 self.report.find("file", f"a part of it cannot be read: {error.advice}", f"messages, block {block}")
         progress("messages", upto, upto)
         if lost := (self.report.removed or {}).get("lost"):
-            self.report.remarks.append(f"{lost:,} messages were lost when the file was recovered")
+            self.report.remarks.append(f"{lost:,} messages were lost before this file was recovered")
         self.report.days = [blocks.days[key] for key in sorted(blocks.days)]
-        if blocks.lost:
-            self.report.remarks.append(f"{blocks.lost:,} messages were lost before this file was recovered")
         if blocks.before:
             self.report.remarks.append(f"{blocks.before:,} messages ended before they were accepted: a clock was set")
         self.report.checked.append(f"the ledger, and each field of {sum(self.report.counts.values()):,} messages")
@@ -143,7 +141,7 @@ class SqliteAudit:
             unknown += gone[: upkeep_limits.FAULT_IDS - len(unknown)]
         if not asked:
             return
-        removed = sum((self.report.removed or {}).values())
+        removed = sum(count for status, count in (self.report.removed or {}).items() if status != "lost")
         if missing > removed:
             what = "clients got a 202 for them, and they are not there"
             what += f" ({removed:,} were removed, and may be among them)" if removed else ""

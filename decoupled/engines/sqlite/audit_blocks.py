@@ -73,7 +73,6 @@ class Blocks:
         self.report = report
         self.depth = depth
         self.days: dict[tuple[str, str], Day] = {}
-        self.lost = 0  # when the file was recovered
         self.before = 0  # that ended before they were accepted, by the clock
 
     def audit(self, block: int, upto: int) -> int:
@@ -82,9 +81,8 @@ class Blocks:
         with self.database.refusals, self.database.snapshot():
             rows = self._count(first, last)
             removed = self._removed(block)
-            known = removed + self._lost(block)
-            if rows + known != last - first + 1:
-                self._off(first, last, rows, known)
+            if rows + removed != last - first + 1:
+                self._off(first, last, rows, removed)
             self._suspects(first, last)
             if self.depth.index:
                 self._indexed(first, last)
@@ -114,13 +112,6 @@ class Blocks:
                 self.report.find("tally", f"fewer than no {status} messages were removed", f"block {block}")
         self.report.removed = total
         return sum(found)
-
-    def _lost(self, block: int) -> int:
-        """What could not be read when the file was recovered: that was told then, and is no new fault."""
-        row = self.database.execute("SELECT lost FROM removed WHERE block = ?", (block,)).fetchone()
-        lost = 0 if row is None else int(row[0])
-        self.lost += lost
-        return lost
 
     def _off(self, first: int, last: int, rows: int, removed: int) -> None:
         """The account of these numbers does not balance."""
