@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import keep_year, loads
+from benchmarks import keep_backup, keep_year, loads
 from benchmarks.parts import Benchmark, main
 from benchmarks.report import Target
 
@@ -20,7 +20,10 @@ a new file beside it, in turn; a ratio is the median of the rounds' ratios."""
 RECORDS = 50_000_000
 QUICK = {"records": 2_000_000, "seconds": 3, "rounds": 3}
 
-PARTS: dict[str, Callable[[Path, argparse.Namespace], list[Target]]] = {"year": keep_year.year_old}
+PARTS: dict[str, Callable[[Path, argparse.Namespace], list[Target]]] = {
+    "year": keep_year.year_old,
+    "backup": keep_backup.under_load,
+}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -79,8 +79,6 @@ class LiveCopy:
             began = time.monotonic()
             self._copy_piece(source)
             os.fsync(self._target)
-            if hasattr(os, "posix_fadvise"):  # else it would take the memory that the database's pages are in
-                os.posix_fadvise(self._target, 0, 0, os.POSIX_FADV_DONTNEED)
             took_s = time.monotonic() - began
             self._pause(max(took_s, upkeep_limits.BACKUP_PIECE_BYTES / upkeep_limits.BACKUP_BYTES_S - took_s))
         self._finish()

@@ -26,7 +26,7 @@ from decoupled.engines.sqlite.schema import SCHEMA_VERSION
 
 LEDGER_SINCE = 6  # version of the schema
 LOOK_OPERATIONS = 1_000_000  # of SQLite, between two looks at whether the process that wants to know it still lives
-NICE = 19
+NICE = 10  # a saturated machine still comes to its end with it
 
 
 class Wrong(msgspec.Struct, tag=True):
