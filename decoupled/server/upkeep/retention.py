@@ -86,8 +86,9 @@ class Keeping:
         if self._store is None:
             return None
         counts = dict(self._removed)
-        removed = ", ".join(f"{count:,} {what}" for what, count in counts.items()) or "nothing"
-        return {"kept": self._says, "removed": counts, "says": f"{self._says}; removed since it started: {removed}"}
+        removed = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+        says = f"removed since the server started: {removed}" if removed else "nothing removed yet"
+        return {"kept": self._says, "removed": counts, "says": f"{says} ({self._says})"}
 
     def numbers(self) -> Mapping[str, float]:
         return {}
