@@ -314,14 +314,21 @@ def build(output: Path, platform: str, environment: Mapping[str, str]) -> bytes:
     return output.read_bytes()
 
 
-def test_the_same_sources_give_the_same_zip(tmp_path: Path) -> None:
-    first, second = build(tmp_path / "1.zip", "lambda", {}), build(tmp_path / "2.zip", "lambda", wheels.at_hand())
-    assert hashlib.sha256(first).hexdigest() == hashlib.sha256(second).hexdigest()
+@pytest.fixture(scope="module")
+def zipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is deployed, of the wheels that are at hand."""
+    path = tmp_path_factory.mktemp("zipped") / "lambda.zip"
+    build(path, "lambda", wheels.at_hand())
+    return path
 
 
-def test_the_zip_holds_what_lambda_needs_and_nothing_else(tmp_path: Path) -> None:
-    build(tmp_path / "lambda.zip", "lambda", wheels.at_hand())
-    names = zipfile.ZipFile(tmp_path / "lambda.zip").namelist()
+def test_the_same_sources_give_the_same_zip(zipped: Path, tmp_path: Path) -> None:
+    again = build(tmp_path / "again.zip", "lambda", {})
+    assert hashlib.sha256(again).hexdigest() == hashlib.sha256(zipped.read_bytes()).hexdigest()
+
+
+def test_the_zip_holds_what_lambda_needs_and_nothing_else(zipped: Path) -> None:
+    names = zipfile.ZipFile(zipped).namelist()
     ours = {"functions", "decoupled"}
     lock = (ROOT / "requirements/lambda.lock").read_text()
     locked = set(re.findall(r"^([a-z0-9-]+)==\S+ \\$", lock, re.MULTILINE))  # but for what only older Pythons need
