@@ -12,16 +12,7 @@ from tests.support import ministack
 from tests.support.on_call import blocks, follow, promised, sections
 from tests.support.server import ROOT
 
-QUESTIONS = (
-    "The disk died",
-    "The machine died",
-    "The disk is filling",
-    "I deployed a bug",
-    "A customer wants to be forgotten",
-    "We outgrew the machine",
-)
-ANSWERED = {"The disk died", "The disk is filling", "I deployed a bug"}  # so far
-UNANSWERED = tuple(question for question in QUESTIONS if question not in ANSWERED)
+QUESTIONS = ("The disk died", "The disk is filling", "I deployed a bug")
 ANSWERS = sections((ROOT / "docs" / "operations.md").read_text())
 
 
@@ -34,10 +25,9 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_an_answer_does_what_it_says(question: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     answer = ANSWERS[question]
-    assert bool(blocks(answer)) is (question not in UNANSWERED)
-    if question not in UNANSWERED:
-        aws = ministack.environment(request.getfixturevalue("endpoint")) if "--stack" in answer else None
-        follow(answer, tmp_path, aws)
+    assert blocks(answer)
+    aws = ministack.environment(request.getfixturevalue("endpoint")) if "--stack" in answer else None
+    follow(answer, tmp_path, aws)
 
 
 # --- the runner itself ------------------------------------------------------------------------------------------------
