@@ -60,11 +60,16 @@ def test_a_lock_of_another_process_delays_writes_and_nothing_else(server: Server
 
 
 def test_a_request_that_meets_a_short_lock_is_accepted(server: Server) -> None:
-    with ThreadPoolExecutor() as pool:
-        with locked(server):
-            writing = pool.submit(server.post, "/ledger", ENTRY)
-            wait_for(lambda: server.get("/health").json["status"], lambda status: status == "degraded")
-        assert writing.result().status == 202
+    for _ in range(5):  # on a busy machine two seconds may be over between two looks: then the lock was not short
+        with ThreadPoolExecutor() as pool:
+            with locked(server):
+                writing = pool.submit(server.post, "/ledger", ENTRY)
+                seen = wait_for(lambda: server.get("/health").json["status"], lambda status: status != "ok")
+            answer = writing.result()
+        if seen == "degraded":
+            break
+        wait_for(lambda: server.post("/ledger", ENTRY).status, lambda status: status == 202)
+    assert (seen, answer.status) == ("degraded", 202)
 
 
 def test_what_was_decided_meanwhile_is_stored_later(server: Server, tmp_path: Path) -> None:
