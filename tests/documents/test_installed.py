@@ -21,6 +21,7 @@ import pytest
 
 from tests.support import ministack
 from tests.support.container import read_only_but, stages
+from tests.support.once import made_once
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "templates" / "project"
@@ -39,7 +40,10 @@ def run(*command: str | Path, cwd: Path, variables: Mapping[str, str] | None = N
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bin directory of a virtual environment that has the wheel and what it asks for, at the locked versions: as
     the first stage of a project's container makes it."""
-    directory = tmp_path_factory.mktemp("installed")
+    return made_once(tmp_path_factory, "installed", _install) / "venv/bin"
+
+
+def _install(directory: Path) -> None:
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", directory, ROOT, cwd=ROOT)
     (wheel,) = directory.glob("*.whl")
@@ -54,7 +58,6 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for step in stages(PROJECT / "Containerfile")[0].all("RUN"):
         run("sh", "-euc", step.replace("/opt/venv", f"{directory}/venv"), cwd=directory, variables=environment)
     run(directory / "venv/bin/python", *pip[1:], "install", f"{wheel}[aws]", cwd=directory, variables=environment)
-    return directory / "venv/bin"
 
 
 @pytest.fixture(scope="module")
