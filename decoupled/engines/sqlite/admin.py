@@ -160,7 +160,13 @@ class _Tool(asyncio.Protocol):
         if (call := self._admin.calls.get(wanted.name)) is None:
             self._refuse(f"it cannot {wanted.name!r:.40}; is it of the same version?")
             return
-        answer = call(wanted.given)
+        try:
+            answer = call(wanted.given)
+        except ValueError:  # it cannot be decoded
+            raise
+        except Exception as error:  # noqa: BLE001  the edge, as in `_tell`
+            self._failed(error)
+            return
         if isinstance(answer, asyncio.Future):
             answer.add_done_callback(self._returned)
         else:

@@ -60,7 +60,10 @@ class BackupSchedule:
         self._failure: str | None = None
 
     def start(self) -> None:
-        threading.Thread(target=self._go, name="backup schedule", daemon=True).start()
+        try:
+            threading.Thread(target=self._go, name="backup schedule", daemon=True).start()
+        except RuntimeError as error:  # no threads left
+            self._failed(str(error))
 
     async def close(self) -> None:
         self._stopped.set()

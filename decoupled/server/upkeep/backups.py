@@ -76,18 +76,23 @@ class Backups:
 
     def begin(self, given: msgspec.Raw) -> Told:
         """Begin one. Whatever is wrong with its place, it says later; it waits for nothing."""
-        begun = self.begin_at(Path(_begin.decode(given).to))
+        to = Path(_begin.decode(given).to)
+        try:
+            begun = self.begin_at(to)
+        except RuntimeError as error:
+            return _refused(to, str(error))
         return begun if isinstance(begun, Told) else begun.told()
 
     def begin_at(self, to: Path) -> Running | Told:
-        """The same, in any thread; or why not."""
+        """The same, in any thread; or why not. Raises RuntimeError where no thread is left for it."""
         with self._one_at_a_time:
             if self._closing:
                 return _refused(to, "the server ends")
             if self._last is not None and not (told := self._last.told()).ended:
                 return _refused(to, f"{told.says()}; one is made at a time")
-            self._last = running = self._make(to)
-        threading.Thread(target=self._run, args=(running,), name="backup", daemon=True).start()
+            running = self._make(to)
+            threading.Thread(target=self._run, args=(running,), name="backup", daemon=True).start()
+            self._last = running
         return running
 
     def look(self, given: msgspec.Raw) -> Told:

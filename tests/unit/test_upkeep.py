@@ -1,0 +1,76 @@
+"""Where no thread is left, or a call fails as nobody foresaw, that is told, and the server goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import msgspec
+import pytest
+
+from decoupled.core.backups import Begin, Step, Told
+from decoupled.core.workload import Unavailable
+from decoupled.engines.sqlite import admin, admin_socket
+from decoupled.server.upkeep.backup_schedule import BackupSchedule
+from decoupled.server.upkeep.backups import Backups
+
+
+class Made:
+    """A backup that ends as soon as it runs."""
+
+    def __init__(self, to: Path) -> None:
+        self.ran = threading.Event()
+        self.to = to
+
+    def run(self) -> None:
+        self.ran.set()
+
+    def told(self) -> Told:
+        return Told(str(self.to), Step("beginning", 0, 0), error="it ended" if self.ran.is_set() else None)
+
+    def cancel(self) -> None:
+        pass
+
+
+def none_left(*_: object) -> NoReturn:
+    raise RuntimeError("can't start new thread")
+
+
+def test_without_a_thread_there_is_no_backup_and_the_next_is_not_kept_from_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    backups = Backups(Made)
+    begin = msgspec.Raw(msgspec.msgpack.encode(Begin("/backups")))
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", none_left)
+        assert backups.begin(begin).error == "can't start new thread"
+    begun = backups.begin_at(Path("/backups"))
+    assert isinstance(begun, Made)
+    assert begun.ran.wait(20)
+
+
+def test_without_a_thread_backups_of_a_schedule_fail_for_all_to_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    place: Any = None
+    schedule = BackupSchedule(place, Path("/backups"), 60.0, 7, Made, lambda: 0)
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    schedule.start()
+    trouble = schedule.trouble()
+    assert trouble is not None
+    assert "backups fail: can't start new thread" in trouble.detail
+
+
+def test_a_call_that_fails_is_told_to_its_tool_and_the_next_is_answered(tmp_path: Path) -> None:
+    def ask(name: str) -> int:
+        with admin_socket.connect(tmp_path, 20) as server:
+            return admin.call(server, name, 1, int)
+
+    async def serve() -> int:
+        unused = cast("Any", None)
+        serving = admin.Admin(unused, unused, unused, unused, asyncio.get_running_loop())
+        serving.calls |= {"divide": lambda _: 1 // 0, "count": lambda given: msgspec.msgpack.decode(given) + 1}
+        async with await serving.start(admin_socket.listen(tmp_path)):
+            with pytest.raises(Unavailable, match="an internal error; its log has more"):
+                await asyncio.to_thread(ask, "divide")
+            return await asyncio.to_thread(ask, "count")
+
+    assert asyncio.run(serve()) == 2
