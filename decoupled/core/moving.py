@@ -1,0 +1,299 @@
+"""What goes over when a system moves from one engine to another: records and items in a form that neither engine owns,
+what a move asks of the side that it leaves and of the one that it goes to, and by what the two are compared. Pure.
+
+    Source ── pages, each from a mark on ──▶ the course of a move ── put, again as often as it takes ──▶ Target
+           ◀─ stop, go on, give over ──────                       ◀─ what is there, by id ────────────
+
+What has ended is copied while the source goes on. Then it stops; what is left of that goes over, and items and dead
+letters, and all is compared. Then it gives over, which nobody can take back, and what waits is sent: so that each id
+has its effects in one place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from decoupled.core.status import FINAL, Status
+from decoupled.core.workload import Message
+
+
+class Edit(msgspec.Struct, frozen=True, array_like=True):
+    """A body that a dead letter had until somebody changed it."""
+
+    at: int  # when that was, in milliseconds since the epoch
+    body: str
+
+
+class Carried(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A message as it goes over, with its record. Times are milliseconds since the epoch. What an engine does not have,
+    or does not keep of a message in that status, is left as it is here."""
+
+    id: str  # as queue and table know it: without the tail that a stack shows
+    workload: str
+    status: Status
+    accepted_at: int
+    caller: str = ""
+    group: str = ""
+    digest: str = ""  # of the entry, where its sender gave a key for it
+    callback: str = ""
+    trace: str = ""
+    hops: int = 0
+    body: str | None = None  # queued and dead: always; of a final one, where it is kept
+    result: str | None = None  # processed: JSON text of an object
+    reason: str | None = None  # rejected
+    finished_at: int | None = None  # processed, rejected or dead since
+    attempts: int = 0
+    error_type: str | None = None  # of the last failure
+    error: str | None = None
+    first_failed_at: int | None = None
+    last_failed_at: int | None = None
+    traceback: str | None = None
+    due_at: int | None = None  # queued: not before this time
+    receive_count: int = 0  # queued: how often it was handed out; the other side begins anew
+    edits: Sequence[Edit] = ()  # dead: the oldest first
+
+    def message(self) -> Message:
+        """As a queue carries it. Raises ValueError if it has no body."""
+        if self.body is None:
+            raise ValueError(f"{self.id} is {self.status}, and has no body")
+        return Message(
+            *(self.id, self.workload, self.body, self.caller, self.accepted_at, self.group, self.due_at),
+            digest=self.digest,
+            callback=self.callback,
+            trace=self.trace,
+            hops=self.hops,
+        )
+
+
+class CarriedItem(msgspec.Struct, frozen=True):
+    """An item that workloads wrote."""
+
+    key: str
+    item: str  # JSON text of an object, with exact numbers
+    owner: str = ""  # "" is nobody's
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Some records, and the mark to go on from. `more`: there are some behind it at once."""
+
+    records: Sequence[Carried]
+    mark: str
+    more: bool
+
+
+class ItemPart(msgspec.Struct, frozen=True):
+    """Likewise, of items."""
+
+    items: Sequence[CarriedItem]
+    mark: str
+    more: bool
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """How much there is. `later`: those of the queued that are due later."""
+
+    processed: int = 0
+    rejected: int = 0
+    dead: int = 0
+    queued: int = 0
+    later: int = 0
+    items: int = 0
+
+    @property
+    def final(self) -> int:
+        """Records that nothing changes any more."""
+        return self.processed + self.rejected
+
+    @property
+    def all(self) -> int:
+        """What has to be written."""
+        return self.final + self.dead + self.queued + self.items
+
+
+State = Literal["open", "stopped", "moved"]
+"""Of a source. stopped: it accepts nothing, and `go_on` takes that back. moved: for ever."""
+
+
+class Source(Protocol):
+    """What a move leaves. Pages hold up to `most` records, and fewer where they are large. A mark is the source's own
+    text, "" is the beginning; what was asked for from one mark may be asked for again. May raise Unavailable."""
+
+    name: str  # for people
+
+    def counts(self) -> Counts:
+        """As it is now; those of a stack may be a moment old."""
+        ...
+
+    def state(self) -> State:
+        """As it is on the disk."""
+        ...
+
+    def ended(self, after: str, most: int) -> Part:
+        """Those that are processed or rejected. Asked for again from the last mark, those that have ended since: each
+        at least once, in whatever order they end."""
+        ...
+
+    # The next three of a source that has stopped, and is not `busy` any more: it then changes no more, but for what
+    # is too old to be kept.
+
+    def dead(self, after: str, most: int) -> Part:
+        """Those that are dead, with their bodies and edits."""
+        ...
+
+    def waiting(self, after: str, most: int) -> Part:
+        """Those that are queued, also what is due later; of a group that is ordered, in its order."""
+        ...
+
+    def items(self, after: str, most: int) -> ItemPart:
+        """All items."""
+        ...
+
+    def stop(self, to: str, url: str, drain: bool) -> None:
+        """Accept nothing from now on, whatever happens to the process; told clients: it has gone `to` there, to this
+        `url` if there is one. Hand out nothing more; with `drain`, go on until nothing is left that is due. To do it
+        again is safe."""
+        ...
+
+    def busy(self) -> int:
+        """How many messages have to come to an end, or to be given back, before a source that was stopped is still."""
+        ...
+
+    def go_on(self) -> None:
+        """Accept again. Raises ValueError once it has given over."""
+        ...
+
+    def give_over(self) -> None:
+        """What waits is the other side's from now on, and nothing is ever handed out here again."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Target(Protocol):
+    """What a move goes to. All that is put is durable when the call returns. Where it raises Unavailable some of it may
+    be: to put all again is safe. ValueError, which names an id or a key: that can never be put."""
+
+    name: str  # for people
+
+    def check(self, counts: Counts) -> Sequence[str]:
+        """What a person should know before so much is put here. Raises ValueError if it cannot be."""
+        ...
+
+    def put(self, records: Sequence[Carried]) -> Sequence[str]:
+        """Records, and what waits also onto its queue, in this order. What is there already in a later state, or the
+        same, stays as it is. Returns what differs, a sentence each that names the id; that stays as it is, too."""
+        ...
+
+    def put_items(self, items: Sequence[CarriedItem]) -> Sequence[str]:
+        """Likewise, items: none is changed that is there."""
+        ...
+
+    def get(self, ids: Sequence[str]) -> Mapping[str, Carried]:
+        """Those that are there, by id; read after all that was put. The body of what waits need not be told."""
+        ...
+
+    def get_items(self, keys: Sequence[str]) -> Mapping[str, CarriedItem]:
+        """Likewise, items."""
+        ...
+
+    def finish(self) -> None:
+        """All is there: it may serve."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Marks(Protocol):
+    """Where a move remembers how far it has got, durably: on the side of the two that is a data directory."""
+
+    def read(self) -> str | None:
+        """What was written last."""
+        ...
+
+    def write(self, text: str) -> None:
+        """Written when this returns."""
+        ...
+
+
+# --- comparing ----------------------------------------------------------------
+
+
+def difference(here: Carried, there: Carried | None) -> str | None:
+    """Why what is there is not what goes over, in a sentence; None if it is. What was queued may have gone on."""
+    if there is None:
+        return f"{here.id} is {here.status} here, and not there"
+    if here.status == "queued":
+        return None if _identity(here) == _identity(there) else f"{here.id} is another message there"
+    if here.status != there.status:
+        return f"{here.id} is {here.status} here, and {there.status} there"
+    return None if fingerprint(here) == fingerprint(there) else f"{here.id} is {here.status}, and not the same there"
+
+
+def item_difference(here: CarriedItem, there: CarriedItem | None) -> str | None:
+    """Likewise, of an item."""
+    if there is None:
+        return f"the item {here.key} is not there"
+    return None if item_fingerprint(here) == item_fingerprint(there) else f"the item {here.key} is not the same there"
+
+
+def fingerprint(record: Carried) -> str:
+    """By which the records of two engines are compared: the same for what both say alike, however they keep it. Not of
+    what a final record need not keep."""
+    story = (record.error_type, record.error, record.first_failed_at, record.last_failed_at, record.traceback)
+    told: list[Any] = [*_identity(record), record.status, record.finished_at, record.attempts, *_told(story)]
+    if record.status in FINAL:
+        told += [None if record.result is None else canonical(record.result), record.reason]
+    else:
+        told += [record.body, record.group, record.callback, record.trace]
+        told += [[edit.at, edit.body] for edit in record.edits]
+    return _digest(told)
+
+
+def item_fingerprint(item: CarriedItem) -> str:
+    """Likewise, of an item."""
+    return _digest([item.key, canonical(item.item), item.owner])
+
+
+def _identity(record: Carried) -> list[Any]:
+    return [record.id, record.workload, record.caller, record.accepted_at, record.digest]
+
+
+def _told(values: Sequence[Any]) -> list[Any]:
+    """An empty text and none are the same: one engine keeps no empty ones."""
+    return [value or None for value in values]
+
+
+def canonical(text: str) -> str:
+    """A JSON text in its only form: members in order, each number with the digits that count and no others."""
+    return _encoder.encode(_plain(_decoder.decode(text))).decode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return ["list", *map(_plain, value)]
+    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
+        sign, digits, exponent = Decimal(value).as_tuple()
+        text = "".join(map(str, digits))
+        if not (counting := text.rstrip("0")):
+            return ["number"]
+        return ["number", sign, counting, int(exponent) + len(text) - len(counting)]
+    return value
+
+
+_decoder = msgspec.json.Decoder(Any, float_hook=Decimal)
+_encoder = msgspec.json.Encoder(order="sorted")
+
+
+def _digest(told: Sequence[Any]) -> str:
+    return hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:32]
