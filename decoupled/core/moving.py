@@ -2,11 +2,12 @@
 what a move asks of the side that it leaves and of the one that it goes to, and by what the two are compared. Pure.
 
     Source ── pages, each from a mark on ──▶ the course of a move ── put, again as often as it takes ──▶ Target
-           ◀─ stop, go on, give over ──────                       ◀─ what is there, by id ────────────
+           ◀─ stop, go on, give over ──────                       ── send, when the source has given over ─▶
+                                                                  ◀─ what is there, by id ────────────
 
-What has ended is copied while the source goes on. Then it stops; what is left of that goes over, and items and dead
-letters, and all is compared. Then it gives over, which nobody can take back, and what waits is sent: so that each id
-has its effects in one place.
+What has ended is copied while the source goes on. Then it stops; what is left of that goes over, and items, dead
+letters and what waits, and all is compared. Until then it can be taken back. Then the source gives over, for good, and
+what waits is sent: so that each id has its effects in one place.
 """
 
 from __future__ import annotations
@@ -187,12 +188,26 @@ class Target(Protocol):
         ...
 
     def put(self, records: Sequence[Carried]) -> Sequence[str]:
-        """Records, and what waits also onto its queue, in this order. What is there already in a later state, or the
-        same, stays as it is. Returns what differs, a sentence each that names the id; that stays as it is, too."""
+        """Their records, of any status; nothing is handed out yet. What is there already in a later state, or the same,
+        stays as it is. Returns what differs, a sentence each that names the id; that stays as it is, too."""
         ...
 
     def put_items(self, items: Sequence[CarriedItem]) -> Sequence[str]:
         """Likewise, items: none is changed that is there."""
+        ...
+
+    def send(self, records: Sequence[Carried]) -> None:
+        """Of queued and dead ones that were put: have them handed out from now on, in this order, or noticed. Those
+        that have ended there since an earlier try are left alone."""
+        ...
+
+    def take_back(self, records: Sequence[Carried]) -> None:
+        """Remove those queued and dead ones that were put and not sent, if they are there, and as they were put: the
+        source goes on, and they will be others."""
+        ...
+
+    def take_back_items(self, items: Sequence[CarriedItem]) -> None:
+        """Likewise, items."""
         ...
 
     def get(self, ids: Sequence[str]) -> Mapping[str, Carried]:
