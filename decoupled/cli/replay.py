@@ -20,11 +20,12 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from decoupled.cli.dead_letters import fail_for, filters_of, opened, wanted_by
 from decoupled.cli.target import item_of, plain, target
 from decoupled.core.alike import alike
+from decoupled.core.comparing import Read
 from decoupled.core.dead_letters import DeadLetter
 from decoupled.core.signed_ids import record_id
 from decoupled.engines.protocols import DeadLetters
 from decoupled.pipeline.loading import load
-from decoupled.pipeline.replay import Read, Replayed, message_of, replayed
+from decoupled.pipeline.replay import Replayed, message_of, replayed
 from decoupled.server.configuration import from_process
 from decoupled.server.options import Options
 from decoupled.server.workers.single import Single

@@ -3,19 +3,17 @@ what is stored. Nothing is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, assert_never
 
 import msgspec
 
 from decoupled.core import limits
 from decoupled.core.applying import applied
+from decoupled.core.comparing import Read, is_fatal
 from decoupled.core.dead_letters import DeadLetter
 from decoupled.core.outcomes import Commit, Decision, Failure, Reject
 from decoupled.core.workload import Message
-
-Read = Callable[[str], Mapping[str, Any] | None]
-"""An item as it is now, by its key. Raises Unavailable."""
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -66,14 +64,11 @@ def replayed(letter: DeadLetter, decision: Decision | None, read: Read) -> Repla
         case Reject():
             return Replayed(letter.id, letter.workload, was, "rejected", decision.reason)
         case Failure():
-            now: Literal["dead", "later"] = "dead" if decision.kind in _FATAL else "later"
+            now: Literal["dead", "later"] = "dead" if is_fatal(decision) else "later"
             why = f"{decision.error_type}: {decision.error}"
             return Replayed(letter.id, letter.workload, was, now, why, traceback=decision.traceback)
         case never:
             assert_never(never)
-
-
-_FATAL = ("failed", "undecodable", "not_ours")
 
 
 def _committed(letter: DeadLetter, was: str, commit: Commit, read: Read) -> Replayed:
