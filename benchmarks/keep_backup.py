@@ -4,6 +4,7 @@ they cost it meanwhile."""
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import subprocess
 import threading
@@ -29,7 +30,7 @@ def under_load(directory: Path, asked: argparse.Namespace) -> list[Target]:
     records = min(asked.records, MOST_RECORDS)
     data = year.directory(records)
     ratios, seconds_a_gb = [], []
-    with serving(data, *QUIET) as server, _Log(data) as log:
+    with serving(data, *QUIET) as server, Log(data) as log:
         for number in range(asked.rounds + 1):
             alone = loads.wrk(server.url, CONNECTIONS, asked.seconds).per_s
             copy = directory / f"copy-{number}"
@@ -62,7 +63,7 @@ def _with_a_backup(server: Server, data: Path, copy: Path, seconds: int) -> tupl
     return statistics.fmean(found), time.monotonic() - began
 
 
-class _Log:
+class Log:
     """How long SQLite's log becomes."""
 
     def __init__(self, data: Path) -> None:
@@ -71,7 +72,7 @@ class _Log:
         self._looking = threading.Thread(target=self._look)
         self.most_bytes = 0
 
-    def __enter__(self) -> _Log:
+    def __enter__(self) -> Log:
         self._looking.start()
         return self
 
@@ -81,4 +82,5 @@ class _Log:
 
     def _look(self) -> None:
         while not self._done.wait(LOOK_S):
-            self.most_bytes = max(self.most_bytes, self._file.stat().st_size)
+            with contextlib.suppress(FileNotFoundError):  # between two servers there is none
+                self.most_bytes = max(self.most_bytes, self._file.stat().st_size)
