@@ -108,7 +108,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
     options = reload.options
     made = _made(options, database, files, loop)
-    reload.take = partial(take_over, made.poller, made.quotas)
+    reload.take = partial(take_over, made.poller, made.quotas, made.upkeep)
     door = _door(made, reload, database, listener, certificate)
     numbers, depths = made.writer.counting.numbers, Depths(directory, made.queue_clock)
     sampler = Sampler(numbers, depths, HistoryFile(options.data), loop, made.clock.now_ms)
@@ -182,7 +182,7 @@ def _made(options: Options, database: Database, files: Files, loop: asyncio.Abst
     health = ServerHealth(poller, Unserved(queue, workloads, loop.time), workloads, quotas)
     health.sizes = database.sizes
     health.looks += [writer.trouble, files.taken, files.long, partial(_damage, database)]
-    upkeep = upkeep_of(options, database, writer, clock)
+    upkeep = upkeep_of(options, database, writer, clock, table, workloads)
     upkeep.show_in(health)
     return _Made(workloads, clock, queue_clock, queue, released, writer, watches, table, poller, quotas, health, upkeep)
 

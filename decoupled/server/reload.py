@@ -6,25 +6,30 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
+from pathlib import Path
 
 from decoupled.server.health import Trouble
 from decoupled.server.options import OPTIONS, Options
 from decoupled.server.quotas import Quotas
 from decoupled.server.scheduling.claims import Poller
+from decoupled.server.upkeep.upkeep import Upkeep
 
 log = logging.getLogger("decoupled.server")
 
-TAKEN_OVER = ("rate", "concurrency", "caller_rate", "caller_waiting", "log_level")
+TAKEN_OVER = frozenset(
+    {"rate", "concurrency", "caller_rate", "caller_waiting", "log_level"}
+    | {"record_ttl", "body_ttl", "backup_dir", "backup_every_s", "backup_keep"}
+)
 
 
 class Reload:
-    """`options`: those that count now. `take` is told of others."""
+    """`options`: those that count now. `take` is told of others, and the fields of those that have changed."""
 
     def __init__(self, options: Options, read: Callable[[], Options]) -> None:
         """As they were read at the start. `read` does it again; raises ValueError that says what is wrong."""
         self.options = options
-        self.take: Callable[[Options], None] = lambda _: None
+        self.take: Callable[[Options, Set[str]], None] = lambda _options, _changed: None
         self._said = options
         self._read = read
         self._why: str | None = None  # those of the file do not count
@@ -40,17 +45,25 @@ class Reload:
             return
         self._why = None
         counts = self.options.caller_waiting is not None  # what waits is counted from the start, or not at all
-        may = [name for name in TAKEN_OVER if name != "caller_waiting" or counts is (said.caller_waiting is not None)]
-        now = [name for name in may if getattr(said, name) != getattr(self.options, name)]
+        may = TAKEN_OVER - (set() if counts is (said.caller_waiting is not None) else {"caller_waiting"})
+        now = [it for it in OPTIONS if it.field in may and getattr(said, it.field) != getattr(self.options, it.field)]
         self._later = sorted(
             option.name
             for option in OPTIONS
             if option.field not in may and getattr(said, option.field) != getattr(self._said, option.field)
         )
+        before = self.options
         if now:
-            self.options = dataclasses.replace(self.options, **{name: getattr(said, name) for name in now})
-            self.take(self.options)
-        log.info("the options are read again", extra={"changed": now, "changed_by_a_restart": self._later})
+            fields = {option.field: getattr(said, option.field) for option in now}
+            self.options = dataclasses.replace(before, **fields)
+            self.take(self.options, fields.keys())
+        more = {
+            "changed": [option.name for option in now],
+            "changed_by_a_restart": self._later,
+            "before": {option.name: _plain(getattr(before, option.field)) for option in now},
+            "after": {option.name: _plain(getattr(said, option.field)) for option in now},
+        }
+        log.info("the options are read again", extra=more)
 
     def trouble(self) -> Trouble | None:
         """The file says something else than what counts."""
@@ -60,11 +73,17 @@ class Reload:
         return Trouble("; ".join(whys)) if whys else None
 
 
-def take_over(poller: Poller, quotas: Quotas, options: Options) -> None:
-    """Process and accept by these options from now on."""
+def _plain(value: object) -> object:
+    """As the log has it."""
+    return ", ".join(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+
+
+def take_over(poller: Poller, quotas: Quotas, upkeep: Upkeep, options: Options, changed: Set[str]) -> None:
+    """Process and accept by these options from now on, and do what else there is to do."""
     logging.getLogger().setLevel(options.log_level)
     for crew in poller.crews:
         crew.reorder(options)
     poller.groups.pace(options.rate, poller.concurrent.half(options.concurrency))
     quotas.limit(options.caller_rate, options.caller_waiting)
+    upkeep.take(options, changed)
     poller.wake()

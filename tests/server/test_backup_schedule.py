@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from decoupled.core.backups import Holdings, Sealed, Step, Told
-from decoupled.server.upkeep.backup_schedule import BackupSchedule
+from decoupled.server.upkeep.backup_schedule import BackupSchedule, Plan
 from tests.support.server import decoupled, serving, wait_for
 
 DAY_MS = 86_400_000
@@ -36,10 +36,10 @@ def test_a_server_makes_up_for_the_time_it_was_off_once_and_keeps_what_it_shall(
     with serving(tmp_path / "data", *options) as server:
         wait_for(backups)
         told = wait_for(lambda: server.get("/health").json["upkeep"]["backups"], lambda it: it["last"] is not None)
-        assert told["last"] == str(backups()[0])
+        assert told["last"] == backups()[0].name
         notes = json.loads(decoupled("status", "--json", "--data", server.data))["notes"]
         (note,) = [note for note in notes if not note.startswith("audit: ")]  # which may have begun by now
-        assert note.startswith(f"backups: the last good one is {backups()[0]}, as of 20")
+        assert note.startswith(f"backups: the last good one is {backups()[0].name}, as of 20")
         assert b"decoupled_backup_age_seconds " in server.get("/metrics").body
 
     first = age(backups()[0], "decoupled-20200101T000000Z.sqlite3")
@@ -49,7 +49,7 @@ def test_a_server_makes_up_for_the_time_it_was_off_once_and_keeps_what_it_shall(
     (place / "notes.txt").write_text("of a person")
     with serving(tmp_path / "data", *options, "--backup-keep", "1") as server:
         wait_for(lambda: not first.exists())
-        wait_for(lambda: server.get("/health").json["upkeep"]["backups"]["last"] not in (None, str(first)))
+        wait_for(lambda: server.get("/health").json["upkeep"]["backups"]["last"] not in (None, first.name))
     kept = {path.name for path in place.iterdir()}
     assert len(kept) == 4
     assert kept.issuperset({others.name, "decoupled-20200101T000002Z.sqlite3", "notes.txt"})
@@ -64,8 +64,10 @@ def copied(backup: Path) -> Path:
 def test_a_place_that_is_not_there_is_in_health_and_status(tmp_path: Path) -> None:
     with serving(tmp_path / "data", "--workloads", "ledger,echoes", "--backup-dir", str(tmp_path / "usb")) as server:
         health = wait_for(lambda: server.get("/health").json, lambda it: it["status"] == "degraded")
-        why = f"backups fail: {tmp_path}/usb: No such file or directory; there is no good one in {tmp_path}/usb yet"
-        assert health["detail"] == why
+        assert health["detail"] == "backups fail: backup_dir: No such file or directory; there is no good one yet"
+        assert str(tmp_path) not in json.dumps(health), "anybody may ask for it"
+        (line,) = [line for line in server.log_lines() if line["message"] == "a backup failed; it is tried again"]
+        assert line["error"] == f"{tmp_path}/usb: No such file or directory"
         server.accept("/ledger", {"account": 1, "amount": 1})
 
 
@@ -81,9 +83,8 @@ class Fake:
         self.kept: list[tuple[Path, Sealed]] = []
         self.rotated = 0
         self.busy = False
-        self.schedule = BackupSchedule(
-            self, Path("/place"), 86_400.0, 7, self.begin, lambda: self.now_ms, lambda: self.up_s
-        )
+        self.plan = Plan(self, Path("/place"), 86_400.0, 7)
+        self.schedule = BackupSchedule(self.plan, self.begin, lambda: self.now_ms, lambda: self.up_s)
 
     def last(self) -> tuple[Path, Sealed] | None:
         return self.kept[-1] if self.kept else None
@@ -107,7 +108,7 @@ class Fake:
     def cancel(self) -> None: ...
 
     def round(self) -> float:
-        return self.schedule._round()
+        return self.schedule._round(self.plan)
 
 
 def test_one_is_due_so_long_after_the_last_good_one() -> None:
@@ -135,7 +136,7 @@ def test_a_failure_is_told_until_one_succeeds_and_deletes_nothing() -> None:
     assert fake.round() == 600.0
     trouble = fake.schedule.trouble()
     assert trouble is not None
-    assert "backups fail: the disk is full; there is no good one in /place yet" in trouble.detail
+    assert "backups fail: the disk is full; there is no good one yet" in trouble.detail
     assert (trouble.refuses, fake.rotated) == (False, 0)
     fake.error = None
     fake.round()
@@ -157,4 +158,16 @@ def test_one_that_does_not_come_to_an_end_is_told() -> None:
     fake.up_s = 3 * 86_400.0
     trouble = fake.schedule.trouble()
     assert trouble is not None
-    assert "a backup is overdue in /place; the last good one is /place, as of " in trouble.detail
+    assert "a backup is overdue; the last good one is place, as of " in trouble.detail
+
+
+def test_what_comes_of_a_place_that_counts_no_more_is_not_told_of_the_next() -> None:
+    fake = Fake()
+    fake.schedule.change(None)
+    fake.error = "the disk is full"
+    fake.round()
+    assert fake.schedule.trouble() is None
+    assert fake.schedule.told() is None
+    fake.error = None
+    fake.round()
+    assert fake.schedule.numbers() == {}

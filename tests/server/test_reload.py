@@ -3,13 +3,19 @@ nothing is lost or done twice for it."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from decoupled.engines.sqlite.database import FILE_NAME
 from tests.support.fronts import Clients, ready
 from tests.support.server import DECOUPLED, Server, alive, command, wait_for
 
@@ -131,7 +137,55 @@ def test_the_log_says_more_or_less_in_every_process(server: Configured) -> None:
     server.reload("")
 
 
-@pytest.mark.parametrize("wrong", ["rate = 0\n", "rats = 5\n", "rate = \n", 'drain = "two"\n'])
+def test_what_is_kept_and_for_how_long_counts_from_now_on(server: Configured) -> None:
+    old = server.accept("/pages", *[{"number": number} for number in range(10)])
+    server.wait_until("processed", *[f"/pages/{it}" for it in old])
+    with contextlib.closing(sqlite3.connect(server.data / FILE_NAME, timeout=20)) as file, file:
+        ago = "accepted_at = accepted_at - 40 * 86400000, finished_at = finished_at - 40 * 86400000"
+        file.execute(f"UPDATE messages SET {ago}")  # noqa: S608  of them all
+    server.wait_until("processed", *[f"/pages/{it}" for it in server.accept("/pages", {})])
+
+    told = server.reload('record_ttl = ["30d", "pages=365d"]\nbody_ttl = ["1d"]\n')
+    assert told["changed"] == ["record_ttl", "body_ttl"]
+    assert (told["before"]["record_ttl"], told["after"]["record_ttl"]) == ("", "30d, pages=365d")
+    assert health(server)["upkeep"]["retention"]["kept"] == "records 30d, pages=365d; bodies 1d"
+    kept = server.accept("/pages", {"number": 7})
+    server.wait_until("processed", *[f"/pages/{it}" for it in kept])
+    assert [server.get(f"/pages/{it}").status for it in old] == [200] * len(old)
+    assert json.loads(server.rows("SELECT body FROM messages WHERE id = ?", *kept)[0][0]) == {"number": 7}
+
+    assert server.reload('record_ttl = ["30d"]\n')["before"]["record_ttl"] == "30d, pages=365d"
+    wait_for(lambda: [server.get(f"/pages/{it}").status for it in old], lambda found: set(found) == {404})
+    assert server.get(f"/pages/{kept[0]}").status == 200
+    server.reload("")
+    assert "retention" not in health(server)["upkeep"]
+    none = server.accept("/pages", {"number": 8})
+    server.wait_until("processed", *[f"/pages/{it}" for it in none])
+    assert server.rows("SELECT body FROM messages WHERE id = ?", *none) == [(None,)]
+
+
+def made_in(place: Path) -> list[Path]:
+    return list(place.glob("decoupled-*.sqlite3"))
+
+
+def test_backups_are_made_where_and_as_long_as_it_says_so(server: Configured) -> None:
+    places = [server.directory / name for name in ("first", "second")]
+    for place in places:
+        place.mkdir()
+        told = server.reload(f'backup_dir = "{place}"\nbackup_keep = 2\n')
+        assert told["after"]["backup_dir"] == str(place)
+        wait_for(partial(made_in, place))
+        wait_for(lambda: health(server)["upkeep"]["backups"]["last"])
+    told = server.reload(f'backup_dir = "{places[1]}"\nbackup_every = 3600\n')
+    assert told["before"] == {"backup_every": 86_400.0, "backup_keep": 2}
+    assert len(made_in(places[0])) == 1
+    server.reload("")
+    assert "backups" not in health(server)["upkeep"]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["rate = 0\n", "rats = 5\n", "rate = \n", 'drain = "two"\n', 'record_ttl = ["90"]\n', "backup_keep = 0\n"]
+)
 def test_a_file_that_is_wrong_is_refused_as_a_whole(server: Configured, wrong: str) -> None:
     told = server.reload(f"caller_rate = 0.01\n{wrong}")
     assert told["level"] == "ERROR"

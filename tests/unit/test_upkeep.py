@@ -1,9 +1,12 @@
-"""Where no thread is left, or a call fails as nobody foresaw, that is told, and the server goes on."""
+"""Where no thread is left, or a call fails as nobody foresaw, that is told, and the server goes on. What is removed is
+due by the rules that count in that moment."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -11,10 +14,12 @@ import msgspec
 import pytest
 
 from decoupled.core.backups import Begin, Step, Told
+from decoupled.core.retention import Found, Looked
 from decoupled.core.workload import Unavailable
 from decoupled.engines.sqlite import admin, admin_socket
-from decoupled.server.upkeep.backup_schedule import BackupSchedule
+from decoupled.server.upkeep.backup_schedule import BackupSchedule, Plan
 from decoupled.server.upkeep.backups import Backups
+from decoupled.server.upkeep.retention import Keeping
 
 
 class Made:
@@ -51,7 +56,7 @@ def test_without_a_thread_there_is_no_backup_and_the_next_is_not_kept_from_one(m
 
 def test_without_a_thread_backups_of_a_schedule_fail_for_all_to_see(monkeypatch: pytest.MonkeyPatch) -> None:
     place: Any = None
-    schedule = BackupSchedule(place, Path("/backups"), 60.0, 7, Made, lambda: 0)
+    schedule = BackupSchedule(Plan(place, Path("/backups"), 60.0, 7), Made, lambda: 0)
     monkeypatch.setattr(threading.Thread, "start", none_left)
     schedule.start()
     trouble = schedule.trouble()
@@ -74,3 +79,70 @@ def test_a_call_that_fails_is_told_to_its_tool_and_the_next_is_answered(tmp_path
             return await asyncio.to_thread(ask, "count")
 
     assert asyncio.run(serve()) == 2
+
+
+class Rules:
+    """A store in which all is due, and goes on until `gone` has happened."""
+
+    def __init__(self) -> None:
+        self.removed = 0
+        self.closed = False
+        self.gone: Callable[[], None] = lambda: None
+
+    def look(self, _now_ms: int, part: int) -> Looked:
+        return Looked([Found(seq, 1) for seq in range(1_000)], [], part + 1)
+
+    def looked_before(self, now_ms: int) -> int:
+        return now_ms
+
+    def remove(self, found: Sequence[Found]) -> Counter[str]:
+        self.removed += len(found)
+        self.gone()
+        return Counter(processed=len(found))
+
+    def remove_bodies(self, _found: Sequence[Found]) -> int:
+        return 0
+
+    def shrink(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class AtOnce:
+    """A writer that does each as soon as it is asked."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+
+    def gives_way(self) -> bool:
+        return False
+
+    def run(self, operation: Callable[[], Any]) -> asyncio.Future[Any]:
+        done = self.loop.create_future()
+        done.set_result(operation())
+        return done
+
+
+def test_rules_that_count_no_more_remove_nothing_more() -> None:
+    async def change() -> tuple[Rules, Rules]:
+        old, new = Rules(), Rules()
+        keeping = Keeping(old, "1d", cast("Any", AtOnce()), lambda: 0)
+        changed = asyncio.Event()
+        old.gone = lambda: keeping.change(new, "90d")
+        new.gone = changed.set
+        keeping.start()
+        async with asyncio.timeout(20):
+            await changed.wait()
+            told = keeping.told()
+            assert told is not None
+            assert told["kept"] == "90d"
+            keeping.change(None, "")
+            assert keeping.told() is None
+            await keeping.close()
+        return old, new
+
+    old, new = asyncio.run(change())
+    assert (old.removed, old.closed) == (100, True)
+    assert new.removed == 100

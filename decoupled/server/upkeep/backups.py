@@ -67,6 +67,7 @@ class Backups:
     def told(self) -> Mapping[str, Any] | None:
         if self._last is None or (told := self._last.told()).ended:
             return None
+        told = msgspec.structs.replace(told, to=Path(told.to).name)  # anybody may ask for /health
         return {"running": told.to, "says": told.says()}
 
     def numbers(self) -> Mapping[str, float]:

@@ -54,27 +54,34 @@ class Store(Protocol):
 
 
 class Keeping:
-    """A piece of the upkeep. `says`: what people have said, for people; `store` None: nothing is ever due."""
+    """A piece of the upkeep. `says`: what people have said, for people; `store` None: nothing is ever due. Both may
+    change while it goes on."""
 
     name = "retention"
 
-    def __init__(self, store: Store | None, writer: Writer, clock_ms: Callable[[], int], says: str) -> None:
+    def __init__(self, store: Store | None, says: str, writer: Writer, clock_ms: Callable[[], int]) -> None:
         self._store = store
         self._writer = writer
         self._clock_ms = clock_ms
         self._says = says
         self._closing = asyncio.Event()
+        self._changed = asyncio.Event()
         self._sweeping: asyncio.Task[None] | None = None
         self._removed: Counter[str] = Counter()
         self._why: str | None = None  # it is not done
         self._waits: str | None = None  # for a person, who may see that the clock is wrong
 
     def start(self) -> None:
-        if self._store is not None:
-            self._sweeping = self._writer.loop.create_task(self._go_on(self._store))
+        self._sweeping = self._writer.loop.create_task(self._go_on())
+
+    def change(self, store: Store | None, says: str) -> None:
+        """By these rules from now on: nothing more is removed by those of before."""
+        self._store, self._says = store, says
+        self._changed.set()
 
     async def close(self) -> None:
         self._closing.set()
+        self._changed.set()
         if self._sweeping is not None:
             await self._sweeping
 
@@ -95,23 +102,38 @@ class Keeping:
 
     # --- what it does -----------------------------------------------------------
 
-    async def _go_on(self, store: Store) -> None:
-        """The edge: whatever goes wrong is its trouble, and it is tried again."""
+    async def _go_on(self) -> None:
+        """As long as there are rules, by those that there are."""
         while not self._closing.is_set():
-            before = self._removed.copy()
-            try:
-                await self._wait_where_the_clock_leapt(store)
-                await self._sweep(store)
-                self._why = None
-            except StoreUnavailable as error:
-                self._failed(str(error))
-            except Exception as error:  # a bug, of which people must hear
-                log.exception("what is due could not be removed")
-                self._why = f"{type(error).__name__}: {error}"
-            if removed := self._removed - before:
-                log.info("what was due is removed", extra=dict(removed))
-            await self._pause(upkeep_limits.SWEEP_EVERY_S)
-        store.close()
+            self._changed.clear()
+            if (store := self._store) is None:
+                self._why = self._waits = None
+                await self._changed.wait()
+                continue
+            while not self._is_over(store):
+                await self._once(store)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), upkeep_limits.SWEEP_EVERY_S)
+            store.close()
+
+    def _is_over(self, store: Store) -> bool:
+        """Its rules count no more."""
+        return self._closing.is_set() or self._store is not store
+
+    async def _once(self, store: Store) -> None:
+        """The edge: whatever goes wrong is its trouble, and it is tried again."""
+        before = self._removed.copy()
+        try:
+            await self._wait_where_the_clock_leapt(store)
+            await self._sweep(store)
+            self._why = None
+        except StoreUnavailable as error:
+            self._failed(str(error))
+        except Exception as error:  # a bug, of which people must hear
+            log.exception("what is due could not be removed")
+            self._why = f"{type(error).__name__}: {error}"
+        if removed := self._removed - before:
+            log.info("what was due is removed", extra=dict(removed))
 
     def _failed(self, why: str) -> None:
         if self._why is None:
@@ -134,30 +156,37 @@ class Keeping:
         self._waits = None
 
     async def _sweep(self, store: Store) -> None:
-        part: int | None = 0
-        while part is not None and not self._closing.is_set():
+        loop, part = self._writer.loop, 0
+        while not self._is_over(store):
+            began = loop.time()
             looked = await asyncio.to_thread(store.look, self._clock_ms(), part)
+            await self._rest(loop.time() - began)
             for some in _parts(looked.records):
-                self._removed += await self._write(partial(store.remove, some), Counter())
+                self._removed += await self._write(store, partial(store.remove, some), Counter())
             for some in _parts(looked.bodies):
-                self._removed["bodies"] += await self._write(partial(store.remove_bodies, some), 0)
+                self._removed["bodies"] += await self._write(store, partial(store.remove_bodies, some), 0)
+            if looked.following is None:
+                break
             part = looked.following
-        while await self._write(store.shrink, 0):
+        while await self._write(store, store.shrink, 0):
             pass  # less is free each time
 
-    async def _write(self, operation: Callable[[], T], nothing: T) -> T:
+    async def _write(self, store: Store, operation: Callable[[], T], nothing: T) -> T:
         """Requests come first, for a moment; and it takes a part of the time only."""
         loop = self._writer.loop
         until = loop.time() + upkeep_limits.REMOVE_PAUSE_S
-        while self._writer.gives_way() and loop.time() < until and not self._closing.is_set():
+        while self._writer.gives_way() and loop.time() < until and not self._is_over(store):
             await asyncio.sleep(0.01)
-        if self._closing.is_set():
+        if self._is_over(store):
             return nothing
         began = loop.time()
-        done = await self._writer.run(operation)
-        took = loop.time() - began
-        await self._pause(min(took / upkeep_limits.REMOVE_PART - took, upkeep_limits.REMOVE_PAUSE_S))
+        done = await self._writer.run(lambda: nothing if self._is_over(store) else operation())
+        await self._rest(loop.time() - began)
         return done
+
+    async def _rest(self, took_s: float) -> None:
+        """After what took so long."""
+        await self._pause(min(took_s / upkeep_limits.REMOVE_PART - took_s, upkeep_limits.REMOVE_PAUSE_S))
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

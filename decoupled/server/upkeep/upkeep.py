@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,27 +23,37 @@ from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.kept import Kept
 from decoupled.engines.sqlite.sweep import Sweep
+from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.server.group_commit import Writer
 from decoupled.server.options import Options
 from decoupled.server.server_health import ServerHealth
 from decoupled.server.upkeep.auditing import Auditing
-from decoupled.server.upkeep.backup_schedule import BackupSchedule
+from decoupled.server.upkeep.backup_schedule import BackupSchedule, Plan
 from decoupled.server.upkeep.backups import Backups
 from decoupled.server.upkeep.piece import Piece
-from decoupled.server.upkeep.retention import Keeping
+from decoupled.server.upkeep.retention import Keeping, Store
 
 
-def upkeep_of(options: Options, database: Database, writer: Writer, clock: Clock) -> Upkeep:
-    """What is to be done in this server."""
+def upkeep_of(
+    options: Options, database: Database, writer: Writer, clock: Clock, table: SqliteTable, workloads: Workloads
+) -> Upkeep:
+    """What is to be done in this server. `table` keeps the bodies of these workloads that shall be kept."""
     backups = Backups(partial(_backup, options.data, database, writer.loop, clock))
     auditing = _auditing(options.data, database, writer)
-    pieces: list[Piece] = [backups, _keeping(options, database, writer, clock), auditing]
-    if options.backup_dir is not None:
-        to, every_s = options.backup_dir.absolute(), options.backup_every_s
-        place = BackupPlace(to, options.data)
-        pieces.append(BackupSchedule(place, to, every_s, options.backup_keep, backups.begin_at, clock.now_ms))
+    keeping = Keeping(*_kept(options, database), writer, clock.now_ms)
+    schedule = BackupSchedule(_plan(options), backups.begin_at, clock.now_ms)
     calls: dict[str, Call] = {BEGIN: backups.begin, LOOK: backups.look, CANCEL: backups.cancel}
-    return Upkeep(pieces, calls)
+    upkeep = Upkeep([backups, keeping, auditing, schedule], calls)
+
+    def take(options: Options, changed: Set[str]) -> None:
+        if changed & {"record_ttl", "body_ttl"}:
+            table.keeps = bodies_kept(options, workloads)
+            keeping.change(*_kept(options, database))
+        if any(name.startswith("backup_") for name in changed):
+            schedule.change(_plan(options))
+
+    upkeep.take = take
+    return upkeep
 
 
 def _auditing(data: Path, database: Database, writer: Writer) -> Auditing:
@@ -69,21 +79,31 @@ def bodies_kept(options: Options, workloads: Workloads) -> Mapping[Status, froze
     return {status: said.keeping(status, workloads) for status in FINAL}
 
 
-def _keeping(options: Options, database: Database, writer: Writer, clock: Clock) -> Keeping:
+def _kept(options: Options, database: Database) -> tuple[Store | None, str]:
+    """Who removes what is due, if anything ever is; and what was said of it, for people."""
     records, bodies = (parse(options.record_ttl, "record_ttl"), parse(options.body_ttl, "body_ttl"))
     due = any(said.shortest() is not None for said in (records, bodies))
     says = [("records", options.record_ttl), ("bodies", options.body_ttl)]
     kept = "; ".join(f"{what} {', '.join(said)}" for what, said in says if said)
-    file = DataDirectory(options.data).file
-    return Keeping(Kept(database, Sweep(file, records, bodies)) if due else None, writer, clock.now_ms, kept)
+    return Kept(database, Sweep(DataDirectory(options.data).file, records, bodies)) if due else None, kept
+
+
+def _plan(options: Options) -> Plan | None:
+    """Of backups, if any are to be made."""
+    if options.backup_dir is None:
+        return None
+    to = options.backup_dir.absolute()
+    return Plan(BackupPlace(to, options.data), to, options.backup_every_s, options.backup_keep)
 
 
 class Upkeep:
-    """All pieces. `calls`: what tools may ask them at the admin socket, by name."""
+    """All pieces. `calls`: what tools may ask them at the admin socket, by name. `take`: goes on by other options, of
+    which these have changed, by field."""
 
     def __init__(self, pieces: Sequence[Piece], calls: Mapping[str, Call] = {}) -> None:
         self.pieces = pieces
         self.calls = calls
+        self.take: Callable[[Options, Set[str]], None] = lambda _options, _changed: None
 
     def show_in(self, health: ServerHealth) -> None:
         """Have /health and metrics tell of them."""
