@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from decoupled.cli.invariants import look_at_invariants
+from decoupled.cli.replay import options_of
 from decoupled.cli.target import audit_of, default_data, plain, refusals
 from decoupled.core.audit import Report
 from decoupled.core.identifiers import is_id
@@ -35,9 +37,12 @@ class _NotUnderstood(click.ClickException):
     type=click.File("rb"),
     help="Ids that clients got a 202 for: one a line, or what `decoupled spike` has written.",
 )
+@click.option("--workloads", help="Comma-separated, as `serve` takes them.  [default: those that it would serve here]")
 @click.option("--quick", is_flag=True, help="Only the ledger and the fields of messages.")
 @click.option("--json", "as_json", is_flag=True, help="All of it, as one JSON object.")
-def audit(file: Path | None, data: Path | None, ledger: IO[bytes] | None, quick: bool, as_json: bool) -> None:
+def audit(
+    file: Path | None, data: Path | None, ledger: IO[bytes] | None, workloads: str | None, quick: bool, as_json: bool
+) -> None:
     """Account for every message that was ever accepted: of a data directory, while its server runs or not, or of a FILE
     that is a copy of one. Reads only.
 
@@ -46,9 +51,12 @@ def audit(file: Path | None, data: Path | None, ledger: IO[bytes] | None, quick:
         raise click.UsageError("FILE and --data name two things to audit; choose one")
     try:
         with refusals():
+            options = options_of(workloads)
             found = audit_of(file or data or default_data(), quick)
             with contextlib.closing(found.database), _progress(as_json) as progress:
                 report = found.run(progress, () if ledger is None else _ids(ledger))
+                if not quick:
+                    look_at_invariants(report, found.items, options, progress)
     except click.ClickException as error:
         raise _NotUnderstood(error.message) from error
     click.echo(msgspec.json.encode(report).decode()) if as_json else _say(report)

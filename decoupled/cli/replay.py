@@ -67,7 +67,7 @@ def replay(
     Nothing is stored. Exit status 1: some would be neither processed nor rejected."""
     if message_ids and any(value is not None for value in filters.values()):
         raise click.UsageError("choose by ids, or by filters")
-    options = _options(workloads)
+    options = options_of(workloads)
     calling = [name for name, it in load(options.workloads, options.root).items() if it.concurrent and not call_out]
     summary = _Summary(examples)
     with opened(data, stack) as store:
@@ -87,7 +87,7 @@ def replay(
         sys.exit(1)
 
 
-def _options(workloads: str | None) -> Options:
+def options_of(workloads: str | None) -> Options:
     """As `serve` would have them; a worker that says little, and is not replaced for what it has done."""
     flags: dict[str, Any] = {"log_level": "ERROR", "worker_messages": 0}
     if workloads is not None:

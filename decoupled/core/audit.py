@@ -12,10 +12,10 @@ from decoupled.core import upkeep_limits
 from decoupled.core.identifiers import is_id
 from decoupled.core.status import STATUSES, Status
 
-Kind = Literal["file", "missing", "surplus", "tally", "record", "item", "unknown"]
+Kind = Literal["file", "missing", "surplus", "tally", "record", "item", "invariant", "unknown"]
 """file: what SQLite's own check finds. missing, surplus: numbers of the ledger without rows, or the other way round.
-tally: a count that is kept is not what is there. record, item: a row that cannot be. unknown: an id of a client's that
-nobody knows."""
+tally: a count that is kept is not what is there. record, item: a row that cannot be. invariant: items that a
+workload says cannot be. unknown: an id of a client's that nobody knows."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 Progress = Callable[[str, int, int], None]
@@ -39,6 +39,10 @@ RULES: Mapping[Status, Mapping[str, Must]] = {
 }
 """What a message must have, or not, by its status. What stands in no row of it may be there or not: a final record may
 keep its body and the story of its failures."""
+
+
+class TooLong(Exception):  # noqa: N818  a limit, not an error
+    """What was looked at beside a server is given up, after so long: why."""
 
 
 class Fault(msgspec.Struct, kw_only=True):

@@ -32,6 +32,10 @@ AUDIT_ROWS_S = 10_000  # rows a second that it looks at: some hundredths of a co
 AUDIT_ROUND_S = 3_600.0  # from the beginning of a round to that of the next, at least
 AUDIT_MARK_S = 600.0  # until where it has got to is written again; at the end of a round it always is
 AUDIT_YIELD_S = 60.0  # for which a step gives way to requests that come without a pause
+INVARIANT_ITEMS = 100  # that a workload's invariant is handed at once
+INVARIANT_SAYS = 10_000  # things that are wrong, after which it is not asked for more
+INVARIANT_CHARS = 500  # of one of them
+INVARIANT_BYTES = MIB  # that it says at once; more is no answer
 AUDIT_END_S = 2.0  # for the step that there is, when its server ends
 
 # --- retention ----------------------------------------------------------------

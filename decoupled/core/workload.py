@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -179,6 +179,10 @@ Schema = type[msgspec.Struct] | UnionType
 Process = Callable[[Any, Message], Effects] | Callable[[Any, Message], Awaitable[Effects]]
 """From an entry and its message to what it does. A coroutine function (`async def`) is for what calls others."""
 
+Invariant = Callable[[Iterator[tuple[str, Item]]], Iterable[str]]
+"""From the workload's items, each with its key and in the order of their keys, to what is wrong with them, a sentence
+each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:
@@ -222,6 +226,7 @@ class Workload:
     example: Any = field(default=None, repr=False, compare=False)
     public: tuple[str, ...] = ()
     check_callback: Callable[[str], None] | None = None
+    invariant: Invariant | None = None
     is_async: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

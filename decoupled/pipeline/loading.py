@@ -81,7 +81,7 @@ def _load(name: str, root: Path) -> Workload:
             f"workload {name!r}: it calls itself {workload.name!r}, which would be its route; name it {own_name!r},"
             f" or ask for {name}:{attribute or 'WORKLOAD'}"
         )
-    checks = (_not_to_be_named, _not_to_be_grouped, _not_at_once, _no_example)
+    checks = (_not_to_be_named, _not_to_be_grouped, _not_at_once, _no_invariant, _no_example)
     if wrong := next((wrong for check in checks if (wrong := check(workload))), None):
         raise WorkloadError(f"workload {name!r}: {wrong}")
     return workload
@@ -127,6 +127,12 @@ def _not_at_once(workload: Workload) -> str | None:
         return "threads are for a plain process, and its process is async: say concurrency"
     if concurrency is not None and not workload.is_async:
         return "concurrency is for an async process: for a plain one that waits for others, say threads"
+    return None
+
+
+def _no_invariant(workload: Workload) -> str | None:
+    if workload.invariant is not None and not callable(workload.invariant):
+        return f"invariant is {workload.invariant!r:.80}, not a function from the items to what is wrong with them"
     return None
 
 

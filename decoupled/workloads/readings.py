@@ -2,6 +2,7 @@
 rolled up by the hour, exactly."""
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from decoupled import Add, BadField, Effects, Message, Workload
+from decoupled import Add, BadField, Effects, Item, Message, Workload
 
 FROM, BEFORE = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 MAX_VALUE = Decimal(10) ** 12  # with MAX_DECIMALS, an hour's sum stays exact for billions of readings
@@ -68,6 +69,13 @@ def process(reading: Reading, message: Message) -> Effects:
     return Effects(result | {"hourly_url": f"/readings/hourly/{hour}"}, [roll_up])
 
 
+def invariant(items: Iterator[tuple[str, Item]]) -> Iterator[str]:
+    """An hour's sum lies between as many of its smallest and of its largest readings."""
+    for key, hour in items:
+        if not (hour["count"] >= 1 and hour["min"] * hour["count"] <= hour["sum"] <= hour["max"] * hour["count"]):
+            yield f"{key}: {hour['count']} readings from {hour['min']} to {hour['max']} do not sum up to {hour['sum']}"
+
+
 EXAMPLE = {"device": "boiler-7", "at": "2026-11-23T10:15:30Z", "value": 61.5}
 WORKLOAD = Workload(
     "readings",
@@ -77,4 +85,5 @@ WORKLOAD = Workload(
     readable=("hourly",),
     public=("hourly",),
     example=EXAMPLE,
+    invariant=invariant,
 )

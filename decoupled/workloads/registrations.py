@@ -2,11 +2,12 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from decoupled import Effects, Emit, Message, Put, Workload, derived_id
+from decoupled import Effects, Emit, Item, Message, Put, Workload, derived_id
 from decoupled.outbound.addresses import Address, check_address, same_address
 from decoupled.outbound.mail import ONE_LINE
 
@@ -52,5 +53,26 @@ def process(registration: Registration, message: Message) -> Effects:
     return Effects(result, [address, account], [welcome])
 
 
+def invariant(items: Iterator[tuple[str, Item]]) -> Iterator[str]:
+    """Each account has one address, which has one account. By their keys, accounts come first."""
+    emails: dict[str, str] = {}
+    for key, item in items:
+        collection, _, name = key.removeprefix("registrations/").partition("/")
+        if collection == "accounts":
+            emails[name] = same_address(item["email"])
+        elif (email := emails.pop(item["account"], None)) is None:
+            yield f"address {name} is of account {item['account']}, which is not there or has another one"
+        elif email != same_address(item["email"]):
+            yield f"address {name} is of account {item['account']}, which has another e-mail address"
+    yield from (f"account {account} has no address: another one may have it, too" for account in emails)
+
+
 EXAMPLE = {"email": "ana@example.com", "name": "Ana Ruiz"}
-WORKLOAD = Workload("registrations", Registration, process, emits_to=("notifications",), example=EXAMPLE)
+WORKLOAD = Workload(
+    "registrations",
+    Registration,
+    process,
+    emits_to=("notifications",),
+    example=EXAMPLE,
+    invariant=invariant,
+)

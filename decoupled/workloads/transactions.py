@@ -1,23 +1,22 @@
 """Money between accounts: double entry, exact to the currency's minor unit, never below what an account may owe. Who
 may post here may move money and see what accounts have: authorization is the gateway's."""
 
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from decoupled import Add, BadField, Effects, Message, Put, Workload
+from decoupled import Add, BadField, Effects, Item, Message, Put, Workload
 
 MINOR_DIGITS = {"CHF": 2, "EUR": 2, "GBP": 2, "JPY": 0, "KWD": 3, "USD": 2}  # ISO 4217: decimals of the minor unit
-
 Account = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
 Currency = Literal["CHF", "EUR", "GBP", "JPY", "KWD", "USD"]
 Amount = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,3})?\Z")]  # decimal text, never a float
 
 
 class Open(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="open"):
-    """An account in one currency. It starts at zero and may owe up to `overdraft`: money enters by an account that may
-    owe much, and so the balances of a currency always add up to zero."""
+    """An account, at zero, that may owe up to `overdraft`. Money enters by one that may owe much: the sum is 0."""
 
     account: Account
     currency: Currency
@@ -73,18 +72,26 @@ def transfer(entry: Transfer, message: Message) -> Effects:
         )
 
     legs = [{"account": payer, "amount": -amount}, {"account": payee, "amount": amount}]
-    entry_key = f"transactions/entries/{message.id}"
-    result = {"from": payer, "to": payee, "amount": entry.amount, "entry_url": f"/{entry_key}"}
-    book = Put(entry_key, {"legs": legs, "reference": entry.reference})
+    book = Put(f"transactions/entries/{message.id}", {"legs": legs, "reference": entry.reference})
+    result = {"from": payer, "to": payee, "amount": entry.amount, "entry_url": f"/{book.key}"}
     return Effects(result, [change(payer, -amount), change(payee, amount), book])
 
 
+def invariant(items: Iterator[tuple[str, Item]]) -> Iterator[str]:
+    """A balance is what the entries say. By their keys, balances come first."""
+    more: dict[str, Decimal] = {}  # than the entries say
+    for key, item in items:
+        if account := key.partition("/balances/")[2]:
+            more[account] = Decimal(item["balance"])
+            if not item["balance"] + item["overdraft"] == item["available"] >= 0:
+                yield f"{key}: balance {item['balance']}, overdraft {item['overdraft']}, available {item['available']}"
+        for leg in item.get("legs", ()):
+            more[leg["account"]] = more.get(leg["account"], Decimal()) - leg["amount"]
+    yield from (f"account {account} has {by:f} more than its entries say" for account, by in more.items() if by)
+
+
 EXAMPLE = {"kind": "open", "account": "bank", "currency": "EUR", "overdraft": "1000000"}
+SHOWN = ("balances", "entries")
 WORKLOAD = Workload(
-    "transactions",
-    Open | Transfer,
-    process,
-    readable=("balances", "entries"),
-    public=("balances", "entries"),
-    example=EXAMPLE,
+    "transactions", Open | Transfer, process, readable=SHOWN, public=SHOWN, example=EXAMPLE, invariant=invariant
 )

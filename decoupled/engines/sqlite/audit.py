@@ -12,17 +12,21 @@ from typing import Any
 import msgspec
 
 from decoupled.core import upkeep_limits
-from decoupled.core.audit import Progress, Report
+from decoupled.core.audit import Progress, Report, TooLong
 from decoupled.core.status import STATUSES
 from decoupled.core.upkeep_limits import BLOCK_MESSAGES
 from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
 from decoupled.engines.sqlite.audit_blocks import QUICK, REMOVED, Blocks, Depth, mark_of, newest
 from decoupled.engines.sqlite.database import Database
 
+_OF_WORKLOAD = "SELECT key, item FROM items WHERE key >= ? AND key < ? ORDER BY key"
 STEPS = 1_000_000  # of SQLite's machine, some 50 ms, between two looks at the time
 IDS_AT_ONCE = 500
 _REJECTED = "SELECT count(*) FROM messages INDEXED BY messages_rejected WHERE status = 'rejected'"
 _ITEMS = "SELECT rowid, key, item FROM items WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT 1000"
+
+
+_LATE = f"beside a server it may take {upkeep_limits.AUDIT_CHECK_S:g} s. Audit a backup, or stop the server"
 
 
 def unheard(_what: str, _done: int, _of: int) -> None:
@@ -47,7 +51,9 @@ class SqliteAudit:
         self._blocks(progress)
         self.beside()
         if self.quick:
-            self.report.unchecked += ["SQLite's own check, each row against its index, results, items: --quick"]
+            self.report.unchecked += [
+                "SQLite's own check, each row against its index, results, items and invariants: --quick"
+            ]
         else:
             self._items(progress)
             self._file(progress)
@@ -115,6 +121,17 @@ class SqliteAudit:
             self.report.find("file", f"items cannot be read: {error.advice}", f"items after number {after}")
         self.report.checked.append(f"the form of {count:,} items")
 
+    def items(self, workload: str) -> Iterator[tuple[str, str]]:
+        """All items of a workload, each a key and its text, in the order of their keys, and all of one moment. Raises
+        StoreUnavailable, and TooLong: the log of a server cannot be reset meanwhile."""
+        until = time.monotonic() + upkeep_limits.AUDIT_CHECK_S if self.live else float("inf")
+        with self.database.refusals:
+            rows = self.database.execute(_OF_WORKLOAD, (f"{workload}/", f"{workload}0"))  # "0" comes after "/"
+            for number, row in enumerate(rows):
+                if number % 100 == 0 and time.monotonic() > until:
+                    raise TooLong(_LATE)
+                yield row
+
     def _file(self, progress: Progress) -> None:
         """SQLite's own check: pages, and each index against its table. One statement; of a large file it takes
         minutes, in which a server could not reset its log."""
@@ -173,8 +190,7 @@ class SqliteAudit:
         except StoreUnavailable:
             if time.monotonic() <= self._until:
                 raise
-            late = f"beside a server it may take {upkeep_limits.AUDIT_CHECK_S:g} s"
-            self.report.unchecked.append(f"{what}: {late}. Audit a backup, or stop the server")
+            self.report.unchecked.append(f"{what}: {_LATE}")
         finally:
             self._until = float("inf")
 
