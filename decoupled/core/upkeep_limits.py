@@ -21,6 +21,10 @@ BACKUP_DUE_LOOK_S = 60.0  # between two looks, at most, at whether the next one 
 BACKUP_LEAVE_S = 5.0  # for one to be given up when its server ends
 BACKUP_LOOK_S = 0.02  # between two looks of who waits for that
 
+# --- a replica, beside the server -------------------------------------------------
+
+WAL_LEFT_BYTES = 32 * MIB  # of a log that Litestream folds, before the server does; less than WAL_LONG_BYTES
+
 # --- audits -----------------------------------------------------------------
 
 FAULTS = 100  # that an audit tells apart

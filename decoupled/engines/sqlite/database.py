@@ -13,6 +13,7 @@ from decoupled import __version__
 from decoupled.core.status import Change, sources
 from decoupled.engines.protocols import StoreBusy, StoreDamaged, StoreUnavailable
 from decoupled.engines.sqlite import durable
+from decoupled.engines.sqlite.beside import has_come
 from decoupled.engines.sqlite.damage import Damage, Refusals, advice
 from decoupled.engines.sqlite.driver import sqlite3
 from decoupled.engines.sqlite.schema import MIGRATIONS, SCHEMA, SCHEMA_VERSION
@@ -68,7 +69,7 @@ class Database:
             self.executemany = self.connection.executemany
             self._prepare(path, read_only)
             if not read_only and path != ":memory:":
-                durable.write_log_again(self.connection, Path(f"{path}-wal"))
+                durable.write_log_again(self.connection, Path(path))
                 durable.sync_names(Path(path).parent)
         except sqlite3.DatabaseError as error:
             damaged = isinstance(self.damage.refusal(error), StoreDamaged)
@@ -102,6 +103,8 @@ class Database:
             self.execute("PRAGMA auto_vacuum = INCREMENTAL")  # pages that are free can go back to the file system
         self.execute("PRAGMA journal_mode = WAL")
         self.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns: the 202 stands on this
+        if has_come(self.connection):  # a tool's commits fold no log beside Litestream
+            self.execute("PRAGMA wal_autocheckpoint = 0")
         self.execute("PRAGMA temp_store = MEMORY")  # of what a savepoint may undo, 64 KiB would be a file each time
         if not tables:
             self.connection.executescript(

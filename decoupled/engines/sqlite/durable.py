@@ -4,16 +4,18 @@ reads from memory what never reached the disk, and nothing tells it so."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
 
+from decoupled.engines.sqlite.beside import has_come
 from decoupled.engines.sqlite.driver import sqlite3
 
 CHUNK_BYTES = 1 << 20
 
 
-def write_log_again(connection: sqlite3.Connection, log: Path) -> None:
+def write_log_again(connection: sqlite3.Connection, database: Path) -> None:
     """Write the log once more, as it is read, sync it, and fold it. What a sync failed to write, the kernel may take
     for written: no later sync writes it, and a log is worth nothing from its first gap on.
 
@@ -24,7 +26,7 @@ def write_log_again(connection: sqlite3.Connection, log: Path) -> None:
     one, and deletes its log. Raises sqlite3.Error or OSError."""
     connection.execute("BEGIN IMMEDIATE")  # nobody else adds to the log meanwhile
     try:
-        descriptor = os.open(log, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(f"{database}-wal", os.O_RDWR | os.O_CLOEXEC)
         try:
             at = 0
             while chunk := os.pread(descriptor, CHUNK_BYTES, at):
@@ -32,6 +34,10 @@ def write_log_again(connection: sqlite3.Connection, log: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)  # SQLite has no locks on this file that could be lost with it
+        if has_come(connection):  # nobody begins the log anew while it is folded: see beside.py
+            with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as second:
+                second.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            return
     finally:
         connection.execute("ROLLBACK")
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # or whoever folds it at this moment has done it

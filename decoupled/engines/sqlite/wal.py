@@ -5,6 +5,9 @@ cannot be done. SQLite would do it by itself, and tell nobody how it went.
                                                               │ a reader needs it still, or the disk fails
                                                               └▶ it grows; tried again every CHECKPOINT_RETRY_S
 
+Where Litestream replicates the file, it folds the log, which is left to it while that has less than WAL_LEFT_BYTES:
+when it comes back within that, it goes on where it was (`beside.py`).
+
 Whoever copies the file meanwhile is given what each checkpoint has put into it (`follow`).
 """
 
@@ -17,18 +20,15 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from decoupled.core import limits
+from decoupled.core import limits, upkeep_limits
 from decoupled.engines.protocols import StoreUnavailable
+from decoupled.engines.sqlite import log_file
+from decoupled.engines.sqlite.beside import Beside
 from decoupled.engines.sqlite.driver import sqlite3
 
 log = logging.getLogger("decoupled.wal")
 
 LOOK_EVERY = 4  # transactions, at the log's length: after a sync a look costs up to 10 us
-
-# https://www.sqlite.org/fileformat2.html#the_write_ahead_log
-_HEADER_BYTES = 32
-_FRAME_HEADER_BYTES = 24
-_SALTS_OF_LOG, _SALTS_OF_FRAME, _SALTS_BYTES = 16, 8, 8
 
 
 class Follower(Protocol):
@@ -69,15 +69,21 @@ class WriteAheadLog:
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute(f"PRAGMA journal_size_limit = {limits.WAL_KEPT_BYTES}")
         (self.page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-        self._frame_bytes = _FRAME_HEADER_BYTES + self.page_bytes
-        self._enough = _HEADER_BYTES + (limits.WAL_FOLD_FRAMES - 1) * self._frame_bytes
+        self._frame_bytes = log_file.FRAME_HEADER_BYTES + self.page_bytes
+        self._enough = log_file.HEADER_BYTES + (limits.WAL_FOLD_FRAMES - 1) * self._frame_bytes
         self._follower: Follower | None = None
         self._given: tuple[bytes, int] = b"", 0  # to the follower, or never needed by it: of which log, how many frames
         self._database = database
         self._database_file: int | None = None
+        self._beside = Beside(connection, database)
+        self._shared = False  # with another program that folds it, too
         # SQLite puts no locks on this file: to close a second descriptor of it takes none away.
         self._file = os.open(f"{database}-wal", os.O_RDONLY | os.O_CLOEXEC)
         self._fold()
+
+    def expect_another(self) -> None:
+        """Another program will write to the file and fold its log: Litestream."""
+        self._beside.expect()
 
     def tend(self) -> None:
         """Fold the log if that is due. Raises StoreUnavailable when it is so long that nothing may be added."""
@@ -97,6 +103,8 @@ class WriteAheadLog:
         size = f"SQLite's log has {self._waiting_bytes / limits.MIB:,.0f} MiB and grows"
         if self._error is not None:
             return f"{size}: it cannot be folded into the file: {self._error}"
+        if self._shared:
+            return f"{size}: Litestream, or another process, reads the database, and does not fold the log: restart it"
         return f"{size}: another process reads the database, in one transaction, and has not come to its end"
 
     @property
@@ -109,25 +117,27 @@ class WriteAheadLog:
         is not to be closed: with it, SQLite's locks on the file would go. Raises sqlite3.Error or OSError."""
         if self._database_file is None:
             self._database_file = os.open(self._database, os.O_RDONLY | os.O_CLOEXEC)
-        _, _, folded = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        self._given = self._salts(), folded
+        if self._beside.is_there():
+            self._beside.hold()
+        else:
+            _, _, folded = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self._given = log_file.salts(self._file), folded
         self._follower = follower
         return self._database_file
 
     def leave(self) -> None:
         """Nobody follows any more."""
         self._follower = None
+        self._beside.let_go()
 
     def close(self) -> None:
         """After the connection."""
+        self._beside.close()
         if self._follower is not None:
             self._follower.give_up("the database was closed")
         os.close(self._file)
         if self._database_file is not None:
             os.close(self._database_file)
-
-    def _salts(self) -> bytes:
-        return os.pread(self._file, _SALTS_BYTES, _SALTS_OF_LOG)
 
     def _is_hurried(self) -> bool:
         return self._follower is not None and self._follower.hurries()
@@ -146,42 +156,78 @@ class WriteAheadLog:
         if not follower.take(part, whole=folded == frames):
             self._follower = None
 
+    def _give_held(self, frames: int, _folded: int) -> None:
+        """All of a log of which nothing was folded away, once the whole file is copied."""
+        if (follower := self._follower) is None or frames < 0:
+            return
+        size = frames * self._frame_bytes
+        try:
+            if size > limits.WAL_LONG_BYTES:
+                follower.give_up("messages come faster than it is made, while Litestream replicates the same file")
+            elif follower.hurries():
+                follower.take(os.pread(self._file, size, log_file.HEADER_BYTES), whole=True)
+            else:
+                return
+        except OSError as error:
+            follower.give_up(f"SQLite's log cannot be read: {error.strerror}")
+        self.leave()
+
     def _not_given(self, folded: int) -> bytes:
         salts, given = self._given
-        if (now := self._salts()) != salts:
+        if (now := log_file.salts(self._file)) != salts:
             given = 0
         self._given = now, folded
         more = (folded - given) * self._frame_bytes
         if more > limits.WAL_LONG_BYTES:
             raise OSError(errno.EFBIG, f"it has over {limits.WAL_LONG_BYTES // limits.MIB} MiB")
-        return os.pread(self._file, more, _HEADER_BYTES + given * self._frame_bytes)
+        return os.pread(self._file, more, log_file.HEADER_BYTES + given * self._frame_bytes)
 
     def _is_long(self) -> bool:
-        """Whether the frame at that place is of this log: the log is begun anew from the file's start, with other
-        salts, and what is behind its end is of an earlier one."""
-        salts = os.pread(self._file, _SALTS_BYTES, self._enough + _SALTS_OF_FRAME)
-        return len(salts) == _SALTS_BYTES and salts == self._salts()
+        """Whether it is worth folding: what is behind its end is of an earlier log."""
+        return log_file.has_frame(self._file, self._enough)
+
+    def _bytes(self) -> int:
+        """Of the log; or of its file, which nobody else keeps from being made shorter."""
+        return log_file.end(self._file, self._frame_bytes) if self._shared else os.fstat(self._file).st_size
 
     def _fold(self) -> None:
-        if self._follower is not None and self._follower.is_behind(os.fstat(self._file).st_size):
-            return
         try:
+            self._shared = self._beside.is_there()
+            if self._is_left() or self._is_behind():
+                return
             whole = self._checkpoint()
             self._error = None
         except sqlite3.Error as error:
             whole = False
             self._error = str(error)
-        self._waiting_bytes = 0 if whole else os.fstat(self._file).st_size
+        self._waiting_bytes = 0 if whole else self._bytes()
         self._try_again_at = None if whole else self._monotonic() + limits.CHECKPOINT_RETRY_S
         self._tell()
+
+    def _is_left(self) -> bool:
+        """Whether to fold it is another one's affair."""
+        left = self._shared and self._follower is None and self._bytes() <= upkeep_limits.WAL_LEFT_BYTES
+        if left:
+            self._waiting_bytes, self._try_again_at, self._error = 0, None, None
+            self._tell()
+        return left
+
+    def _is_behind(self) -> bool:
+        follower = None if self._beside.holds else self._follower
+        return follower is not None and follower.is_behind(os.fstat(self._file).st_size)
 
     def _checkpoint(self) -> bool:
         """Whether the whole log is in the file now, and not larger than it need be. Waits for nobody."""
         execute = self._connection.execute
-        _, frames, folded = execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        self._give(frames, folded)
-        if folded < frames or os.fstat(self._file).st_size <= limits.WAL_KEPT_BYTES:
-            return bool(folded == frames)
+        with self._beside.kept_off() as free:
+            if not free:
+                return False
+            _, frames, folded = execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()  # -1: somebody else folds it
+            give = self._give_held if self._beside.holds else self._give
+            give(frames, folded)
+        whole = bool(folded == frames >= 0)
+        if not whole or self._shared or os.fstat(self._file).st_size <= limits.WAL_KEPT_BYTES:
+            return whole  # shared: nobody is kept off while it is truncated, and the next commit does the same
         (patience_ms,) = execute("PRAGMA busy_timeout").fetchone()
         execute("PRAGMA busy_timeout = 0")
         try:
