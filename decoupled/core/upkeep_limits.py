@@ -58,3 +58,17 @@ FREE_PAGES = 4_096  # that the file keeps for new rows, 16 MiB,
 FREE_PART = 0.1  # or this part of all it has, if that is more
 LEAP_S = 3 * 86_400  # since the last look: then the clock may be wrong, or nobody served meanwhile,
 LEAP_WAIT_S = 3_600.0  # and so long nothing is removed, for a person to see to it
+
+# --- a move -------------------------------------------------------------------
+
+MOVE_WRITES_S = 500.0  # to a stack, unless somebody says otherwise: a new table bears 4,000
+MOVE_CALLS = 32  # of AWS that are under way at once
+MOVE_PAGE = 500  # records that are read, written and marked together
+MOVE_PAGE_BYTES = 4 * MIB  # or fewer, where they are large
+MOVE_PATIENCE_S = 600.0  # for a side that is throttled or away, before a move ends, to be gone on with
+MOVE_PAUSE_S = 0.5  # before the first try again, doubled before each further one,
+MOVE_LONGEST_PAUSE_S = 20.0  # up to that
+MOVE_BEHIND = 1_000  # records that have ended and are not copied, below which a move may stop its source
+MOVE_STILL_S = 0.2  # between two looks at whether a source that was stopped is still
+MOVE_KEEPS_S = 7 * 86_400  # for a record that is older than the stack keeps such, so that it can be compared
+MOVE_DIFFERENCES = 20  # that are told of; more end a move at once

@@ -30,6 +30,9 @@ good times. Its partition key is the same for all of them: one Query lists them,
 deaths are throttled and wait in the queue."""
 DEAD_KEY = {"S": "dead"}
 
+RESULT_TEXT = "result_text"
+"""A result as its JSON, of a record that came from one machine with numbers that DynamoDB does not take."""
+
 _result = msgspec.json.Decoder(Any, float_hook=Decimal)
 _result_text = msgspec.json.Encoder(decimal_format="number")
 
@@ -105,7 +108,9 @@ def record(attributes: Attributes) -> Record:
         status=attributes["status"]["S"],
         accepted_at=decode_time(attributes["accepted_at"]),
         caller=optional("caller") or "",
-        result=_result_text.encode(decode(attributes["result"])).decode() if "result" in attributes else None,
+        result=_result_text.encode(decode(attributes["result"])).decode()
+        if "result" in attributes
+        else optional(RESULT_TEXT),
         reason=optional("reason"),
         finished_at=time("finished_at"),
         attempts=optional("attempts") or 0,
@@ -114,6 +119,7 @@ def record(attributes: Attributes) -> Record:
         first_failed_at=time("first_failed_at"),
         last_failed_at=time("last_failed_at"),
         traceback=optional("traceback"),
+        due_at=time("due_at"),
         digest=optional("digest") or "",
         body=optional("body"),
     )
