@@ -1,5 +1,6 @@
 """What goes over when a system moves from one engine to another: records and items in a form that neither engine owns,
-what a move asks of the side that it leaves and of the one that it goes to, and by what the two are compared. Pure.
+and what a move asks of the side that it leaves and of the one that it goes to. By what the two are compared stands in
+`comparing.py`. Pure.
 
     Source ── pages, each from a mark on ──▶ the course of a move ── put, again as often as it takes ──▶ Target
            ◀─ stop, go on, give over ──────                       ── send, when the source has given over ─▶
@@ -12,14 +13,12 @@ what waits is sent: so that each id has its effects in one place.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
-from decoupled.core.status import FINAL, Status
+from decoupled.core.status import Status
 from decoupled.core.workload import Message
 
 
@@ -237,78 +236,3 @@ class Marks(Protocol):
     def write(self, text: str) -> None:
         """Written when this returns."""
         ...
-
-
-# --- comparing ----------------------------------------------------------------
-
-
-def difference(here: Carried, there: Carried | None) -> str | None:
-    """Why what is there is not what goes over, in a sentence; None if it is. What was queued may have gone on."""
-    if there is None:
-        return f"{here.id} is {here.status} here, and not there"
-    if here.status == "queued":
-        return None if _identity(here) == _identity(there) else f"{here.id} is another message there"
-    if here.status != there.status:
-        return f"{here.id} is {here.status} here, and {there.status} there"
-    return None if fingerprint(here) == fingerprint(there) else f"{here.id} is {here.status}, and not the same there"
-
-
-def item_difference(here: CarriedItem, there: CarriedItem | None) -> str | None:
-    """Likewise, of an item."""
-    if there is None:
-        return f"the item {here.key} is not there"
-    return None if item_fingerprint(here) == item_fingerprint(there) else f"the item {here.key} is not the same there"
-
-
-def fingerprint(record: Carried) -> str:
-    """By which the records of two engines are compared: the same for what both say alike, however they keep it. Not of
-    what a final record need not keep."""
-    story = (record.error_type, record.error, record.first_failed_at, record.last_failed_at, record.traceback)
-    told: list[Any] = [*_identity(record), record.status, record.finished_at, record.attempts, *_told(story)]
-    if record.status in FINAL:
-        told += [None if record.result is None else canonical(record.result), record.reason]
-    else:
-        told += [record.body, record.group, record.callback, record.trace]
-        told += [[edit.at, edit.body] for edit in record.edits]
-    return _digest(told)
-
-
-def item_fingerprint(item: CarriedItem) -> str:
-    """Likewise, of an item."""
-    return _digest([item.key, canonical(item.item), item.owner])
-
-
-def _identity(record: Carried) -> list[Any]:
-    return [record.id, record.workload, record.caller, record.accepted_at, record.digest]
-
-
-def _told(values: Sequence[Any]) -> list[Any]:
-    """An empty text and none are the same: one engine keeps no empty ones."""
-    return [value or None for value in values]
-
-
-def canonical(text: str) -> str:
-    """A JSON text in its only form: members in order, each number with the digits that count and no others."""
-    return _encoder.encode(_plain(_decoder.decode(text))).decode()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _plain(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return ["list", *map(_plain, value)]
-    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
-        sign, digits, exponent = Decimal(value).as_tuple()
-        text = "".join(map(str, digits))
-        if not (counting := text.rstrip("0")):
-            return ["number"]
-        return ["number", sign, counting, int(exponent) + len(text) - len(counting)]
-    return value
-
-
-_decoder = msgspec.json.Decoder(Any, float_hook=Decimal)
-_encoder = msgspec.json.Encoder(order="sorted")
-
-
-def _digest(told: Sequence[Any]) -> str:
-    return hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:32]

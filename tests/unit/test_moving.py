@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from decoupled.core.moving import Carried, CarriedItem, Edit, canonical, difference, item_difference
+from decoupled.core.fingerprints import canonical, difference, item_difference
+from decoupled.core.moving import Carried, CarriedItem, Edit
 from decoupled.core.status import STATUSES, Status
 
 PROCESSED = Carried(

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from decoupled.core import limits, upkeep_limits
-from decoupled.core.moving import Carried, CarriedItem, Counts, difference, item_difference
+from decoupled.core.fingerprints import difference, item_difference
+from decoupled.core.moving import Carried, CarriedItem, Counts
 from decoupled.core.outcomes import NotSent
 from decoupled.core.status import FINAL
 from decoupled.core.workload import Unavailable
