@@ -81,7 +81,7 @@ class Move:
 
     def _begun(self) -> Progress:
         """What was begun by these two, or anew. Raises ValueError."""
-        text = self._marks.read()
+        text = self._patience(self._marks.read)
         if text is None:
             return Progress(self.source.name, self.target.name)
         begun = msgspec.json.decode(text, type=Progress)
@@ -122,6 +122,7 @@ class Move:
             self._wait_until_still()
             self.counts = self._patience(self.source.counts)
             self.progress.put = True
+            self._forget(*self._changing(self._take_back, self._take_back_items, ", taken back"))
             self._write()
             for step in (self._records(), *self._changing(self._put, self._put_items)):
                 self._go(step)
@@ -136,12 +137,12 @@ class Move:
         self._refuse_unless("stopped")
         self._wait_until_still()
         if self.progress.put:
-            for step in self._changing(self._take_back, self._take_back_items):
-                self._forget(step)
+            back = self._changing(self._take_back, self._take_back_items, ", taken back")
+            self._forget(*self._changing(self._put, self._put_items))  # whatever comes next puts all of it again
             self._write()
-            for step in self._changing(self._take_back, self._take_back_items):
+            for step in back:
                 self._go(step)
-                self._forget(step)
+            self._forget(*back)
             self.progress.put = False
             self._write()
         self._patience(self.source.go_on)
@@ -154,8 +155,7 @@ class Move:
         for step in steps:
             self._go(step)
         seen = sum(self.progress.done.get(step.name, 0) for step in steps)
-        for step in steps:
-            self._forget(step)
+        self._forget(*steps)
         self._write()
         if seen < (there := counts.all - counts.items):
             raise Differs([f"{there:,} messages are in {self.source.name}, and {seen:,} of them were looked up"])
@@ -173,12 +173,13 @@ class Move:
         self,
         do: Callable[[Sequence[Carried]], Sequence[str]],
         do_items: Callable[[Sequence[CarriedItem]], Sequence[str]],
+        done: str = "",
     ) -> list[Step]:
         """Of what changes while the source goes on."""
         return [
-            Step("items", self.source.items, do_items, lambda counts: counts.items),
-            Step("dead letters", self.source.dead, do, lambda counts: counts.dead),
-            Step("what waits", self.source.waiting, do, lambda counts: counts.queued),
+            Step(f"items{done}", self.source.items, do_items, lambda counts: counts.items),
+            Step(f"dead letters{done}", self.source.dead, do, lambda counts: counts.dead),
+            Step(f"what waits{done}", self.source.waiting, do, lambda counts: counts.queued),
         ]
 
     def _sending(self) -> list[Step]:
@@ -242,9 +243,10 @@ class Move:
             if not part.more:
                 return brought
 
-    def _forget(self, step: Step) -> None:
-        self.progress.marks.pop(step.name, None)
-        self.progress.done.pop(step.name, None)
+    def _forget(self, *steps: Step) -> None:
+        for step in steps:
+            self.progress.marks.pop(step.name, None)
+            self.progress.done.pop(step.name, None)
 
     def _wait_until_still(self) -> None:
         """Raises Unavailable if it does not become so, and comes no nearer."""
