@@ -11,8 +11,8 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from decoupled.core import limits
-from decoupled.core.fingerprints import difference, item_difference
 from decoupled.core.dead_letters import Wanted
+from decoupled.core.fingerprints import difference, item_difference
 from decoupled.core.moving import Carried, CarriedItem, Counts
 from decoupled.core.outcomes import Commit, Delivery, Reject
 from decoupled.core.shown import view
