@@ -29,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @click.group()
 def dead() -> None:
-    """Dead letters: list, show, redrive, export, import, purge."""
+    """Dead letters: list, show, edit, redrive, export, import, purge."""
 
 
 @contextmanager

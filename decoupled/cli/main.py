@@ -28,7 +28,7 @@ class Commands(click.Group):
         "check": "decoupled.cli.check",
         "compact": "decoupled.cli.compact",
         "dashboard": "decoupled.cli.dashboard",
-        "dead": "decoupled.cli.dead_letters",
+        "dead": "decoupled.cli.edit",  # which adds its own to those of dead_letters.py
         "deploy": "decoupled.cli.deploy",
         "destroy": "decoupled.cli.destroy",
         "headroom": "decoupled.cli.headroom",

@@ -4,7 +4,7 @@ read back. What each engine does with its own stands in its `dead_letters.py`. P
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import IO, Annotated, Literal
@@ -13,9 +13,19 @@ import msgspec
 
 from decoupled.core import identifiers, limits, traces
 from decoupled.core.alike import alike
+from decoupled.core.upkeep_limits import MAX_EDITED_BYTES, MAX_EDITOR_CHARS, MAX_EDITS
 
 PURGED = "purged from the dead letters"
 """The reason of a message that was purged: rejected, for good, so that no stray delivery has an effect after all."""
+
+
+class Edit(msgspec.Struct, frozen=True):
+    """A change of a dead letter's body: when it was made (milliseconds since the epoch), who says to have made it, and
+    the body that was there before."""
+
+    at: int
+    by: str
+    body: str
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +54,27 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     body: str | None = None  # None where it was not asked for, or is not known
     callback: str = ""  # where its client wants to be told of the end; likewise
     trace: str = ""  # the context of the trace that it is part of; likewise
+    edits: Sequence[Edit] = ()  # of its body, oldest first; where that was asked for
+
+
+def unfit(letter: DeadLetter) -> str | None:
+    """Why a dead letter cannot get this body, the last of whose `edits` has the one that it had; None if it can."""
+    if letter.body is None or not letter.edits:
+        return "there is no other body for it"
+    if len(letter.body.encode(errors="replace")) > limits.MAX_ENTRY_BYTES:
+        return f"its body would be over {limits.MAX_ENTRY_BYTES:,} bytes"
+    if len(letter.group) > limits.MAX_GROUP_CHARS or len(letter.edits[-1].by) > MAX_EDITOR_CHARS:
+        return "its group, or whoever changes it, has too long a name"
+    return None
+
+
+def too_many(edits: Sequence[Edit]) -> str | None:
+    """Why no more changes are kept beside these."""
+    if len(edits) >= MAX_EDITS:
+        return f"its body was changed {MAX_EDITS} times already, and no more bodies are kept"
+    if sum(len(edit.body.encode(errors="replace")) for edit in edits) > MAX_EDITED_BYTES:
+        return f"the bodies that it had before have over {MAX_EDITED_BYTES:,} bytes, and no more are kept"
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +181,12 @@ _Time = Annotated[datetime, msgspec.Meta(tz=True)]
 _Text = Annotated[str, msgspec.Meta(max_length=limits.MAX_ENTRY_BYTES)]
 
 
+class _EditLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    at: _Time
+    by: Annotated[str, msgspec.Meta(max_length=MAX_EDITOR_CHARS)]
+    body: _Text
+
+
 class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A dead letter with times that people read."""
 
@@ -172,6 +209,7 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     body: _Text | None = None
     callback: Annotated[str, msgspec.Meta(max_length=limits.MAX_CALLBACK_BYTES)] = ""
     trace: Annotated[str, msgspec.Meta(max_length=limits.MAX_TRACE_CHARS)] = ""
+    edits: Annotated[tuple[_EditLine, ...], msgspec.Meta(max_length=MAX_EDITS)] | msgspec.UnsetType = msgspec.UNSET
 
 
 _TIMES = [name for name in DeadLetter.__struct_fields__ if name.endswith("_at")]
@@ -188,6 +226,8 @@ def encode(letter: DeadLetter) -> str:
     for name in _TIMES:
         if values[name] is not None:
             values[name] = datetime.fromtimestamp(values[name] / 1000, UTC)
+    edits = [_EditLine(datetime.fromtimestamp(it.at / 1000, UTC), it.by, it.body) for it in letter.edits]
+    values["edits"] = tuple(edits) or msgspec.UNSET  # so that an earlier version reads what it can
     return msgspec.json.encode(_Line(**values)).decode()
 
 
@@ -204,6 +244,8 @@ def decode(line: bytes) -> DeadLetter:
     for name in _TIMES:
         if values[name] is not None:
             values[name] = round(values[name].timestamp() * 1000)
+    edits = values["edits"] or ()
+    values["edits"] = tuple(Edit(round(it.at.timestamp() * 1000), it.by, it.body) for it in edits)
     values["trace"] = traces.kept(values["trace"])
     return DeadLetter(**values)
 

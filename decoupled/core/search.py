@@ -55,7 +55,8 @@ class Found(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something that happened to a message, or will: `accepted`, `due`, `received`, `failed`, `waits`, `processed`,
-    `rejected`, `dead`, `emitted`. `at`: milliseconds since the epoch; None where only that it happened is known."""
+    `rejected`, `dead`, `edited`, `emitted`. `at`: milliseconds since the epoch; None where only that it happened is
+    known."""
 
     what: str
     at: int | None = None

@@ -17,3 +17,4 @@ HOPS_FORGOTTEN_S = 3_600  # but for one that is due so much later
 MAX_TAG_KEY_CHARS, MAX_TAG_VALUE_CHARS = 128, 256  # AWS
 
 QUEUE_KEEPS_S = 864_000  # a message, as the template has it; a test compares them
+EDITS_KEPT_S = 400 * 86_400  # for which a stack keeps the body that a dead letter had before somebody changed it

@@ -25,6 +25,12 @@ BACKUP_LOOK_S = 0.02  # between two looks of who waits for that
 
 WAL_LEFT_BYTES = 32 * MIB  # of a log that Litestream folds, before the server does; less than WAL_LONG_BYTES
 
+# --- dead letters ----------------------------------------------------------------
+
+MAX_EDITS = 10  # of one, that are kept with the bodies that it had before,
+MAX_EDITED_BYTES = MIB // 2  # and none is added to bodies of more than this
+MAX_EDITOR_CHARS = 200  # of the name of whoever changed one
+
 # --- audits -----------------------------------------------------------------
 
 FAULTS = 100  # that an audit tells apart

@@ -271,6 +271,11 @@ class DeadLetters(Protocol):
         """Make dead letters of what was exported. One that is there, or was processed meanwhile, is left alone."""
         ...
 
+    def edit(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        """Give them these bodies and groups, as the last of each one's `edits` has it: who does it, and the body that
+        it had, which is kept. One that is not dead any more, or has another body by now, is left alone."""
+        ...
+
     def purge(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
         """Give them up: their bodies are gone, and their records say so."""
         ...

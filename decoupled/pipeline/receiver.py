@@ -79,7 +79,7 @@ def begin(call: Call, workloads: Workloads, now_ms: int, random_hex: Callable[[]
     resend = "safe" if key is not None or call.event or workload.natural_key else "with_idempotency_key"
 
     if not _is_array(body):
-        text, entry = _entry(body, workload, most)
+        text, entry = entry_of(body, workload, most)
         group = workload.group_of(entry, caller)
         digest = digest_of(body) if keyed else ""
         message = Message(
@@ -97,7 +97,7 @@ def begin(call: Call, workloads: Workloads, now_ms: int, random_hex: Callable[[]
         for index, raw in enumerate(map(bytes, entries)):
             yield
             try:
-                text, entry = _entry(raw, workload, most, min(may_be_named, limits.MAX_FAULTS_NAMED))
+                text, entry = entry_of(raw, workload, most, min(may_be_named, limits.MAX_FAULTS_NAMED))
             except Problem as problem:
                 admission.refused[index] = problem
                 may_be_named = max(0, may_be_named - len(problem.errors))
@@ -223,7 +223,7 @@ _FAR = re.compile(rb"[0-9]e[+-]?0*+[23][0-9]{2}(?![0-9])", re.IGNORECASE)
 _SHORTEST = len("1e300,")
 
 
-def _entry(
+def entry_of(
     raw: bytes | bytearray, workload: Workload, most: int, faults_named: int = limits.MAX_FAULTS_NAMED
 ) -> tuple[str, Any]:
     """The text and the value of an entry of so many bytes at most. Raises Problem 400, 413, or 422 with so many faults,

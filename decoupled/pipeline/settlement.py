@@ -173,7 +173,7 @@ def _finish(delivery: Delivery, outcome: Stored | NotStored, queue: Queue) -> Fa
     if outcome.digest and delivery.message.digest not in ("", outcome.digest):
         log.warning("same key, another entry: what was processed before it counts", extra=_fields(delivery))
     if outcome.status == "dead":
-        log.warning("too late: it is dead, and those behind it have gone on", extra=_fields(delivery))
+        log.warning("too late: it is dead, and stays so until somebody redrives it", extra=_fields(delivery))
     if outcome.emits:
         for unsent in filter(None, queue.send(outcome.emits)):
             return Failure("unavailable", "NotSent", f"an emitted message: {unsent.detail}", unsent.retry_after_s)

@@ -133,7 +133,7 @@ def test_whoever_decides_too_late_is_told_of_in_the_log(line: Line, caplog: pyte
     line.bury(delivery)
     assert settle([(delivery, Commit("{}"))], line.queue, line.table, Policy(5, line.clock)) == []
     assert [record.getMessage() for record in caplog.records] == [
-        "too late: it is dead, and those behind it have gone on"
+        "too late: it is dead, and stays so until somebody redrives it"
     ]
 
 

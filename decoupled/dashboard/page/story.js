@@ -19,6 +19,7 @@ const IN_WORDS = {
   processed: "Processed",
   rejected: "Rejected",
   dead: "Dead",
+  edited: "Changed",
   emitted: "Sent on",
 };
 

@@ -9,6 +9,7 @@ from decoupled.engines.aws import records
 from decoupled.engines.aws.attributes import Attributes, decode_time
 from decoupled.engines.aws.dead_letter_queue import Copy
 
+_QUEUE_BURIED = "MaxReceiveCountExceeded"
 _UNTOLD = "received more often than the queue's redrive policy allows, and never settled: what took it died each time"
 
 
@@ -24,7 +25,7 @@ def recorded(item: Attributes, retention_ms: int) -> DeadLetter:
         accepted_at=record.accepted_at,
         dead_at=dead_at,
         attempts=record.attempts,
-        buried_by="processor",
+        buried_by="queue" if record.error_type == _QUEUE_BURIED else "processor",
         error_type=record.error_type or "",
         error=record.error or "",
         first_failed_at=record.first_failed_at,
@@ -82,7 +83,7 @@ def untold(copy: Copy, retention_ms: int, body: bool) -> DeadLetter:
         digest=message.digest,
         attempts=0,
         buried_by="processor" if copy.told else "queue",
-        error_type=copy.attributes.get("error_type", "MaxReceiveCountExceeded"),
+        error_type=copy.attributes.get("error_type", _QUEUE_BURIED),
         error=copy.attributes.get("error", _UNTOLD),
         sqs_deletes_at=copy.sent_at + retention_ms,
         recorded=False,

@@ -24,23 +24,14 @@ from decoupled.engines.aws import dead_letter_records as letters
 from decoupled.engines.aws.attributes import Attribute, Attributes, encode, encode_time
 from decoupled.engines.aws.dead_letter_queue import Copy, DeadLetterQueue
 from decoupled.engines.aws.dead_letter_table import DeadRecords
+from decoupled.engines.aws.edits import CHANGED, Edits, seen
 from decoupled.engines.aws.messages import SqsQueue
 from decoupled.engines.aws.queues import SqsQueues, queues
 from decoupled.engines.aws.stack import dead_letter_urls, outputs, own_queue_urls, tool_client
 
 _STORY = (
-    "finished_at",
-    "error_type",
-    "error",
-    "first_failed_at",
-    "last_failed_at",
-    "traceback",
-    "body",
-    "group",
-    "callback",
-    "trace",
-    "dead",
-    "dead_at",
+    *("finished_at", "error_type", "error", "first_failed_at", "last_failed_at", "traceback", "body", "group"),
+    *("callback", "trace", "dead", "dead_at", "edited_at"),
 )
 
 
@@ -56,6 +47,7 @@ class AwsDeadLetters:
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._records = DeadRecords(dynamodb, table_name)
+        self._edits = Edits(dynamodb, table_name)
         self._queue = queue
         self._dead_letter_queue = dead_letter_queue
         self._clock_ms = clock_ms
@@ -130,7 +122,7 @@ class AwsDeadLetters:
     def get(self, message_id: str) -> DeadLetter | None:
         item = self._records.read(message_id)
         if item is not None and "dead" in item:
-            return letters.recorded(item, self._retention_ms)
+            return self._edits.with_edits(letters.recorded(item, self._retention_ms))
         copies = (copy for copy in self._unrecorded() if copy.message.id == message_id)
         return next((letters.untold(copy, self._retention_ms, True) for copy in copies), None)
 
@@ -153,22 +145,28 @@ class AwsDeadLetters:
         body = record.body if record.body is not None else next((copy.message.body for copy in copies), None)
         if body is None:
             return Outcome(None, "its body was too large for its record, and SQS has deleted it")
-        seen = {":seen": item["dead_at"]}
+        death, (same_body, its_value) = {":seen": item["dead_at"]}, seen(item)
         # Not that it is dead: one that was redriven half is queued, and still in the index.
         began = self._records.change(
             letter.id,
             "SET #status = :queued, attempts = :none REMOVE mark",
-            "dead_at = :seen AND #status <> :purged",
-            {**seen, **_NO_ATTEMPTS, ":queued": records.after("redrive"), ":purged": records.after("purge")},
+            f"dead_at = :seen AND #status <> :purged AND {same_body}",
+            {
+                **death,
+                **its_value,
+                **_NO_ATTEMPTS,
+                ":queued": records.after("redrive"),
+                ":purged": records.after("purge"),
+            },
             "status",
         )
         if not began:
-            return Outcome(None, "it changed at this moment")
+            return Outcome(None, CHANGED)
         message = letters.message(item, body)
         if (outcome := self._send(message, item["dead_at"]["S"])) is not None:
             return outcome
         # Whatever became of it meanwhile stands: a final record has no dead_at, and one that died again has another.
-        self._records.change(letter.id, f"REMOVE {_names(_STORY)}", "dead_at = :seen", seen, *_STORY)
+        self._records.change(letter.id, f"REMOVE {_names(_STORY)}", "dead_at = :seen", death, *_STORY)
         self._dead_letter_queue.delete(letter.id)
         return Outcome("redriven")
 
@@ -193,7 +191,19 @@ class AwsDeadLetters:
 
     def _restore_one(self, letter: DeadLetter) -> Outcome:
         item = records.dead(letters.record(letter), letter.group, letter.callback, letter.trace)
-        return Outcome("imported") if self._records.restore(item) else _not_dead(self._records.read(letter.id))
+        if not self._records.restore(item):
+            return _not_dead(self._records.read(letter.id))
+        self._edits.keep(letter)
+        return Outcome("imported")
+
+    def edit(self, chosen: Sequence[DeadLetter]) -> list[Outcome]:
+        if not all(letter.recorded for letter in chosen):
+            self._look()
+        return list(self._threads.map(self._edit_one, chosen))
+
+    def _edit_one(self, letter: DeadLetter) -> Outcome:
+        copies = self._dead_letter_queue.copies.get(letter.id, [])
+        return self._edits.edit(letter, self._records.read(letter.id), copies)
 
     def purge(self, chosen: Sequence[DeadLetter]) -> list[Outcome]:
         self._look()
@@ -209,6 +219,7 @@ class AwsDeadLetters:
                 return outcome
         elif letter.callback and (outcome := self._tell(letters.copied(letter))) is not None:
             return outcome
+        self._edits.forget(letter.id)
         self._dead_letter_queue.delete(letter.id)
         return Outcome("purged")
 
@@ -235,15 +246,15 @@ class AwsDeadLetters:
     def _purge_and_tell(self, item: Attributes) -> Outcome | None:
         """As `_redrive_recorded`: the record leaves the index when its callback is sent. Dying in between leaves it
         there, and it is purged again."""
-        message_id, seen = item["pk"]["S"], {":seen": item["dead_at"]}
+        message_id, death = item["pk"]["S"], {":seen": item["dead_at"]}
         if not self._records.change(
-            message_id, f"SET {_PURGED}", "dead_at = :seen", {**seen, **self._purged()}, "status"
+            message_id, f"SET {_PURGED}", "dead_at = :seen", {**death, **self._purged()}, "status"
         ):
-            return Outcome(None, "it changed at this moment")
+            return Outcome(None, CHANGED)
         if (outcome := self._tell(letters.message(item, ""))) is not None:
             return outcome
         removed = [name for name in _STORY if name != "finished_at"]
-        self._records.change(message_id, f"REMOVE {_names(removed)}", "dead_at = :seen", seen, *removed)
+        self._records.change(message_id, f"REMOVE {_names(removed)}", "dead_at = :seen", death, *removed)
         return None
 
     def _tell(self, purged: Message) -> Outcome | None:

@@ -14,6 +14,9 @@ from decoupled.engines.aws.client import AwsError, code
 _NONE: Mapping[str, Attribute] = {}
 _OPEN, _OPEN_VALUES = records.may("process")
 
+UNEDITED = "attribute_not_exists(edited_at) OR #status = :may_queued"
+"""The further condition that nobody has changed a message since it died: what comes late is of the body before."""
+
 
 class OpenRecords:
     """Those of one table. `pause` waits so many seconds, `spread` is random (0..1)."""

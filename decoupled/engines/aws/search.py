@@ -23,6 +23,7 @@ from decoupled.engines.aws import records
 from decoupled.engines.aws.attributes import Attributes, encode_time
 from decoupled.engines.aws.client import unavailable
 from decoupled.engines.aws.dead_letter_table import dead
+from decoupled.engines.aws.edits import Edits
 from decoupled.engines.aws.stack import tool_client
 
 _NO_INDEX = (
@@ -52,6 +53,7 @@ class AwsSearch:
     ) -> None:
         self._dynamodb = dynamodb
         self._table = table_name
+        self._edits = Edits(dynamodb, table_name)
         self._workloads = workloads
         self._open_to_all = open_to_all
         self._clock = clock
@@ -144,7 +146,8 @@ class AwsSearch:
         return Story(
             row=_row(item),
             record=msgspec.structs.replace(record, body=None, traceback=None),
-            steps=_steps(record, item),
+            steps=_steps(record, item)
+            + [Step("edited", it.at, f"its body, by {it.by}") for it in self._edits.of(record.id)],
             receive_count=int(item["mark"]["N"]) // 2 if "mark" in item else 0,
             body=record.body,
             result=None if record.result is None else msgspec.json.decode(record.result),

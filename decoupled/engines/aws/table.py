@@ -24,7 +24,7 @@ from decoupled.core.workload import Message, Write
 from decoupled.engines.aws import listing, owners, records, writes
 from decoupled.engines.aws.attributes import Attributes, encode, encode_time
 from decoupled.engines.aws.client import AwsError, client, code, detail, unavailable
-from decoupled.engines.aws.open_records import OpenRecords
+from decoupled.engines.aws.open_records import UNEDITED, OpenRecords
 
 # Cancellation reasons that are the message's fault, and would be the same for ever.
 _REFUSALS = ("ValidationError", "ItemCollectionSizeLimitExceeded")
@@ -111,7 +111,8 @@ class DynamoTable:
         return _stored(decision, emits) if existing is None else records.duplicate(existing)
 
     def _not_too_late(self, message: Message) -> str:
-        return "attribute_not_exists(#pk) OR #status = :may_queued" if message.workload in self._ordered else ""
+        ordered = "attribute_not_exists(#pk) OR #status = :may_queued"
+        return ordered if message.workload in self._ordered else UNEDITED
 
     def _transact(self, message: Message, commit: Commit, now_ms: int) -> Stored | NotStored | Reject:
         """Store a record with its writes, all or nothing. Answers Reject if a condition of a write did not hold."""
@@ -218,10 +219,10 @@ class DynamoTable:
         message = delivery.message
         with unavailable():
             item = records.dead(dead, message.group, message.callback, message.trace)
-            _, final = self._open.unless_final(self._dynamodb.put_item, Item=item)
-        if final is None:
+            _, existing = self._open.unless_final(self._dynamodb.put_item, only_if=UNEDITED, Item=item)
+        if existing is None:
             self._send_dead_letter(message, dead)
-        return final is None
+        return existing is None or existing["status"] == records.after("bury")  # which has another body by now
 
     def get(self, message_id: str) -> Record | None:
         """The table does not know what the queue holds: None until something is recorded."""

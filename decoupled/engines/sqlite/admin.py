@@ -2,7 +2,7 @@
 own transactions; and it says what only it knows. Who may connect, the file system says. Both ends stand here; a frame
 is MessagePack.
 
-    tool ─ Change (redrive, restore or purge; dead letters) ─▶ server ─ Done (outcomes), or Refused ─▶ tool
+    tool ─ Change (redrive, restore, edit, purge; letters) ──▶ server ─ Done (outcomes), or Refused ─▶ tool
          ─ Ask ─────────────────────────────────────────────▶        ─ Told (numbers and health) ───▶
          ─ Request (a name, and what that takes) ───────────▶        ─ Result, or Refused ──────────▶
 """
@@ -48,7 +48,7 @@ returns plain data at once, or a future of it. What takes long is begun by one c
 class Change(msgspec.Struct, array_like=True, tag=0):
     """What is to be done."""
 
-    change: Literal["redrive", "restore", "purge"]
+    change: Literal["redrive", "restore", "edit", "purge"]
     letters: Sequence[DeadLetter]
 
 

@@ -11,7 +11,7 @@ from decoupled.core.dead_letters import PURGED, DeadLetter, Groups, Outcome, Som
 from decoupled.core.outcomes import Reject
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message
-from decoupled.engines.sqlite import dead_looks, tallies
+from decoupled.engines.sqlite import dead_looks, edits, tallies
 from decoupled.engines.sqlite.database import Database, may
 from decoupled.engines.sqlite.dead_looks import COLUMNS, letter_of
 from decoupled.engines.sqlite.ends import SqliteEnds
@@ -37,9 +37,8 @@ class SqliteDeadLetters:
         now = max(self.clock_ms(), newest or 0)  # also what died before the clock was set back
         until = now if wanted.dead_before is None else min(wanted.dead_before, now)
         while page := self._page(columns, (*last, until)):
-            for row in page:
-                if (letter := letter_of(row)) in wanted:
-                    yield letter
+            letters = [letter for row in page if (letter := letter_of(row)) in wanted]
+            yield from edits.with_edits(self.database, letters) if bodies else letters
             seq, *_, last_at = page[-1][:6]
             last = (last_at, seq)
 
@@ -66,7 +65,7 @@ class SqliteDeadLetters:
                 f"SELECT {COLUMNS}, body FROM messages WHERE id = ? AND status = 'dead'",  # noqa: S608  the columns are constants
                 (message_id,),
             ).fetchone()
-        return None if row is None else letter_of(row)
+        return None if row is None else edits.with_edits(self.database, [letter_of(row)])[0]
 
     def redrive(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
         """A running server finds them at its next look."""
@@ -91,6 +90,7 @@ class SqliteDeadLetters:
         with self.database.transaction():
             purged = tallies.rejected_of(self.database, ids)
             outcomes = self._marked(letters, [self._restore_one(letter) for letter in letters])
+            edits.keep(self.database, [it for it, outcome in zip(letters, outcomes, strict=True) if outcome.done])
             tallies.add_rejected(self.database, tallies.rejected_of(self.database, ids) - purged)
             return outcomes
 
@@ -123,6 +123,11 @@ class SqliteDeadLetters:
         ).rowcount
         return Outcome("imported") if changed else self._not_dead(letter.id)
 
+    def edit(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        now = self.clock_ms()
+        with self.database.transaction():
+            return [edits.edit(self.database, letter, now) or self._not_dead(letter.id) for letter in letters]
+
     def purge(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
         now = self.clock_ms()
         with self.database.transaction():
@@ -145,6 +150,7 @@ class SqliteDeadLetters:
         ).fetchall()
         if not rows:
             return self._not_dead(letter.id)
+        edits.forget(self.database, [letter.id])
         ((message_id, workload, caller, accepted_at, callback, trace),) = rows
         if callback:
             purged = Message(message_id, workload, "", caller, accepted_at, callback=callback, trace=trace)

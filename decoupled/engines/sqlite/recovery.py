@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from decoupled.core.api_keys import KeysError
-from decoupled.engines.sqlite import history, tallies
+from decoupled.engines.sqlite import edits, history, tallies
 from decoupled.engines.sqlite.database import APPLICATION_ID, Database, DataDirectoryError
 from decoupled.engines.sqlite.driver import sqlite3
 from decoupled.engines.sqlite.ends import SqliteEnds
@@ -51,6 +51,7 @@ def recover(source: Path, whole: Database) -> Recovered:
         for first, last in recovered.gaps["messages"]:
             recovered.lost += _ids(damaged, first, HIGHEST_NUMBER if last is None else last)
         _copy_removed(damaged, whole)
+        edits.copy(damaged, whole)
     tallies.count_anew(whole)
     SqliteEnds(whole).begin_anew()
     return recovered

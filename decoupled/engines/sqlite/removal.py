@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from decoupled.core.retention import Found
 from decoupled.core.status import ENDED
 from decoupled.core.upkeep_limits import BLOCK_MESSAGES
-from decoupled.engines.sqlite import tallies
+from decoupled.engines.sqlite import edits, tallies
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.ends import told_anew
 
@@ -32,8 +32,7 @@ def remove(database: Database, found: Sequence[Found]) -> Counter[str]:
         ).fetchall()
         numbers = json.dumps([row[0] for row in rows])
         database.execute("DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?))", (numbers,))
-        ids = json.dumps([row[1] for row in rows])
-        database.execute("DELETE FROM edits WHERE id IN (SELECT value FROM json_each(?))", (ids,))
+        edits.forget(database, [row[1] for row in rows])
         _count(database, Counter((row[0] // BLOCK_MESSAGES, row[2]) for row in rows))
         told_anew(database, Counter((workload, caller, ended) for *_, workload, caller, ended in rows if ended))
     return Counter(row[2] for row in rows)
@@ -55,16 +54,19 @@ def _count(database: Database, gone: Counter[tuple[int, str]]) -> None:
 
 
 def remove_bodies(database: Database, found: Sequence[Found]) -> int:
-    """The bodies that final messages have kept; how many."""
+    """The bodies that final messages have kept, with those that they had before; how many."""
     with database.transaction():
-        return database.execute(
+        rows = database.execute(
             """
             UPDATE messages SET body = NULL
             WHERE seq IN (SELECT value FROM json_each(?)) AND finished_at <= ?
                 AND status IN ('processed', 'rejected') AND body IS NOT NULL
+            RETURNING id
             """,
             (json.dumps([it.seq for it in found]), max((it.finished_at for it in found), default=0)),
-        ).rowcount
+        ).fetchall()
+        edits.forget(database, [row[0] for row in rows])
+    return len(rows)
 
 
 def looked_before(database: Database, now_ms: int) -> int:

@@ -90,7 +90,7 @@ ON CONFLICT (block) DO UPDATE SET lost = excluded.lost;
 # For the years. A row's number has no gaps: each new one has the next, and the newest is never removed. So the file is
 # its own ledger: of each block of numbers (see limits), those that are there and those `removed` are all that were
 # given out. `tallies` has what would take long to count; `marks`, where long work has got to; `edits`, the bodies that
-# dead letters had before somebody changed them.
+# dead letters had before somebody changed them: see `edits.py`.
 _LEDGER = f"""
 CREATE TABLE removed (
     block INTEGER PRIMARY KEY,

@@ -15,6 +15,7 @@ from decoupled.core.outcomes import Record
 from decoupled.core.search import Row, Step, Story
 from decoupled.core.urls import host
 from decoupled.core.workload import Message
+from decoupled.engines.sqlite import edits
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.table import COLUMNS, record_of
 
@@ -46,12 +47,15 @@ def read(database: Database, message_id: str, now: int, queue_now: int) -> Story
         columns = len(Record.__struct_fields__)
         record, kept = record_of(row[:columns]), _Kept(*row[columns:])
         emitted = _emitted(database, record, kept.callback)
+        edited = [Step("edited", it.at, f"its body, by {it.by}") for it in edits.of(database, [message_id])[message_id]]
     wait_ms = 0 if kept.visible_at is None else max(0, kept.visible_at - queue_now)
     steps = [*_accepted(record), *_received(record, kept), *_failed(record), *_waits(record, kept, now, wait_ms)]
+    if record.status != "dead":  # what was dead before is told of no more than that
+        steps, edited = [*edited, *steps], []
     return Story(
         row=_row(record, kept.group),
         record=msgspec.structs.replace(record, result=None, body=None),
-        steps=[*steps, *_ended(record), *emitted],
+        steps=[*steps, *_ended(record), *edited, *emitted],
         receive_count=kept.receive_count,
         body=record.body if record.status == "dead" else kept.body,
         result=None if record.result is None else msgspec.Raw(record.result.encode()),

@@ -14,7 +14,7 @@ from decoupled.core.outcomes import PROCESSED, Commit, Delivery, Failure, NotSto
 from decoupled.core.status import ENDED, FINAL, Status
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Message, Unavailable
-from decoupled.engines.sqlite import items, several, tallies
+from decoupled.engines.sqlite import edits, items, several, tallies
 from decoupled.engines.sqlite.database import Database, may
 from decoupled.engines.sqlite.inserts import insert
 
@@ -46,7 +46,8 @@ _PROCESS = several.of_each_size(_process)
 _PROCESS_KEEPING = several.of_each_size(partial(_process, and_set=""))
 _BURY = f"""
 UPDATE messages SET status = 'dead', finished_at = ?, attempts = ?, error_type = ?, error = ?,
-    first_failed_at = ?, last_failed_at = ?, traceback = ?, body = ?, in_flight = 0
+    first_failed_at = ?, last_failed_at = ?, traceback = ?, body = CASE status WHEN 'dead' THEN body ELSE ? END,
+    in_flight = 0
 WHERE id = ? AND {may("bury")}
 """  # noqa: S608  the condition is a constant
 # `mark` tells of the last delivery that was counted: twice its receive count, and one more once that was taken back.
@@ -157,6 +158,8 @@ class SqliteTable:
             if (before := self._ended(message)) is not None:
                 return before
             late = self._stored(message.id, ("dead",)) is not None
+            if late and edits.since_death(self.database, message.id):
+                return Stored("dead", duplicate=True)  # of another body, which was found wrong
             self._ensure_row(message)
             self.database.execute(finish, values)
             return msgspec.structs.replace(stored, late=late)

@@ -54,6 +54,9 @@ class ToolDeadLetters:
     def restore(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
         return self._owner().restore(letters)
 
+    def edit(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        return self._owner().edit(letters)
+
     def purge(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
         return self._owner().purge(letters)
 
@@ -93,13 +96,21 @@ class ServedDeadLetters:
         return self._ask("purge", letters)
 
     def restore(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        return self._ask_in_parts("restore", letters)
+
+    def edit(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
+        return self._ask_in_parts("edit", letters)
+
+    def _ask_in_parts(self, change: Literal["restore", "edit"], letters: Sequence[DeadLetter]) -> list[Outcome]:
         """In requests that the server takes, each a transaction: bodies are large."""
         outcomes: list[Outcome] = []
         for part in _parts(letters):
-            outcomes += self._ask("restore", part)
+            outcomes += self._ask(change, part)
         return outcomes
 
-    def _ask(self, change: Literal["redrive", "restore", "purge"], letters: Sequence[DeadLetter]) -> list[Outcome]:
+    def _ask(
+        self, change: Literal["redrive", "restore", "edit", "purge"], letters: Sequence[DeadLetter]
+    ) -> list[Outcome]:
         try:
             server = admin_socket.connect(self._directory.path, limits.ANSWER_S)
         except OSError as error:
