@@ -1,5 +1,5 @@
 """`decoupled replay`: what dead letters would come to in the code that is here, before they are redriven. Nothing is
-stored."""
+stored. What has ended already is replayed by `replay_kept.py`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from decoupled.cli.dead_letters import fail_for, filters_of, opened, wanted_by
+from decoupled.cli.replay_kept import Chosen, replay_kept
+from decoupled.cli.side_by_side import json, lines, text
 from decoupled.cli.target import item_of, plain, target
 from decoupled.core.alike import alike
 from decoupled.core.comparing import Read
@@ -40,22 +41,23 @@ _SAYS = {
     "unknown": "cannot be replayed",
 }
 _SOLVED = ("processed", "rejected")
-_json = msgspec.json.Encoder(decimal_format="number", order="sorted")
 
 
 @click.command()
 @target
 @filters_of
 @click.argument("message_ids", nargs=-1)
+@click.option("--kept", is_flag=True, help="Instead what has ended, where `body_ttl` has kept bodies; newest first.")
 @click.option("--workloads", help="Comma-separated, as `serve` takes them.  [default: those that it would serve here]")
 @click.option("--call-out", is_flag=True, help="Those, too, whose workloads call others to decide: they do call them.")
-@click.option("--limit", type=click.IntRange(1), help="So many at most, oldest first.  [default: all]")
+@click.option("--limit", type=click.IntRange(1), help="So many at most.  [default: all]")
 @click.option("--examples", default=1, type=click.IntRange(0, 100), help="How many are shown whole, of each kind.")
 @click.option("--json", "as_json", is_flag=True, help="All of them, one JSON object a line.")
 def replay(
     data: Path,
     stack: str | None,
     message_ids: Sequence[str],
+    kept: bool,
     workloads: str | None,
     call_out: bool,
     limit: int | None,
@@ -64,11 +66,18 @@ def replay(
     **filters: Any,
 ) -> None:
     """What dead letters would come to now, run through the code that is here: all of them, or by id or by filter.
-    Nothing is stored. Exit status 1: some would be neither processed nor rejected."""
+    Nothing is stored. Exit status 1: some would be neither processed nor rejected; with --kept, some would not come to
+    what they came to."""
     if message_ids and any(value is not None for value in filters.values()):
         raise click.UsageError("choose by ids, or by filters")
     options = options_of(workloads)
-    calling = [name for name, it in load(options.workloads, options.root).items() if it.concurrent and not call_out]
+    served = load(options.workloads, options.root)
+    calling = [name for name, it in served.items() if it.concurrent and not call_out]
+    if kept:
+        _check_kept(stack, message_ids, filters)
+        chosen_kept = Chosen(filters["workload"], served, calling, filters["newer_than"], limit, examples)
+        replay_kept(data, options, chosen_kept, as_json)
+        return
     summary = _Summary(examples)
     with opened(data, stack) as store:
         missing: list[str] = []
@@ -85,6 +94,13 @@ def replay(
     fail_for(missing)
     if summary.unsolved:
         sys.exit(1)
+
+
+def _check_kept(stack: str | None, message_ids: Sequence[str], filters: dict[str, Any]) -> None:
+    if stack is not None:
+        raise click.UsageError("a stack keeps no bodies of what has ended: there is nothing to replay but dead letters")
+    if message_ids or any(filters[name] is not None for name in ("error", "alike", "older_than")):
+        raise click.UsageError("what has ended is chosen by --workload, --newer-than and --limit")
 
 
 def options_of(workloads: str | None) -> Options:
@@ -126,7 +142,7 @@ def _replay(
                 came_to = replayed(letter, decision, read)
                 summary.add(came_to)
                 if as_json:
-                    click.echo(_json.encode(came_to).decode())
+                    click.echo(json.encode(came_to).decode())
                 progress.advance(shown)
         finally:
             runner.run(worker.close())
@@ -174,21 +190,12 @@ class _Summary:
 
 
 def _whole(one: Replayed) -> str:
-    lines = [f"  {one.id}", f"- {one.was}", f"+ {_SAYS[one.now]}" + (f": {one.why}" if one.why else "")]
+    told = [f"  {one.id}", f"- {one.was}", f"+ {_SAYS[one.now]}" + (f": {one.why}" if one.why else "")]
     if one.now == "processed":
-        lines += [f"+ result {_text(one.result)}"]
+        told += [f"+ result {text(one.result)}"]
     for written in one.writes:
-        lines.append(f"  item {written.key}")
-        lines += [line for line in difflib.ndiff(_lines(written.before), _lines(written.after)) if line[0] != "?"]
-    lines += [f"+ emits to {emitted.workload}: {_text(emitted.body)}" for emitted in one.emits]
-    lines += (one.traceback or "").splitlines()
-    return "\n".join(f"           {line}" for line in lines)
-
-
-def _text(value: Any) -> str:
-    return _json.encode(value).decode()
-
-
-def _lines(item: Any) -> list[str]:
-    """An attribute a line."""
-    return [] if item is None else [f"  {name}: {_text(item[name])}" for name in sorted(item)]
+        told.append(f"  item {written.key}")
+        told += [line for line in difflib.ndiff(lines(written.before), lines(written.after)) if line[0] != "?"]
+    told += [f"+ emits to {emitted.workload}: {text(emitted.body)}" for emitted in one.emits]
+    told += (one.traceback or "").splitlines()
+    return "\n".join(f"           {line}" for line in told)

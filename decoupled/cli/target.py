@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from decoupled.dashboard.gate import Secret
     from decoupled.dashboard.sources import Sources
     from decoupled.engines.sqlite.audit import SqliteAudit
+    from decoupled.engines.sqlite.kept_bodies import KeptBodies
     from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
     from decoupled.engines.sqlite.recovery import Recovered
 
@@ -188,6 +189,15 @@ class LocalServer:
 
         with contextlib.closing(Database(DataDirectory(self.data).file, read_only=True)) as database:
             return effects(database, marker)
+
+
+def kept_of(data: Path) -> KeptBodies:
+    """What has ended and kept its body, of a data directory. Raises DataDirectoryError."""
+    from decoupled.engines.sqlite.data_directory import DataDirectory
+    from decoupled.engines.sqlite.database import Database
+    from decoupled.engines.sqlite.kept_bodies import KeptBodies
+
+    return KeptBodies(Database(DataDirectory(data).file, read_only=True))
 
 
 def audit_of(place: Path, quick: bool) -> SqliteAudit:

@@ -31,6 +31,8 @@ MAX_EDITS = 10  # of one, that are kept with the bodies that it had before,
 MAX_EDITED_BYTES = MIB // 2  # and none is added to bodies of more than this
 MAX_EDITOR_CHARS = 200  # of the name of whoever changed one
 
+KEPT_AT_ONCE = 20  # bodies of messages that have ended, with their results, that a replay reads at a time
+
 # --- audits -----------------------------------------------------------------
 
 FAULTS = 100  # that an audit tells apart
