@@ -78,7 +78,7 @@ def replay(server: Server, *arguments: str, deployed: str = "", status: int) -> 
     if deployed:
         server.data.with_name("deployed").write_text(deployed)
     environment = os.environ | {"DECOUPLED_WORKLOADS": server.options[1], "COLUMNS": "200"}
-    command = [DECOUPLED, "replay", "--kept", "--data", server.data, *arguments]
+    command = [str(DECOUPLED), "replay", "--kept", "--data", str(server.data), *arguments]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == status, ran.stdout + ran.stderr
     assert "Traceback (most" not in ran.stderr
