@@ -41,7 +41,7 @@ def fingerprint(record: Carried) -> str:
         told += [None if record.result is None else canonical(record.result), record.reason]
     else:
         told += [record.body, record.group, record.callback, record.trace]
-        told += [[edit.at, edit.body] for edit in record.edits]
+        told += [[edit.at, edit.by, edit.body] for edit in record.edits]
     return _digest(told)
 
 

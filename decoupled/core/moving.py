@@ -27,6 +27,7 @@ class Edit(msgspec.Struct, frozen=True, array_like=True):
 
     at: int  # when that was, in milliseconds since the epoch
     body: str
+    by: str = ""  # who says to have changed it
 
 
 class Carried(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -95,7 +96,8 @@ class ItemPart(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """How much there is. `later`: those of the queued that are due later."""
+    """How much there is. `later`: those of the queued that are due later. `exact`: it was counted now; else it is a
+    rough number, and nothing is missed that is not there."""
 
     processed: int = 0
     rejected: int = 0
@@ -103,6 +105,7 @@ class Counts(msgspec.Struct, frozen=True):
     queued: int = 0
     later: int = 0
     items: int = 0
+    exact: bool = True
 
     @property
     def final(self) -> int:

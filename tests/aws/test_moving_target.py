@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from decoupled.core import limits
-from decoupled.core.dead_letters import Wanted
+from decoupled.core.dead_letters import PURGED, Wanted
 from decoupled.core.fingerprints import difference, item_difference
 from decoupled.core.moving import Carried, CarriedItem, Counts
 from decoupled.core.outcomes import Commit, Delivery, Reject
@@ -91,6 +91,14 @@ def test_to_put_all_again_changes_nothing(moto_engine: AwsEngine) -> None:
     before = [stored(moto_engine, it.id) for it in ALL]
     assert target.put(ALL) == []
     assert [stored(moto_engine, it.id) for it in ALL] == before
+
+
+def test_what_was_purged_may_be_dead_once_more_and_nothing_else(moto_engine: AwsEngine) -> None:
+    target = target_of(moto_engine)
+    target.put([rejected("purged", reason=PURGED), rejected("refused")])
+    (why,) = target.put([dead("purged"), dead("refused")])
+    assert "refused" in why
+    assert {it.status for it in target.get(["purged"]).values()} == {"dead"}
 
 
 @pytest.mark.parametrize("decision", [Commit('{"total":80}'), Reject("elsewhere")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -81,11 +82,13 @@ class Stack:
 
 
 @contextmanager
-def deployed(directory: Path, *parameters: str) -> Iterator[Stack]:
-    """The stack `boxes`, which lets anybody in and gives a message one try, with further parameters."""
+def deployed(directory: Path, *parameters: str, also: str = "") -> Iterator[Stack]:
+    """The stack `boxes`, which lets anybody in and gives a message one try, with further parameters; it may serve also
+    one of our workloads."""
     project = directory / "boxes"
     project.mkdir()
-    (project / "decoupled.toml").write_text('workloads = ["./boxes.py"]\n')
+    served = ["./boxes.py", *filter(None, [also])]
+    (project / "decoupled.toml").write_text(f"workloads = {json.dumps(served)}\n")
     (project / "boxes.py").write_text(BOXES)
     with ministack.running(directory) as url:
         environment = ministack.environment(url)

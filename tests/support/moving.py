@@ -48,6 +48,6 @@ def dead(message_id: str = "dead", **others: Any) -> Carried:
         "first_failed_at": AT + 1,
         "last_failed_at": AT + 7,
         "traceback": "Traceback: ...",
-        "edits": [Edit(AT + 8, '{"n": 12}')],
+        "edits": [Edit(AT + 8, '{"n": 12}', "ana@desk")],
     }
     return msgspec.structs.replace(OPEN, id=message_id, **told | others)

@@ -137,7 +137,7 @@ class ModelSource(System):
 
     def counts(self) -> Counts:
         statuses = [it.status for it in self.records.values()]
-        told = {name: statuses.count(name) for name in ("processed", "rejected", "dead", "queued")}
+        told: dict[str, Any] = {name: statuses.count(name) for name in ("processed", "rejected", "dead", "queued")}
         return self._call(lambda: Counts(**told, items=len(self.things)))
 
     def state(self) -> State:

@@ -66,7 +66,8 @@ def test_a_final_record_that_differs_is_found(changed: dict[str, object]) -> Non
 
 
 @pytest.mark.parametrize(
-    "changed", [{"body": "[]"}, {"error": "y"}, {"traceback": "..."}, {"group": "g"}, {"edits": [Edit(1, "old")]}]
+    "changed",
+    [{"body": "[]"}, {"error": "y"}, {"traceback": "..."}, {"group": "g"}, {"edits": [Edit(1, "old", "ana")]}],
 )
 def test_a_dead_letter_that_differs_is_found(changed: dict[str, object]) -> None:
     assert difference(DEAD, msgspec.structs.replace(DEAD, **changed)) is not None

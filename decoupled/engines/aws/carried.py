@@ -5,12 +5,14 @@ made here has. One that waits is an open record, so that GET knows of an id that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-from decoupled.core import limits
+from decoupled.core import dead_letters, limits
+from decoupled.core.dead_letters import DeadLetter
 from decoupled.core.moving import Carried, CarriedItem, Edit
 from decoupled.core.outcomes import Record
 from decoupled.core.status import FINAL
@@ -19,7 +21,6 @@ from decoupled.engines.aws import listing, owners, records
 from decoupled.engines.aws.attributes import (
     Attribute,
     Attributes,
-    decode_time,
     encode,
     encode_item,
     encode_time,
@@ -27,7 +28,8 @@ from decoupled.engines.aws.attributes import (
 
 _STORY = ("error_type", "error", "traceback")
 _STORY_TIMES = ("first_failed_at", "last_failed_at")
-_EDITS = "edits"
+EDITED = "edited_at"
+"""Of a dead record: what it had before somebody changed it stands elsewhere, see `edits.py`."""
 _SHARED = [name for name in Record.__struct_fields__ if name in Carried.__struct_fields__]
 
 _json = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
@@ -61,6 +63,30 @@ def attributes(carried: Carried, expires_at_s: int | None = None) -> Attributes:
     return made
 
 
+def letter(carried: Carried) -> DeadLetter:
+    """A dead one, as this side's other parts have it."""
+    told = {name: getattr(carried, name) for name in _OF_A_LETTER}
+    return DeadLetter(
+        **told | {"error_type": carried.error_type or "", "error": carried.error or ""},
+        edits=tuple(dead_letters.Edit(it.at, it.by, it.body) for it in carried.edits),
+        dead_at=carried.finished_at or carried.accepted_at,
+        buried_by="processor",
+    )
+
+
+def of_letter(found: DeadLetter) -> Carried:
+    """The message that a dead letter is of, whole."""
+    told = {name: getattr(found, name) for name in _OF_A_LETTER}
+    return Carried(**told, status="dead", finished_at=found.dead_at, edits=_edits(found.edits))
+
+
+_OF_A_LETTER = [name for name in Carried.__struct_fields__ if name in DeadLetter.__struct_fields__ and name != "edits"]
+
+
+def _edits(found: Sequence[dead_letters.Edit]) -> list[Edit]:
+    return [Edit(it.at, it.body, it.by) for it in found]
+
+
 def record(carried: Carried) -> Record:
     """Its record, as this side's other parts have it."""
     return Record(**{name: getattr(carried, name) for name in _SHARED})
@@ -69,8 +95,7 @@ def record(carried: Carried) -> Record:
 def _dead(carried: Carried) -> Attributes:
     made = records.dead(record(carried), carried.group, carried.callback, carried.trace)
     if carried.edits:
-        edits = [{"at": encode_time(edit.at), "body": encode(edit.body)} for edit in carried.edits]
-        made[_EDITS] = {"L": [{"M": edit} for edit in edits]}
+        made[EDITED] = encode_time(carried.edits[-1].at)
     return made
 
 
@@ -83,17 +108,16 @@ def with_text(made: Attributes, carried: Carried) -> Attributes | None:
     return others | {records.RESULT_TEXT: {"S": carried.result}}
 
 
-def carried(found: Attributes) -> Carried:
+def carried(found: Attributes, edited: Sequence[dead_letters.Edit] = ()) -> Carried:
     """The message that a record is of, as far as it tells: the body of one that waits is on a queue."""
     known = records.record(found)
     told: dict[str, Any] = {name: getattr(known, name) for name in _SHARED}
-    edits = [edit["M"] for edit in found.get(_EDITS, {}).get("L", [])]
     return Carried(
         **told,
         group=records.group_of(found),
         callback=records.callback_of(found),
         trace=records.trace_of(found),
-        edits=[Edit(decode_time(edit["at"]), edit["body"]["S"]) for edit in edits],
+        edits=_edits(edited),
     )
 
 

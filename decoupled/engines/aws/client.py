@@ -35,15 +35,21 @@ ATTEMPTS = 2  # one retry rides out a lost connection; after that the queue wait
 SLOWEST_CALL_S = READ_TIMEOUT_S * ATTEMPTS + 1.0
 
 
-def client(service: str, read_timeout_s: float = READ_TIMEOUT_S, attempts: int = ATTEMPTS) -> Any:
-    """A client for a service that `_Loader` knows: Region, credentials, AWS_ENDPOINT_URL come from the environment."""
+def client(
+    service: str,
+    read_timeout_s: float = READ_TIMEOUT_S,
+    attempts: int = ATTEMPTS,
+    calls: int = limits.AWS_CONCURRENCY,
+) -> Any:
+    """A client for a service that `_Loader` knows: Region, credentials, AWS_ENDPOINT_URL come from the environment. It
+    keeps so many connections for `calls` at once."""
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=read_timeout_s,
         # "standard" retries throttling, 5xx and lost connections, with jitter. "adaptive" would also hold calls back in
         # the client, where they burn the function's time.
         retries={"mode": "standard", "total_max_attempts": attempts},
-        max_pool_connections=limits.AWS_CONCURRENCY,  # as many as are called at once, so that none is opened in vain
+        max_pool_connections=calls,  # as many as are called at once, so that none is opened in vain
         tcp_keepalive=True,  # a frozen environment thaws with its connections dead; find out early
         parameter_validation=False,  # half of a call's CPU; the tests call with validation on
     )

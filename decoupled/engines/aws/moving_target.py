@@ -26,6 +26,8 @@ from decoupled.engines.aws import carried as forms
 from decoupled.engines.aws import listing
 from decoupled.engines.aws.attributes import Attributes
 from decoupled.engines.aws.client import AwsError, code, detail
+from decoupled.engines.aws.dead_letter_table import DeadRecords
+from decoupled.engines.aws.edits import Edits
 from decoupled.engines.aws.messages import SqsQueue
 from decoupled.engines.aws.queues import SqsQueues
 
@@ -58,6 +60,8 @@ class AwsTarget:
         self.name = name
         self._dynamodb = dynamodb
         self._table = table_name
+        self._edits = Edits(dynamodb, table_name)
+        self._purged = DeadRecords(dynamodb, table_name)
         self._queue = queue
         self._ordered = ordered
         self._listed = listed
@@ -78,12 +82,21 @@ class AwsTarget:
     # --- put
 
     def put(self, records: Sequence[Carried]) -> Sequence[str]:
-        """Each unless there is one: what is open may have gone on meanwhile."""
+        """Each unless there is one: what is open may have gone on meanwhile. What was purged, and dead once more when
+        somebody imported it, is the only record that is not final for ever."""
         return [why for why in self._each(self._put, records) if why]
 
     def _put(self, record: Carried) -> str | None:
-        existing = self._put_unless_there(self._attributes(record), record)
-        return None if existing is None else difference(record, forms.carried(existing))
+        made = self._attributes(record)
+        if record.edits:
+            self._edits.keep(forms.letter(record))
+        existing = self._put_unless_there(made, record)
+        if existing is None or (record.status == "dead" and self._purged.restore(made)):
+            return None
+        return difference(record, self._whole(existing))
+
+    def _whole(self, found: Attributes) -> Carried:
+        return forms.carried(found, self._edits.of(found["pk"]["S"]) if forms.EDITED in found else ())
 
     def _attributes(self, record: Carried) -> Attributes:
         expires_at_s = None
@@ -165,6 +178,7 @@ class AwsTarget:
         """Those that are there as they were put, one by one."""
         there = self.get([record.id for record in records])
         same = [it for it in records if difference(it, there.get(it.id)) is None and it.status == there[it.id].status]
+        self._each(self._edits.forget, [record.id for record in same if record.edits])
         self._each(self._remove, [record.id for record in same])
 
     def take_back_items(self, items: Sequence[CarriedItem]) -> None:
@@ -182,7 +196,7 @@ class AwsTarget:
 
     def get(self, ids: Sequence[str]) -> Mapping[str, Carried]:
         """In BatchGetItem calls."""
-        return {found["pk"]["S"]: forms.carried(found) for found in self._read(ids)}
+        return {found["pk"]["S"]: self._whole(found) for found in self._read(ids)}
 
     def get_items(self, keys: Sequence[str]) -> Mapping[str, CarriedItem]:
         """Likewise."""

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from decoupled.core import own_queues
+from decoupled.core import limits, own_queues
 from decoupled.core.workload import Unavailable
 from decoupled.engines.aws.client import ATTEMPTS, AwsError, client, code, detail
 
 TOOL_TIMEOUT_S = 10.0  # a person waits for the answer, not a function that is billed
 
 
-def tool_client(service: str, read_timeout_s: float = TOOL_TIMEOUT_S, attempts: int = ATTEMPTS) -> Any:
+def tool_client(
+    service: str,
+    read_timeout_s: float = TOOL_TIMEOUT_S,
+    attempts: int = ATTEMPTS,
+    calls: int = limits.AWS_CONCURRENCY,
+) -> Any:
     """A client for a tool. Raises ValueError when there is no Region."""
     try:
-        return client(service, read_timeout_s=read_timeout_s, attempts=attempts)
+        return client(service, read_timeout_s=read_timeout_s, attempts=attempts, calls=calls)
     except AwsError as error:
         raise ValueError(f"AWS cannot be called: {detail(error)}") from error
 

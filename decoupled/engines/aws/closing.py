@@ -1,0 +1,175 @@
+"""How a stack is closed, so that nothing comes in, goes on or comes due in it, and opened again. What it has is left as
+it is.
+
+    close     the receiver gets no executions: API Gateway answers 503
+    drained   the queues are empty, and have been for a while ─▶ schedules are disabled ─▶ nothing takes from the queues
+    open      the other way round
+
+All three are settings of the stack's own resources that CloudFormation does not look at again until it changes them. It
+stands in the table that the stack is closed, under a key that no workload's item has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from decoupled.core import limits
+from decoupled.core.moving import State
+from decoupled.core.workload import Unavailable
+from decoupled.engines.aws import stack_events
+from decoupled.engines.aws.client import AwsError, code, detail
+from decoupled.engines.aws.stack import outputs, queue_urls, tool_client
+
+OURS = "-/"
+"""Begins the keys of items that are no workload's."""
+KEY = f"{OURS}move"
+_DEPTHS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
+QUIET_S = 60.0  # AWS: after which what SQS says of an empty queue is true
+Clients = Callable[[str], Any]
+
+
+class Closing:
+    """That of a stack. `quiet_s`: for how long its queues have to have been empty."""
+
+    def __init__(
+        self,
+        stack: str,
+        quiet_s: float = QUIET_S,
+        clients: Clients = tool_client,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raises ValueError or Unavailable."""
+        self.outputs = outputs(stack)
+        self.table = self.outputs["TableName"]
+        resources = stack_events.resources(stack)
+        self._named = {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in resources}
+        kind = "AWS::Lambda::EventSourceMapping"
+        self._mappings = [each["PhysicalResourceId"] for each in resources if each["ResourceType"] == kind]
+        self._reserved = int(stack_events.parameters(stack_events.current(stack)).get("ReceiverReserved", "0"))
+        self._lambda, self._sqs, self._dynamodb = clients("lambda"), clients("sqs"), clients("dynamodb")
+        self.scheduler = clients("scheduler")
+        self.group = self._named.get("Schedules", "")
+        self._quiet_s = quiet_s
+        self._monotonic = monotonic
+        self._quiet_since: float | None = None
+
+    def told(self) -> tuple[State, str]:
+        """Its state, and where it has gone."""
+        answer = asked(self._dynamodb.get_item, TableName=self.table, Key={"pk": {"S": KEY}}, ConsistentRead=True)
+        item = answer.get("Item")
+        return ("open", "") if item is None else (item["state"]["S"], item["to"]["S"])
+
+    def tell(self, state: State, to: str) -> None:
+        """Raises ValueError where it has moved for good, or to somewhere else."""
+        was, before = self.told()
+        if was != "open" and before != to:
+            raise ValueError(f"it has been closed to move to {before}, and not to {to}")
+        if was == "moved":
+            if state != "moved":
+                raise ValueError(f"it has given over to {before}, for good")
+            return
+        if state == "open":
+            asked(self._dynamodb.delete_item, TableName=self.table, Key={"pk": {"S": KEY}})
+            return
+        item = {"pk": {"S": KEY}, "state": {"S": state}, "to": {"S": to}}
+        asked(self._dynamodb.put_item, TableName=self.table, Item=item)
+
+    def close(self) -> None:
+        """Nothing comes in any more; what a receiver has begun, it ends."""
+        asked(
+            self._lambda.put_function_concurrency, FunctionName=self._named["Receiver"], ReservedConcurrentExecutions=0
+        )
+
+    def left(self) -> int:
+        """How many messages are on its way yet; 0 once it is drained and nothing moves in it."""
+        self.close()
+        waiting = sum(self._depth(url) for url in queue_urls(self.outputs))
+        if waiting:
+            self._quiet_since = None
+            self._take(True)
+            return waiting
+        if self._quiet_since is None:
+            self._quiet_since = self._monotonic()
+        if self._monotonic() - self._quiet_since < self._quiet_s:
+            return 1
+        if self._schedule("ENABLED", "DISABLED"):
+            self._quiet_since = None  # one of them may have sent at this moment
+            return 1
+        return self._take(False)
+
+    def open(self) -> None:
+        """As it was deployed."""
+        self._schedule("DISABLED", "ENABLED")
+        self._take(True)
+        name = self._named["Receiver"]
+        if self._reserved:
+            asked(self._lambda.put_function_concurrency, FunctionName=name, ReservedConcurrentExecutions=self._reserved)
+        else:
+            asked(self._lambda.delete_function_concurrency, FunctionName=name)
+
+    def schedules(self) -> Iterator[Mapping[str, Any]]:
+        """What is due later, as a list has it."""
+        request: dict[str, Any] = {"GroupName": self.group, "MaxResults": 100}
+        while self.group:
+            page = asked(self.scheduler.list_schedules, **request)
+            yield from page["Schedules"]
+            if not page.get("NextToken"):
+                return
+            request["NextToken"] = page["NextToken"]
+
+    def schedule(self, name: str) -> Mapping[str, Any] | None:
+        """One of them, with what it sends; None if it has sent it."""
+        try:
+            found: Mapping[str, Any] = asked(self.scheduler.get_schedule, GroupName=self.group, Name=name)
+        except Gone:
+            return None
+        return found
+
+    def _schedule(self, of: str, to: str) -> int:
+        """Have those of one state have another. How many they were."""
+        names = [each["Name"] for each in self.schedules() if each["State"] == of]
+        for name in names:
+            if (found := self.schedule(name)) is not None:
+                kept = {each: found[each] for each in _OF_A_SCHEDULE if each in found}
+                asked(self.scheduler.update_schedule, **kept, State=to)
+        return len(names)
+
+    def _take(self, going: bool) -> int:
+        """Have messages taken from the queues, or not. How many mappings are not so yet."""
+        not_yet = 0
+        for mapping in self._mappings:
+            state = asked(self._lambda.get_event_source_mapping, UUID=mapping)["State"]
+            if state != ("Enabled" if going else "Disabled"):
+                not_yet += 1
+                if state in ("Enabled", "Disabled"):  # else it is being changed
+                    asked(self._lambda.update_event_source_mapping, UUID=mapping, Enabled=going)
+        return not_yet
+
+    def _depth(self, url: str) -> int:
+        answer = asked(self._sqs.get_queue_attributes, QueueUrl=url, AttributeNames=list(_DEPTHS))
+        return sum(int(answer["Attributes"][name]) for name in _DEPTHS)
+
+
+class Gone(ValueError):  # noqa: N818  an answer
+    """There is no such thing any more."""
+
+
+_OF_A_SCHEDULE = (
+    *("Name", "GroupName", "ScheduleExpression", "ScheduleExpressionTimezone", "FlexibleTimeWindow"),
+    *("ActionAfterCompletion", "Target", "KmsKeyArn", "Description", "StartDate", "EndDate"),
+)
+_LATER = ("Throttl", "TooManyRequests", "Unavailable", "Internal", "ResourceInUse", "ConflictException", "Timeout")
+
+
+def asked(call: Callable[..., Any], **request: Any) -> Any:
+    """What AWS answers. Raises Unavailable for what may be over in a moment, else ValueError."""
+    try:
+        return call(**request)
+    except AwsError as error:
+        name = code(error)
+        if name == "ResourceNotFoundException":
+            raise Gone(detail(error)) from error
+        if any(part in name for part in _LATER) or name in ("EndpointConnectionError", "ConnectionClosedError"):
+            raise Unavailable(detail(error), limits.SPIKE_PAUSE_S) from error
+        raise ValueError(f"AWS refuses: {detail(error)}") from error
