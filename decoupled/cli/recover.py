@@ -33,5 +33,7 @@ def recover(data: Path | None, target: Path) -> None:
         click.echo(f"lost: message {message_id}", err=True)
     if recovered.keyless is not None:
         click.echo(f"no API keys: {recovered.keyless}", err=True)
+    if recovered.moved is not None:
+        click.echo(recovered.moved, err=True)
     if recovered.keyless or any(recovered.gaps.values()) or any(recovered.nonsense.values()):
         raise SystemExit(1)

@@ -19,6 +19,7 @@ def restore(source: Path, data: Path) -> None:
     taken. What was in flight is visible again once a server starts; what was accepted after the backup is unknown to
     it, so that its clients may have to send it again."""
     with shown() as show:
-        file, holds, sealed = restore_data(source, data, show)
+        file, holds, said = restore_data(source, data, show)
     click.echo(f"restored {file} to {data}: {holds.says()}")
-    click.echo("it is no backup that decoupled made" if sealed is None else f"verified, {sealed.says()}")
+    for sentence in said:
+        click.echo(sentence)

@@ -252,7 +252,7 @@ def back_up(data: Path, to: Path, show: Callable[[Told], None]) -> Sealed:
     return back_up(DataDirectory(data), to, show)
 
 
-def restore_data(source: Path, data: Path, tell: Callable[[Step], None]) -> tuple[Path, Holdings, Sealed | None]:
+def restore_data(source: Path, data: Path, tell: Callable[[Step], None]) -> tuple[Path, Holdings, list[str]]:
     """See `engines/sqlite/restoring.py`; and which file it was. Raises DataDirectoryError or OSError."""
     from decoupled.engines.sqlite.restoring import restore, source_of
 

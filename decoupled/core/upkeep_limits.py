@@ -10,6 +10,7 @@ BLOCK_MESSAGES = 65_536  # numbers of messages in a block of the ledger: a row's
 NOTIFY_EVERY_S = 5.0  # between two times that a service manager is told how it goes, at most
 NOTICE_BYTES = 4_096  # that it is told at a time: what systemd reads
 STOP_GENTLY_S = 1.0  # for clients to be answered once more, where those that come anew wait for the next server
+MOVING_RETRY_S = 30  # after which a client may ask again, where messages move elsewhere
 # --- backups ----------------------------------------------------------------------
 
 BACKUP_PIECE_BYTES = 8 * MIB  # that are copied before they are synced, so that a server's own syncs never wait for much

@@ -25,6 +25,7 @@ from decoupled.engines.sqlite.admin import Admin
 from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.database import Database, DataDirectoryError
 from decoupled.engines.sqlite.dead_letters import SqliteDeadLetters
+from decoupled.engines.sqlite.departure import Departed, refuse_half_arrived
 from decoupled.engines.sqlite.depths import Depths
 from decoupled.engines.sqlite.driver import OLD_SQLITE, VERSION, wal_reset_bug
 from decoupled.engines.sqlite.ends import SqliteEnds
@@ -59,6 +60,7 @@ from decoupled.server.scheduling.unserved import Unserved
 from decoupled.server.server_health import ServerHealth
 from decoupled.server.service_manager import ServiceManager
 from decoupled.server.signals import listen_to_signals
+from decoupled.server.upkeep.departing import Departing
 from decoupled.server.upkeep.upkeep import Upkeep, bodies_kept, upkeep_of
 from decoupled.server.watches import Watches
 from decoupled.server.welcome import welcome
@@ -129,7 +131,7 @@ async def _serve(
     await door.start()
     sampler.start()
     made.upkeep.start()
-    announce(welcome(options, made.workloads, made.released, made.health.unserved.look()))
+    announce(welcome(options, made.workloads, made.released, made.health.unserved.look(), made.entry.notes()))
     manager.ready(made.health.looks, loop)
     quiet_collector()
     await stop.wait()
@@ -162,6 +164,7 @@ class _Made:
     table: SqliteTable
     poller: Poller
     quotas: Quotas
+    entry: Departing  # where messages come in
     health: ServerHealth
     upkeep: Upkeep
 
@@ -182,9 +185,12 @@ def _made(options: Options, database: Database, files: Files, loop: asyncio.Abst
     health = ServerHealth(poller, Unserved(queue, workloads, loop.time), workloads, quotas)
     health.sizes = database.sizes
     health.looks += [writer.trouble, files.taken, files.long, partial(_damage, database)]
-    upkeep = upkeep_of(options, database, writer, clock, table, workloads)
+    entry = Departing(Departed(database), writer, poller, quotas, clock.now_ms)
+    upkeep = upkeep_of(options, database, writer, clock, table, workloads, entry)
     upkeep.show_in(health)
-    return _Made(workloads, clock, queue_clock, queue, released, writer, watches, table, poller, quotas, health, upkeep)
+    return _Made(
+        workloads, clock, queue_clock, queue, released, writer, watches, table, poller, quotas, entry, health, upkeep
+    )
 
 
 def _door(made: _Made, reload: Reload, database: Database, listener: socket.socket, certificate: Served | None) -> Door:
@@ -192,7 +198,7 @@ def _door(made: _Made, reload: Reload, database: Database, listener: socket.sock
     if size := reload.options.front_processes:
         given, answer = lambda: given_to_fronts(reload.options, made.clock), made.health.answer
         loop, count = made.writer.loop, made.writer.counting.of_requests
-        door = Fronts(size, listener, given, made.quotas, made.watches, answer, loop, certificate, count)
+        door = Fronts(size, listener, given, made.entry, made.watches, answer, loop, certificate, count)
     else:
         door = _inside(made, reload.options, database, listener, certificate)
     made.health.looks += [door.trouble, *([] if certificate is None else [certificate.trouble])]
@@ -227,6 +233,7 @@ async def _drain(poller: Poller, queue: SqliteQueue, seconds: float) -> None:
 def _adopt(queue: SqliteQueue, database: Database, workloads: Workloads, options: Options) -> int:
     """Take over what an earlier server left: how many messages it had in flight. Raises DataDirectoryError."""
     try:
+        refuse_half_arrived(database)
         released = queue.release_in_flight()
         ordered.adopt(database, workloads)
         waiting.adopt(database, counted=options.caller_waiting is not None)
@@ -261,7 +268,7 @@ def _inside(
     page = page_of(options.data, rules_of(options), made.workloads, callers, made.writer.loop)
     health.looks += [page.trouble, *([] if callers is None else [callers.trouble])]
     requests, origins = made.writer.counting.requests, options.cors_origins
-    sender, watches, table, workloads = made.quotas, made.watches, made.table, made.workloads
+    sender, watches, table, workloads = made.entry, made.watches, made.table, made.workloads
     now, read, answer = clock.now_ms, database.snapshot, health.answer
     return Inside(
         listener, sender, watches, table, workloads, answer, now, read, callers, certificate, origins, page, requests

@@ -110,6 +110,10 @@ class Writer:
             self._soon = self.loop.call_later(GATHER_S, self._write)
         return future
 
+    def sends_wait(self) -> bool:
+        """Whether messages that it was given are not written yet."""
+        return bool(self._gathering.sends)
+
     def gives_way(self) -> bool:
         """Whether claims should wait a moment: requests come without a pause, and have not earned a claim yet."""
         if not (self._accepting and self._accepted_before) or self._credit >= ENOUGH_CREDIT:

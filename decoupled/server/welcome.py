@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -13,8 +13,10 @@ from decoupled.server.options import Options
 _BEARER = {"keys": "dk_...", "jwt": "eyJ..."}
 
 
-def welcome(options: Options, workloads: Workloads, released: int, unserved: Mapping[str, int]) -> str:
-    """Where it serves what, what it found, and how to send an entry."""
+def welcome(
+    options: Options, workloads: Workloads, released: int, unserved: Mapping[str, int], notes: Sequence[str] = ()
+) -> str:
+    """Where it serves what, what it found, what there is to note, and how to send an entry."""
     url = options.url
     key = next((f" -H 'authorization: Bearer {_BEARER[kind]}'" for kind in options.auth if kind in _BEARER), "")
     lines = [
@@ -24,6 +26,7 @@ def welcome(options: Options, workloads: Workloads, released: int, unserved: Map
     lines += [
         f"{count:,} messages of {name!r} are queued, which is not served: they wait" for name, count in unserved.items()
     ]
+    lines += notes
     if options.page == "on":
         lines.append(f"In a browser, {url} shows how all of it is doing; `decoupled sign-in` gives an operator's link.")
     if shown := [workload for workload in workloads.values() if workload.example is not None and not workload.internal]:

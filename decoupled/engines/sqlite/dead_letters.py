@@ -14,6 +14,7 @@ from decoupled.core.workload import Message
 from decoupled.engines.sqlite import dead_looks, edits, tallies
 from decoupled.engines.sqlite.database import Database, may
 from decoupled.engines.sqlite.dead_looks import COLUMNS, letter_of
+from decoupled.engines.sqlite.departure import refuse_changes
 from decoupled.engines.sqlite.ends import SqliteEnds
 from decoupled.engines.sqlite.inserts import insert
 
@@ -71,6 +72,7 @@ class SqliteDeadLetters:
         """A running server finds them at its next look."""
         now = self.queue_clock_ms()
         with self.database.transaction():
+            refuse_changes(self.database)
             return [self._redrive_one(letter, now) for letter in letters]
 
     def _redrive_one(self, letter: DeadLetter, now: int) -> Outcome:
@@ -88,6 +90,7 @@ class SqliteDeadLetters:
     def restore(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
         ids = [letter.id for letter in letters]
         with self.database.transaction():
+            refuse_changes(self.database)
             purged = tallies.rejected_of(self.database, ids)
             outcomes = self._marked(letters, [self._restore_one(letter) for letter in letters])
             edits.keep(self.database, [it for it, outcome in zip(letters, outcomes, strict=True) if outcome.done])
@@ -126,11 +129,13 @@ class SqliteDeadLetters:
     def edit(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
         now = self.clock_ms()
         with self.database.transaction():
+            refuse_changes(self.database)
             return [edits.edit(self.database, letter, now) or self._not_dead(letter.id) for letter in letters]
 
     def purge(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
         now = self.clock_ms()
         with self.database.transaction():
+            refuse_changes(self.database)
             outcomes = self._marked(letters, [self._purge_one(letter, now) for letter in letters])
             tallies.add_rejected(self.database, sum(outcome.done is not None for outcome in outcomes))
             return outcomes

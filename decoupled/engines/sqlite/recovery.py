@@ -14,6 +14,7 @@ from typing import Any
 from decoupled.core.api_keys import KeysError
 from decoupled.engines.sqlite import edits, history, tallies
 from decoupled.engines.sqlite.database import APPLICATION_ID, Database, DataDirectoryError
+from decoupled.engines.sqlite.departure import ARRIVAL, DEPARTURE, said_of
 from decoupled.engines.sqlite.driver import sqlite3
 from decoupled.engines.sqlite.ends import SqliteEnds
 from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
@@ -36,6 +37,7 @@ class Recovered:
     gaps: dict[str, list[tuple[int, int | None]]] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
     keyless: str | None = None
+    moved: str | None = None  # what a person should know of where its messages move, or have moved
 
 
 def recover(source: Path, whole: Database) -> Recovered:
@@ -52,6 +54,7 @@ def recover(source: Path, whole: Database) -> Recovered:
             recovered.lost += _ids(damaged, first, HIGHEST_NUMBER if last is None else last)
         _copy_removed(damaged, whole)
         edits.copy(damaged, whole)
+        recovered.moved = _copy_departure(damaged, whole)
     tallies.count_anew(whole)
     SqliteEnds(whole).begin_anew()
     return recovered
@@ -65,6 +68,18 @@ def _copy_removed(damaged: sqlite3.Connection, whole: Database) -> None:
             rows.append(row)
     with whole.transaction():
         whole.executemany("INSERT OR IGNORE INTO removed (block, processed, rejected, dead) VALUES (?, ?, ?, ?)", rows)
+
+
+def _copy_departure(damaged: sqlite3.Connection, whole: Database) -> str | None:
+    """A file whose messages have moved accepts none in its new place either. What a person should know of that."""
+    try:
+        rows = damaged.execute("SELECT name, value FROM marks WHERE name IN (?, ?)", (DEPARTURE, ARRIVAL)).fetchall()
+    except sqlite3.DatabaseError as error:
+        earlier = damaged.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION
+        return None if earlier else f"whether its messages have moved elsewhere cannot be read: {error}"
+    with whole.transaction():
+        whole.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", rows)
+    return said_of(whole)
 
 
 def recover_keys(data: Path, target: Path, recovered: Recovered) -> None:

@@ -13,11 +13,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from decoupled.core.backups import Holdings, Sealed, Step
+from decoupled.core.backups import Holdings, Step
 from decoupled.engines.sqlite.backup import KEYS_MARK, SIDES, sealed_in
 from decoupled.engines.sqlite.backup_names import newest
 from decoupled.engines.sqlite.data_directory import KEYS_NAME, PRIVATE_FILE, DataDirectory, write_private
 from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.departure import said_of
 from decoupled.engines.sqlite.durable import sync_names
 from decoupled.engines.sqlite.ends import SqliteEnds
 from decoupled.engines.sqlite.live_copy import CHUNK_BYTES, BackupError
@@ -35,9 +36,9 @@ def source_of(place: Path) -> Path:
     return found
 
 
-def restore(source: Path, data: Path, tell: Tell) -> tuple[Holdings, Sealed | None]:
-    """Make the data directory, whole or not at all. What the file holds, and what it says of itself, if it is a backup
-    of ours. Raises BackupError, DataDirectoryError or OSError."""
+def restore(source: Path, data: Path, tell: Tell) -> tuple[Holdings, list[str]]:
+    """Make the data directory, whole or not at all. What the file holds, and what there is to say of it. Raises
+    BackupError, DataDirectoryError or OSError."""
     _refuse_a_log(source)
     directory = DataDirectory(data)
     for path in (directory.file, *(directory.file.with_name(f"{directory.file.name}{side}") for side in SIDES)):
@@ -53,12 +54,13 @@ def restore(source: Path, data: Path, tell: Tell) -> tuple[Holdings, Sealed | No
         part.rename(directory.file)
         sync_names(data)
         with contextlib.closing(directory.open()) as database:
-            sealed = sealed_in(database.connection)
+            sealed, moved = sealed_in(database.connection), said_of(database)
             _settle_in(database, data)
     finally:
         part.unlink(missing_ok=True)
         directory.unlock()
-    return verified, sealed
+    said = "it is no backup that decoupled made" if sealed is None else f"verified, {sealed.says()}"
+    return verified, [said] if moved is None else [said, f"as of then, {moved}"]
 
 
 def _refuse_a_log(source: Path) -> None:

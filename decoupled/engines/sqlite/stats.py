@@ -21,6 +21,7 @@ from decoupled.core.workload import Unavailable
 from decoupled.engines.sqlite import tallies
 from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.departure import said_of
 from decoupled.engines.sqlite.depths import waiting_now
 from decoupled.engines.sqlite.messages import queued
 from decoupled.engines.sqlite.queue_clock import QueueClock
@@ -50,7 +51,7 @@ class SqliteStats:
         """What the file says, and what its server says."""
         with self.database.refusals:
             overview, dead_lately = self._count(self.clock_ms(), self.queue_clock_ms())
-        numbers, health, notes = (None, None, []) if overview.server is None else self._told(overview.server)
+        numbers, health, notes = self._alone() if overview.server is None else self._told(overview.server)
         if health is not None:
             breakers, limited = health.get("breakers"), health.get("limited")
             overview = msgspec.structs.replace(overview, breakers=breakers, limited=limited)
@@ -63,6 +64,10 @@ class SqliteStats:
             numbers=numbers,
             dead_lately=dead_lately,
         )
+
+    def _alone(self) -> tuple[None, None, list[str]]:
+        """What there is to note where no server runs."""
+        return None, None, [said] if (said := said_of(self.database)) is not None else []
 
     def _told(self, server: str) -> tuple[Numbers | None, dict[str, Any] | None, list[str]]:
         """What only the server knows: its numbers, its health, and what there is to note."""

@@ -65,6 +65,7 @@ class Poller:
         size = options.concurrency if workloads.keys() - self.concurrent.slots.keys() else 0
         self.crew = WorkerCrew(Worker, size, options, self.loop, self._decided, self._lost, self.wake)
         self.stopping = False
+        self.held = False  # nothing is claimed until it is not: the messages move elsewhere
         self._waiting: deque[Batch] = deque()  # claimed, and not yet with a worker
         self._message_s: dict[str, float] = {}  # how long a message of each workload takes, a running mean
         self._claiming = False
@@ -100,7 +101,7 @@ class Poller:
         for worker in self.crew.workers:
             worker.flush()
         self.concurrent.deal()
-        if self._caught_up or self._claiming or self.stopping or self._waiting or self.breakers.all_shut():
+        if self.held or self._caught_up or self._claiming or self.stopping or self._waiting or self.breakers.all_shut():
             return
         if any(map(self._has_room, self._names)) and not self.writer.gives_way():
             self._claiming = True
@@ -178,8 +179,7 @@ class Poller:
         for name in ready:
             self._claiming_of = name
             room = self._room_for(name, len(ready)) + 1
-            wanted = self.groups.wanted(name, room)
-            if not wanted:
+            if not (wanted := self.groups.wanted(name, room)):
                 self._caught_up = False
                 continue
             share = self.groups.share(name, room, self._capacity(name))
@@ -218,8 +218,7 @@ class Poller:
                 self._get_past(error)
             return
         self.settler.tell_buried()
-        claimed = future.result()
-        for batch in claimed:
+        for batch in (claimed := future.result()):
             self.groups.took(batch.workload, batch.deliveries)
             self.writer.counting.taken(batch.workload, batch.deliveries)
         self._hand_out(claimed)
@@ -287,14 +286,15 @@ class Poller:
         is still on the queue."""
         self.stopping = True
         until = time.monotonic() + deadline_s
-        while self._in_flight() and time.monotonic() < until:
+        while self.in_flight() and time.monotonic() < until:
             self.wake()
             await asyncio.sleep(0.01)
-        drained = not self._in_flight()
+        drained = not self.in_flight()
         for crew in self.crews:
             await crew.end()
         return drained
 
-    def _in_flight(self) -> bool:
+    def in_flight(self) -> bool:
+        """Whether a message is with a worker, or about to be stored."""
         deciding = self.concurrent.busy() or any(worker.batches for worker in self.crew.workers)
         return bool(self._waiting or self.settler.pending or self._claiming or deciding)

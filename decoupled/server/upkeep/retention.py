@@ -64,6 +64,7 @@ class Keeping:
         self._writer = writer
         self._clock_ms = clock_ms
         self._says = says
+        self.rests: Callable[[], bool] = lambda: False  # nothing is removed meanwhile
         self._closing = asyncio.Event()
         self._changed = asyncio.Event()
         self._sweeping: asyncio.Task[None] | None = None
@@ -124,8 +125,9 @@ class Keeping:
         """The edge: whatever goes wrong is its trouble, and it is tried again."""
         before = self._removed.copy()
         try:
-            await self._wait_where_the_clock_leapt(store)
-            await self._sweep(store)
+            if not self.rests():
+                await self._wait_where_the_clock_leapt(store)
+                await self._sweep(store)
             self._why = None
         except StoreUnavailable as error:
             self._failed(str(error))
@@ -177,10 +179,10 @@ class Keeping:
         until = loop.time() + upkeep_limits.REMOVE_PAUSE_S
         while self._writer.gives_way() and loop.time() < until and not self._is_over(store):
             await asyncio.sleep(0.01)
-        if self._is_over(store):
+        if self._is_over(store) or self.rests():
             return nothing
         began = loop.time()
-        done = await self._writer.run(lambda: nothing if self._is_over(store) else operation())
+        done = await self._writer.run(lambda: nothing if self._is_over(store) or self.rests() else operation())
         await self._rest(loop.time() - began)
         return done
 

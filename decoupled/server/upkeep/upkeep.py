@@ -13,6 +13,7 @@ from decoupled.core.retention import parse
 from decoupled.core.status import FINAL, Status
 from decoupled.core.times import Clock
 from decoupled.core.workload import Workloads
+from decoupled.engines.sqlite import departure
 from decoupled.engines.sqlite.admin import Call
 from decoupled.engines.sqlite.audit_blocks import mark_of
 from decoupled.engines.sqlite.audit_rounds import AuditRounds, writing
@@ -30,12 +31,19 @@ from decoupled.server.server_health import ServerHealth
 from decoupled.server.upkeep.auditing import Auditing
 from decoupled.server.upkeep.backup_schedule import BackupSchedule, Plan
 from decoupled.server.upkeep.backups import Backups
+from decoupled.server.upkeep.departing import Departing
 from decoupled.server.upkeep.piece import Piece
 from decoupled.server.upkeep.retention import Keeping, Store
 
 
 def upkeep_of(
-    options: Options, database: Database, writer: Writer, clock: Clock, table: SqliteTable, workloads: Workloads
+    options: Options,
+    database: Database,
+    writer: Writer,
+    clock: Clock,
+    table: SqliteTable,
+    workloads: Workloads,
+    departing: Departing,
 ) -> Upkeep:
     """What is to be done in this server. `table` keeps the bodies of these workloads that shall be kept."""
     backups = Backups(partial(_backup, options.data, database, writer.loop, clock))
@@ -43,7 +51,10 @@ def upkeep_of(
     keeping = Keeping(*_kept(options, database), writer, clock.now_ms)
     schedule = BackupSchedule(_plan(options), backups.begin_at, clock.now_ms)
     calls: dict[str, Call] = {BEGIN: backups.begin, LOOK: backups.look, CANCEL: backups.cancel}
-    upkeep = Upkeep([backups, keeping, auditing, schedule], calls)
+    calls |= {departure.CHANGE: departing.change, departure.LOOK: departing.look}
+    calls[departure.REMEMBER] = departing.remember
+    keeping.rests = departing.away
+    upkeep = Upkeep([departing, backups, keeping, auditing, schedule], calls)
 
     def take(options: Options, changed: Set[str]) -> None:
         if changed & {"record_ttl", "body_ttl"}:
