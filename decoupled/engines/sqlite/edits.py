@@ -62,7 +62,7 @@ def edit(database: Database, letter: DeadLetter, now_ms: int) -> Outcome | None:
         "UPDATE messages SET body = ?, message_group = ? WHERE id = ?", (letter.body, letter.group, letter.id)
     )
     at = max(now_ms, row[1], *[it.at + 1 for it in before])  # in their order, also if the clock was set back
-    _insert(database, letter.id, Edit(at, made.by, made.body))
+    put(database, letter.id, Edit(at, made.by, made.body))
     return Outcome("edited")
 
 
@@ -70,10 +70,11 @@ def keep(database: Database, letters: Sequence[DeadLetter]) -> None:
     """Those that imported letters had elsewhere, inside a transaction."""
     for letter in letters:
         for made in letter.edits:
-            _insert(database, letter.id, made)
+            put(database, letter.id, made)
 
 
-def _insert(database: Database, message_id: str, made: Edit) -> None:
+def put(database: Database, message_id: str, made: Edit) -> None:
+    """One of them, inside a transaction."""
     text = msgspec.json.encode(_Before(made.by, made.body)).decode()
     database.execute("INSERT OR IGNORE INTO edits (id, at, body) VALUES (?, ?, ?)", (message_id, made.at, text))
 

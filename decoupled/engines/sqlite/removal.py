@@ -53,6 +53,31 @@ def _count(database: Database, gone: Counter[tuple[int, str]]) -> None:
         tallies.add_rejected(database, -rejected)
 
 
+def take_back(database: Database, ids: Sequence[str]) -> int:
+    """Rows of messages that are put here by a move, and go on where they came from: they were never given out here, and
+    leave no trace. How many. Their numbers have to be closed up: see `close_up`."""
+    with database.transaction():
+        edits.forget(database, ids)
+        return database.execute(
+            "DELETE FROM messages WHERE id IN (SELECT value FROM json_each(?)) AND status IN ('queued', 'dead')",
+            (json.dumps(ids),),
+        ).rowcount
+
+
+def close_up(database: Database, at_once: int = 1_000) -> None:
+    """Let the numbers of what was taken back be none: each row behind them has a lower one, in the same order."""
+    if database.execute("SELECT coalesce(max(seq), 0) = count(*) FROM messages").fetchone()[0]:
+        return  # as it is where what was taken back came last
+    number = 0
+    while rows := database.execute(
+        "SELECT seq FROM messages WHERE seq > ? ORDER BY seq LIMIT ?", (number, at_once)
+    ).fetchall():
+        with database.transaction():
+            for number, (seq,) in enumerate(rows, number + 1):  # noqa: B020  it goes on from the last one
+                if seq != number:
+                    database.execute("UPDATE messages SET seq = ? WHERE seq = ?", (number, seq))
+
+
 def remove_bodies(database: Database, found: Sequence[Found]) -> int:
     """The bodies that final messages have kept, with those that they had before; how many."""
     with database.transaction():
