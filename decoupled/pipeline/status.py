@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+import msgspec
+
 from decoupled.core import limits
 from decoupled.core.identifiers import is_id
 from decoupled.core.outcomes import Record
 from decoupled.core.problem import Problem, Response, answer
 from decoupled.core.shown import view
+from decoupled.core.signed_ids import record_id
 from decoupled.core.workload import Unavailable, Workload, Workloads
 from decoupled.engines.protocols import Table
 from decoupled.pipeline.call import Call
@@ -68,11 +71,20 @@ def _record(workload: Workload, message_id: str, call: Call, table: Table, issue
     if issued is not None:
         record = issued.find(message_id, workload.name, call, table)
     else:
-        record = table.get(message_id) if is_id(message_id) else None
+        record = _here(message_id, table) if is_id(message_id) else None
     ours = record is not None and (record.caller == call.caller or call.sees_all)
     if record is None or not ours or record.workload != workload.name:
         raise Problem(404, "There is no such record: the id is wrong, or the message is still in the queue.")
     return record
+
+
+def _here(message_id: str, table: Table) -> Record | None:
+    """Where ids are shown as they are. One that came from a stack is known to its client with a tail, which proves
+    nothing here, and opens what it does without."""
+    if (record := table.get(message_id)) is not None or (own := record_id(message_id)) == message_id:
+        return record
+    record = table.get(own)
+    return None if record is None else msgspec.structs.replace(record, id=message_id)
 
 
 def _is_shown(collection: str, workload: Workload, call: Call) -> bool:

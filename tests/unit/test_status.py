@@ -13,7 +13,8 @@ import pytest
 
 from decoupled.core.outcomes import Record
 from decoupled.core.problem import Problem
-from decoupled.core.workload import Effects, Unavailable, Workload
+from decoupled.core.signed_ids import IdKey, IdKeys
+from decoupled.core.workload import Effects, Message, Unavailable, Workload
 from decoupled.pipeline.call import Call, EventResponse
 from decoupled.pipeline.status import read
 from tests.support.events import get, http_event, iam, jwt, read_event
@@ -228,6 +229,16 @@ ANA, BEN = iam("AIDAANA"), iam("AIDABEN")
 def test_a_record_is_its_caller_s(owner: str, authorizer: dict[str, Any] | None, status: int) -> None:
     response, _ = ask(table_with(caller=owner), get("orders", "m-1", authorizer=authorizer))
     assert response["statusCode"] == status
+
+
+def test_an_id_that_a_stack_has_shown_opens_what_it_does_without_its_tail() -> None:
+    shown = IdKeys([IdKey(0, b"s", "kN")]).shown(Message("m-1", "orders", "{}", "key:ana", ACCEPTED))
+    assert shown != "m-1"
+    table = table_with(caller="key:ana")
+    answer = read(Call(["orders", shown], "", {}, b"", "key:ana"), table, WORKLOADS)
+    assert json.loads(answer.body)["id"] == shown
+    assert not seen_by(["orders", shown], table, caller="key:ben")
+    assert not seen_by(["orders", shown.replace("m-1", "m-2")], table, caller="key:ana")
 
 
 def test_another_caller_s_record_is_answered_as_one_that_never_was() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from decoupled.core import limits
 from decoupled.core.outcomes import Record, Together
 from decoupled.core.problem import Problem, Response
+from decoupled.core.signed_ids import record_id
 from decoupled.core.status import ENDED
 from decoupled.core.workload import ANONYMOUS, Message, Workloads
 from decoupled.engines.protocols import Table
@@ -131,7 +132,7 @@ class Wait:
 
     def look_on(self, response: Response) -> None:
         """The message has not ended, as the response says: wait for its end."""
-        self._id = self._call.path[1]
+        self._id = record_id(self._call.path[1])
         self._asked = self._looks_when_watched = True
         self._begin(response, False)
         self._hearing.watching.listen(self._id, self)
