@@ -272,8 +272,7 @@ class DeadLetters(Protocol):
         ...
 
     def edit(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
-        """Give them these bodies and groups, as the last of each one's `edits` has it: who does it, and the body that
-        it had, which is kept. One that is not dead any more, or has another body by now, is left alone."""
+        """Give them these bodies and groups. The last of `edits` is the one before, which is kept: if it still is."""
         ...
 
     def purge(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
