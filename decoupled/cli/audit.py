@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 import msgspec
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from decoupled.cli.invariants import look_at_invariants
+from decoupled.cli.invariants import look_at_workloads
 from decoupled.cli.replay import options_of
 from decoupled.cli.target import audit_of, default_data, plain, refusals
 from decoupled.core.audit import Report
@@ -56,7 +56,7 @@ def audit(
             with contextlib.closing(found.database), _progress(as_json) as progress:
                 report = found.run(progress, () if ledger is None else _ids(ledger))
                 if not quick:
-                    look_at_invariants(report, found.items, options, progress)
+                    look_at_workloads(report, found, options, progress)
     except click.ClickException as error:
         raise _NotUnderstood(error.message) from error
     click.echo(msgspec.json.encode(report).decode()) if as_json else _say(report)
@@ -107,6 +107,11 @@ def _say(report: Report) -> None:
         click.echo(f"not looked at: {what}")
     for what in report.remarks:
         click.echo(f"note: {what}")
+    for one in report.differences:
+        says = (
+            f"{one.id} of {one.workload}: was {one.was}: {_short(one.before)}; would be {one.now}: {_short(one.after)}"
+        )
+        click.echo(_printable(f"differs: {says}"))
     for fault in report.faults:
         click.echo(_printable(fault.says))
     click.echo(f"{len(report.faults)} kinds of faults in {report.of}" if report.faults else "nothing is wrong")
@@ -124,6 +129,11 @@ def _days(report: Report) -> Table:
     if len(report.days) > len(shown):
         table.caption = f"the last {len(shown)} of {len(report.days):,} rows; --json has all"
     return table
+
+
+def _short(told: Any) -> str:
+    text = told if isinstance(told, str) else msgspec.json.encode(told).decode()
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _printable(text: str) -> str:

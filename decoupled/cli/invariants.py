@@ -1,33 +1,52 @@
-"""What workloads say of their own items, for `decoupled audit`: each that has an invariant is asked, in a process with
-limits. What they say goes into the report."""
+"""What is asked of the workloads' own code, for `decoupled audit`, in processes with limits: what their invariants say
+of their items, and what messages come to (`effects.py`). It goes into the report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
+from decoupled.cli import effects
 from decoupled.core import upkeep_limits
 from decoupled.core.audit import Progress, Report, TooLong
 from decoupled.engines.protocols import StoreDamaged
 from decoupled.server.options import Options
+from decoupled.server.workers.inspecting import Loaded
 from decoupled.server.workers.inspector import Inspector, Unsaid
 
 ItemsOf = Callable[[str], Iterator[tuple[str, str]]]
 """All items of a workload, each a key and its JSON text, in the order of their keys. Raises Unavailable or TooLong."""
 
 
-def look_at_invariants(report: Report, items_of: ItemsOf, options: Options, progress: Progress) -> None:
-    """Of the workloads that these options name."""
+class Read(effects.Read, Protocol):
+    """What an engine is asked for."""
+
+    def items(self, workload: str) -> Iterator[tuple[str, str]]:
+        """All items of a workload, each a key and its text, in the order of their keys. Raises Unavailable or
+        TooLong."""
+        ...
+
+
+def look_at_workloads(report: Report, read: Read, options: Options, progress: Progress) -> None:
+    """Of those that these options name. Raises Unavailable."""
     inspector = Inspector(options)
     try:
-        names = inspector.load().invariants
-        for number, name in enumerate(names):
-            progress("invariants", number, len(names))
-            _look_at(report, name, items_of, inspector)
-        progress("invariants", len(names), len(names))
-    except Unsaid as error:
-        report.unchecked.append(f"what workloads say of their items: {error}")
+        loaded = inspector.load()
+        look_at_invariants(report, read.items, inspector, loaded, progress)
+        effects.look_at_effects(report, read, loaded, options, progress)
+    except (Unsaid, ValueError) as error:
+        report.unchecked.append(f"what workloads say of their items, and effects of messages: {error}")
     finally:
         inspector.close()
+
+
+def look_at_invariants(
+    report: Report, items_of: ItemsOf, inspector: Inspector, loaded: Loaded, progress: Progress
+) -> None:
+    """Of all that have one."""
+    for number, name in enumerate(loaded.invariants, 1):
+        _look_at(report, name, items_of, inspector)
+        progress("invariants", number, len(loaded.invariants))
 
 
 def _look_at(report: Report, name: str, items_of: ItemsOf, inspector: Inspector) -> None:

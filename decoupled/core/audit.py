@@ -9,13 +9,17 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from decoupled.core import upkeep_limits
+from decoupled.core.comparing import Compared
 from decoupled.core.identifiers import is_id
+from decoupled.core.outcomes import Record
 from decoupled.core.status import STATUSES, Status
+from decoupled.core.workload import Message
 
-Kind = Literal["file", "missing", "surplus", "tally", "record", "item", "invariant", "unknown"]
+Kind = Literal["file", "missing", "surplus", "tally", "record", "item", "invariant", "effect", "unknown"]
 """file: what SQLite's own check finds. missing, surplus: numbers of the ledger without rows, or the other way round.
 tally: a count that is kept is not what is there. record, item: a row that cannot be. invariant: items that a
-workload says cannot be. unknown: an id of a client's that nobody knows."""
+workload says cannot be. effect: what a message must have done, and is not there. unknown: an id of a client's that
+nobody knows."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 Progress = Callable[[str, int, int], None]
@@ -43,6 +47,26 @@ keep its body and the story of its failures."""
 
 class TooLong(Exception):  # noqa: N818  a limit, not an error
     """What was looked at beside a server is given up, after so long: why."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A final message that has kept its body: its number, what its record says, and the message again."""
+
+    number: int
+    record: Record
+    message: Message
+
+
+class Past(msgspec.Struct):
+    """What is known of messages that cannot be run again. `known_from`: after this time, in milliseconds since the
+    epoch, none of them ended. `without`: processed ones whose body was not kept. `done`: how far the reading is, of how
+    many numbers."""
+
+    known_from: int = 0
+    without: int = 0
+    removed: int = 0
+    done: int = 0
+    of: int = 0
 
 
 class Fault(msgspec.Struct, kw_only=True):
@@ -81,7 +105,8 @@ class Day(msgspec.Struct):
 
 class Report(msgspec.Struct, kw_only=True):
     """What an audit has come to. `accepted` is how many numbers were given out, and `removed` how many of these were
-    removed by retention or a person, by what they were; both None where the engine gives out no numbers."""
+    removed by retention or a person, by what they were; both None where the engine gives out no numbers. `differences`:
+    some of the `differing` messages that would come to something else in the code that is here."""
 
     of: str
     accepted: int | None = None
@@ -92,6 +117,8 @@ class Report(msgspec.Struct, kw_only=True):
     checked: list[str] = []
     unchecked: list[str] = []
     remarks: list[str] = []
+    differences: list[Compared] = []
+    differing: int = 0
     took_s: float = 0.0
 
     @property

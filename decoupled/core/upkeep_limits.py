@@ -49,6 +49,12 @@ INVARIANT_ITEMS = 100  # that a workload's invariant is handed at once
 INVARIANT_SAYS = 10_000  # things that are wrong, after which it is not asked for more
 INVARIANT_CHARS = 500  # of one of them
 INVARIANT_BYTES = MIB  # that it says at once; more is no answer
+DIFFERENCES = 20  # messages that are told whole of those that would come to something else now
+SPOOL_BYTES = 32 * MIB  # that are sorted in memory, before they go to a file
+SPOOL_ENTRY_BYTES = 200  # that Python needs beside a key and what is kept of it
+SPOOL_FILES = 500  # of so many
+WRITES_OF_ITEM = 100_000  # of one item, that are followed
+EMITTED_AT_ONCE = 500  # ids that are looked for together
 AUDIT_END_S = 2.0  # for the step that there is, when its server ends
 
 # --- retention ----------------------------------------------------------------

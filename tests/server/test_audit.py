@@ -211,7 +211,7 @@ def test_a_fault_is_found_by_its_kind_and_its_ids(planted: str, healthy: Path, t
 
 
 def test_every_kind_of_fault_is_planted_above_or_below() -> None:
-    elsewhere = {"invariant"}  # see test_audit_invariants.py
+    elsewhere = {"invariant", "effect"}  # see test_audit_invariants.py and test_audit_effects.py
     assert {kind for _, kind, _, _ in PLANTED.values()} | {"unknown"} | elsewhere == set(KINDS)
     assert set(RULES) == set(STATUSES)
 

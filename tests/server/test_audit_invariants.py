@@ -25,6 +25,7 @@ from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline.loading import WorkloadError, load
 from decoupled.pipeline.processor import decide
 from decoupled.server.options import Options
+from decoupled.server.workers.inspector import Inspector
 from tests.support.rows import T0
 from tests.support.server import DECOUPLED, serving, wait_for
 
@@ -72,12 +73,18 @@ def run(file: Path, *arguments: str, **environment: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def looked_at(file: Path, workloads: tuple[str, ...] = tuple(OURS), **options: Any) -> Report:
+def looked_at(file: Path, workloads: tuple[str, ...] = tuple(OURS)) -> Report:
     """What they say of this file's items."""
     with contextlib.closing(Database(file, read_only=True)) as database:
         found = SqliteAudit(database, "", live=False)
-        look_at_invariants(found.report, found.items, Options(workloads=workloads, **options), unheard)
+        _ask(found.report, found, workloads)
     return found.report
+
+
+def _ask(report: Report, found: SqliteAudit, workloads: tuple[str, ...]) -> None:
+    inspector = Inspector(Options(workloads=workloads))
+    with contextlib.closing(inspector):
+        look_at_invariants(report, found.items, inspector, inspector.load(), unheard)
 
 
 def test_nothing_is_wrong_with_items_that_the_workloads_have_made(healthy: Path) -> None:
@@ -182,7 +189,10 @@ def test_whatever_an_invariant_does_is_told_of(body: str, healthy: Path) -> None
 def test_workloads_that_cannot_be_loaded_are_told_of_and_all_else_is_audited(healthy: Path) -> None:
     code, said = run(healthy, "--workloads", "./none.py")
     assert code == 0
-    assert "not looked at: what workloads say of their items: there is no workload './none.py'" in said
+    assert (
+        "not looked at: what workloads say of their items, and effects of messages: there is no workload './none.py'"
+        in said
+    )
     assert "looked at: the form of 10 items" in said
 
 
@@ -207,13 +217,13 @@ def test_beside_a_server_its_items_are_of_one_moment_and_it_holds_the_log_for_no
         assert len([first, *items]) == 5
         monkeypatch.setattr("decoupled.core.upkeep_limits.AUDIT_CHECK_S", -1.0)
         report = Report(of="")
-        look_at_invariants(report, live.items, Options(workloads=("readings",)), unheard)
+        _ask(report, live, ("readings",))
         assert not report.faults  # there is nothing any more, so nothing is late either
         with writer.transaction():
             writer.execute("INSERT INTO items (key, item) VALUES ('readings/hourly/x', '{}')")
         with pytest.raises(TooLong):
             list(live.items("readings"))
-        look_at_invariants(report, live.items, Options(workloads=("readings",)), unheard)
+        _ask(report, live, ("readings",))
     assert [what for what in report.unchecked if "the invariant of readings: beside a server" in what]
 
 

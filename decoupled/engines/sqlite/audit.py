@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 
 from decoupled.core import upkeep_limits
-from decoupled.core.audit import Progress, Report, TooLong
+from decoupled.core.audit import Kept, Past, Progress, Report, TooLong
 from decoupled.core.status import STATUSES
 from decoupled.core.upkeep_limits import BLOCK_MESSAGES
 from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
+from decoupled.engines.sqlite import audit_effects
 from decoupled.engines.sqlite.audit_blocks import QUICK, REMOVED, Blocks, Depth, mark_of, newest
 from decoupled.engines.sqlite.database import Database
 
@@ -52,7 +53,7 @@ class SqliteAudit:
         self.beside()
         if self.quick:
             self.report.unchecked += [
-                "SQLite's own check, each row against its index, results, items and invariants: --quick"
+                "SQLite's own check, each row against its index, results, items, invariants and effects: --quick"
             ]
         else:
             self._items(progress)
@@ -131,6 +132,20 @@ class SqliteAudit:
                 if number % 100 == 0 and time.monotonic() > until:
                     raise TooLong(_LATE)
                 yield row
+
+    def every_item(self) -> Iterator[tuple[str, str]]:
+        """Likewise, of all, where nobody writes meanwhile."""
+        with self.database.refusals:
+            yield from self.database.execute("SELECT key, item FROM items ORDER BY key")
+
+    def kept(self, past: Past) -> Iterator[Kept]:
+        return audit_effects.kept(self.database, past)
+
+    def missing(self, ids: list[str]) -> list[str]:
+        return audit_effects.missing(self.database, ids)
+
+    def removed(self) -> int:
+        return audit_effects.removed(self.database)
 
     def _file(self, progress: Progress) -> None:
         """SQLite's own check: pages, and each index against its table. One statement; of a large file it takes

@@ -28,8 +28,9 @@ from decoupled.server.workers.process import OOM_SCORE
 
 
 class Loaded(msgspec.Struct, tag=True, array_like=True):
-    """Which workloads have an invariant, and which call others to decide; or why they cannot be loaded."""
+    """Which workloads there are, which have an invariant, and which call others to decide; or why there are none."""
 
+    workloads: list[str] = []
     invariants: list[str] = []
     concurrent: list[str] = []
     why: str = ""
@@ -79,7 +80,7 @@ def main() -> None:
     limit_message(named["memory_mb"])
     invariants = [name for name, workload in workloads.items() if workload.invariant is not None]
     concurrent = [name for name, workload in workloads.items() if workload.concurrent]
-    connection.sendall(_framed(Loaded(invariants, concurrent)))
+    connection.sendall(_framed(Loaded(list(workloads), invariants, concurrent)))
     with connection.makefile("rb") as frames:
         while isinstance(asked := _read(frames), Asked):
             connection.sendall(_framed(_inspect(workloads[asked.workload], connection, frames)))
