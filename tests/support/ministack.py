@@ -15,6 +15,17 @@ from typing import IO
 from tests.support import wheels
 
 TOOLS = Path(__file__).parents[2] / ".venv-aws-tools" / "bin"
+# To tell a service that it lacks from a name that is none, it reads the models of all of AWS's: five seconds, in each
+# emulator. Deploying asks for one such service.
+LAUNCH = """
+from ministack.core import router
+
+router._KNOWN_AWS_SERVICE_NAMES = frozenset({"servicequotas"})
+
+from ministack.app import main
+
+main()
+"""
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -66,7 +77,8 @@ def free_port() -> int:
 
 
 def _start(log: IO[bytes], directory: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([TOOLS / "ministack"], cwd=directory, env=env, stdout=log, stderr=subprocess.STDOUT)
+    command = (TOOLS / "python", "-P", "-c", LAUNCH)
+    return subprocess.Popen(command, cwd=directory, env=env, stdout=log, stderr=subprocess.STDOUT)
 
 
 def _wait_until_ready(endpoint: str, process: subprocess.Popen[bytes]) -> None:
