@@ -16,6 +16,7 @@ from unittest import mock
 
 import botocore.validate
 import moto
+from moto.core.serialize import ResponseSerializer
 from moto.sqs.models import SQSBackend
 
 from decoupled.core.outcomes import Delivery
@@ -183,7 +184,8 @@ def embedded(directory: Path) -> EmbeddedEngine:
 def in_process() -> Iterator[Callable[[], AwsEngine]]:
     """AWS engines on moto, each with queues and a table of its own."""
     kept = mock.patch.object(SQSBackend, "send_message_batch", _with_system_attributes(SQSBackend.send_message_batch))
-    with mock.patch.dict(os.environ, ministack.CREDENTIALS), moto.mock_aws(), kept:
+    looked_up = mock.patch.object(ResponseSerializer, "get_value", _as_it_is_called(ResponseSerializer.get_value))
+    with mock.patch.dict(os.environ, ministack.CREDENTIALS), moto.mock_aws(), kept, looked_up:
         yield _engines("moto")
 
 
@@ -198,6 +200,18 @@ def _with_system_attributes(send: Callable[..., Any]) -> Callable[..., Any]:
         return messages, failed
 
     return send_all
+
+
+def _as_it_is_called(get_value: Callable[..., Any]) -> Callable[..., Any]:
+    """moto looks for what it answers under several spellings of each name, which is most of its work. An item's values
+    have one: those that DynamoDB gave them."""
+
+    def get(serializer: ResponseSerializer, value: Any, key: str, shape: Any) -> Any:
+        if type(value) is dict and shape.parent.name == "AttributeValue":
+            return value.get(key)
+        return get_value(serializer, value, key, shape)
+
+    return get
 
 
 def over_http(endpoint: str) -> Iterator[Callable[[], AwsEngine]]:
