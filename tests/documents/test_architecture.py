@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -125,6 +126,11 @@ MAY_IMPORT: dict[str, set[str]] = {
 PUBLIC = {"decoupled"}  # names of the package itself, not of a room in it
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
@@ -134,7 +140,7 @@ NAMES = {name_of(path) for path in PRODUCT}
 
 def imports(path: Path, *, at_import_time: bool = False) -> Iterator[str]:
     """The full names that a module imports; with `at_import_time`, only those outside of functions and type checks."""
-    nodes: list[ast.AST] = [ast.parse(path.read_text())]
+    nodes: list[ast.AST] = [parsed(path)]
     while nodes:
         node = nodes.pop()
         if isinstance(node, ast.Import):
@@ -192,7 +198,7 @@ def test_a_module_is_short(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PRODUCT, ids=name_of)
 def test_a_module_opens_with_what_lives_there(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text()))
+    assert ast.get_docstring(parsed(path))
 
 
 @pytest.mark.parametrize(
@@ -234,7 +240,7 @@ def test_importing_a_function_loads_no_driver_and_no_server(function: str) -> No
 
 @pytest.mark.parametrize("function", ["receiver", "processor", "status"])
 def test_a_function_is_a_shell_that_reads_like_the_picture(function: str) -> None:
-    code = ast.parse((ROOT / "functions" / f"{function}.py").read_text())
+    code = parsed(ROOT / "functions" / f"{function}.py")
     (handler,) = [node for node in code.body if isinstance(node, ast.FunctionDef) and node.name == "handler"]
     assert len(handler.body) <= 4
 
@@ -242,7 +248,7 @@ def test_a_function_is_a_shell_that_reads_like_the_picture(function: str) -> Non
 def test_no_name_says_nothing() -> None:
     for path in PRODUCT:
         assert path.stem not in FORBIDDEN, path
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
                 words = set(node.name.strip("_").lower().split("_"))
                 assert not words & FORBIDDEN, f"{path}: {node.name}"
@@ -251,7 +257,7 @@ def test_no_name_says_nothing() -> None:
 @pytest.mark.parametrize("path", PRODUCT, ids=name_of)
 def test_no_pattern_has_a_group_that_gives_nothing_back(path: Path) -> None:
     """Before 3.11.5, Python takes a possessive group for matched where it is not."""
-    constants = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+    constants = [node.value for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant)]
     texts = [re.sub(r"\[(?:\\.|[^]\\])+]", "a set", text) for text in constants if isinstance(text, str)]
     assert [text for text in texts if re.search(r"\)[*+?]\+|\(\?>", text)] == []
 
@@ -268,8 +274,9 @@ def test_the_path_of_a_request_is_real() -> None:
     hops = re.findall(r"^\d+\. \[([a-z_/]+\.py)\]\([^)]*\)(?:, `([\w.]+)`)?", text, re.MULTILINE)
     assert len(hops) >= 10
     for file, function in hops:
-        source = (ROOT / file).read_text()
-        names = {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        names = {
+            node.name for node in ast.walk(parsed(ROOT / file)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        }
         assert all(part in names for part in function.split(".") if part), f"{file} has no {function}"
     to_the_row = text[: text.index("The commit is on the disk")]
     assert len(re.findall(r"^\d+\. ", to_the_row, re.MULTILINE)) <= 8
