@@ -179,17 +179,20 @@ def _top(directory: Path, name: str) -> list[Path]:
 def _ours(waiting: list[Path], staging: Path) -> None:
     """Of decoupled/, its workloads and what is imported, directly or not: no command line, no SQLite."""
     names = {f"decoupled.workloads.{path.stem}" for path in (PACKAGE / "workloads").glob("*.py")}
+    seen: set[str] = set()
     while waiting or names:
-        names |= set(_imported(waiting.pop())) if waiting else set()
-        for name in names:
+        imported = _imported(waiting.pop()) if waiting else ()
+        names |= {name for name in imported if name.partition(".")[0] == "decoupled"}
+        for name in names - seen:
             parts = name.split(".")
             for end in range(1, len(parts) + 1):
                 for module in (Path(*parts[:end]).with_suffix(".py"), Path(*parts[:end], "__init__.py")):
                     source, target = PACKAGE.parent / module, staging / module
-                    if parts[0] == "decoupled" and source.is_file() and not target.exists():
+                    if source.is_file() and not target.exists():
                         target.parent.mkdir(parents=True, exist_ok=True)
                         shutil.copyfile(source, target)
                         waiting.append(target)
+        seen |= names
         names = set()
 
 
