@@ -101,12 +101,14 @@ def test_the_commands_do_what_the_text_says(checkout: Path) -> None:
 
 
 def test_ci_runs_every_other_command() -> None:
+    """`make` with several targets at once is each of them."""
     ci = (ROOT / ".ci" / "run").read_text()
+    made = {target for line in re.findall(r"^run make ([^#\n]+)", ci, re.MULTILINE) for target in line.split()}
     others = [block for title, text in sections().items() if text != START for block in blocks(text, "sh")]
     lines = [line for block in others for line in block.splitlines()]
     assert lines
     for line in lines:
-        assert f"\nrun {line}\n" in ci
+        assert line.removeprefix("make ") in made
 
 
 def test_every_file_that_the_documents_name_is_there() -> None:
