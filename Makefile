@@ -93,7 +93,7 @@ aws-tools: .venv-aws-tools/stamp ## the AWS CLI, and MiniStack for the tests; ap
 
 checkov: .venv-checkov/stamp
 
-tools: install api-tools aws-tools checkov guard typescript build/wheels/stamp $(SHIM) ## all that `make test` installs; `make -j4 tools`: at once
+tools: install api-tools aws-tools checkov guard typescript build/wheels/stamp build/rewritten.stamp $(SHIM) ## all that `make test` installs; `make -j4 tools`: at once
 
 typescript: $(if $(shell command -v npm),build/typescript/stamp) ## for the test of a generated client; without npm, that is skipped
 
@@ -119,6 +119,13 @@ build/guard/stamp: tests/support/guard/package.json tests/support/guard/package-
 build/wheels/stamp: requirements/lambda.lock requirements/lambda-traces.lock tests/support/wheels.py | install
 	rm -rf build/wheels
 	$(BIN)/python -m tests.support.wheels
+	@touch $@
+
+# pytest rewrites the assertions of all tests and keeps that beside them, also where Python is told to write no byte code:
+# else each process of `make test` does it anew, which is a third of a minute of CPU.
+build/rewritten.stamp: $(wildcard tests/*.py tests/*/*.py) | install
+	@mkdir -p build
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --collect-only --quiet --quiet > build/collected.txt || (cat build/collected.txt; exit 1)
 	@touch $@
 
 clean:
