@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import engines, ministack
+from tests.support.longest_first import longest_first
 from tests.support.server import Client, Server
 from tests.support.signing import endpoint, front
 
@@ -19,6 +20,11 @@ collect_ignore_glob = ["support/data/*"]  # projects of others, with tests of th
 # What starts in the background ignores SIGINT (`make test &`), and so would all that the tests start: those that press
 # Ctrl-C would wait in vain.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The same order in each process, as xdist asks for."""
+    longest_first(items)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.longest_first import FOLDERS, LONGEST
+
 ROOT = Path(__file__).parents[2]
 PRODUCT = sorted(p for folder in ("decoupled", "functions") for p in (ROOT / folder).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
@@ -280,3 +282,9 @@ def test_the_path_of_a_request_is_real() -> None:
         assert all(part in names for part in function.split(".") if part), f"{file} has no {function}"
     to_the_row = text[: text.index("The commit is on the disk")]
     assert len(re.findall(r"^\d+\. ", to_the_row, re.MULTILINE)) <= 8
+
+
+def test_the_files_that_begin_first_are_there() -> None:
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).exists()] == []
+    assert len(set(LONGEST)) == len(LONGEST)
+    assert {name.partition("/")[0] for name in LONGEST} <= set(FOLDERS)
