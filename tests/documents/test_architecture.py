@@ -240,6 +240,13 @@ def test_importing_a_function_loads_no_driver_and_no_server(function: str) -> No
     }
 
 
+@pytest.mark.parametrize("process", ["fronts", "workers"])
+def test_the_processes_of_a_server_load_nothing_that_only_its_tools_need(process: str) -> None:
+    code = f"import sys, decoupled.server.{process}.process; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not set(loaded) & {"botocore", "click", "http.client", "prometheus_client", "rich", "urllib.request"}
+
+
 @pytest.mark.parametrize("function", ["receiver", "processor", "status"])
 def test_a_function_is_a_shell_that_reads_like_the_picture(function: str) -> None:
     code = parsed(ROOT / "functions" / f"{function}.py")

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, assert_never
 
@@ -139,6 +137,9 @@ def _anyone() -> ssl.SSLContext:
 
 def _ask(server: str) -> tuple[dict[str, Any] | None, list[str]]:
     """What GET /health says; or None, and why."""
+    import urllib.error  # here, because every front loads this module, and none asks
+    import urllib.request
+
     try:
         try:
             with urllib.request.urlopen(  # noqa: S310  our own server
