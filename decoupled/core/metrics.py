@@ -77,6 +77,8 @@ METRICS = {
         Metric("workers_replaced", "counter", "Worker processes replaced, by the cause.", "cause"),
         Metric("wal_bytes", "gauge", "Of the write-ahead log's file."),
         Metric("file_bytes", "gauge", "Of the database's file."),
+        Metric("disk_free_bytes", "gauge", "Left on the disk of the database."),
+        Metric("upkeep_trouble", "gauge", "1 while something that the server does beside its requests fails.", "piece"),
         Metric("backup_age_seconds", "gauge", "Of the last good backup, where a server makes them by itself."),
         Metric("audited", "gauge", "Messages that the audit has looked at since the server started."),
         Metric("audit_faults", "gauge", "Kinds of faults that the audit has found."),

@@ -11,6 +11,13 @@ NOTIFY_EVERY_S = 5.0  # between two times that a service manager is told how it 
 NOTICE_BYTES = 4_096  # that it is told at a time: what systemd reads
 STOP_GENTLY_S = 1.0  # for clients to be answered once more, where those that come anew wait for the next server
 MOVING_RETRY_S = 30  # after which a client may ask again, where messages move elsewhere
+
+# --- the disk ---------------------------------------------------------------------
+
+DISK_LOW_BYTES = 1_024 * MIB  # left on the data's disk: below that people are told,
+DISK_LOW_PART = 0.05  # or below this part of all of it, if that is less
+DISK_LOOK_S = 10.0  # between two looks at it
+
 # --- backups ----------------------------------------------------------------------
 
 BACKUP_PIECE_BYTES = 8 * MIB  # that are copied before they are synced, so that a server's own syncs never wait for much

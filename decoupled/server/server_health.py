@@ -28,6 +28,10 @@ class Told(Protocol):
         """Gauges, by their metrics."""
         ...
 
+    def troubled(self) -> Mapping[str, float]:
+        """1 for each that fails, by name."""
+        ...
+
 
 class ServerHealth:
     """Of the whole server. `looks`: who is asked."""
@@ -52,7 +56,10 @@ class ServerHealth:
         """What is counted, and the same as `answer` says."""
         told = self._told()
         gauges = {**self.sizes(), **({} if self.upkeep is None else self.upkeep.numbers())}
-        return self._poller.writer.counting.told(told, gauges), told
+        numbers = self._poller.writer.counting.told(told, gauges)
+        if self.upkeep is not None:
+            numbers.gauges["upkeep_trouble"] = dict(self.upkeep.troubled())
+        return numbers, told
 
     def _told(self) -> dict[str, Any]:
         poller = self._poller

@@ -27,6 +27,7 @@ NOT_SHOWN: dict[str, str] = {  # metrics that have no panel, and why
     "backup_age_seconds": "a chart of it is a saw",
     "audited": "it only grows",
     "audit_faults": "there is an alert",
+    "upkeep_trouble": "there are alerts",
 }
 OF_PROMETHEUS = {"instance", "job"}  # labels that it gives to what it scrapes
 SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
@@ -152,6 +153,8 @@ SOUND = {
     "DecoupledSickGroups": ('decoupled_sick_groups{workload="orders"', "0 2x70", 61, "ticket"),
     "DecoupledDeadLetters": ('decoupled_dead_total{workload="orders"', "0 0 0 1x5", 3, "ticket"),
     "DecoupledAuditFaults": ("decoupled_audit_faults{", "0 0 1x5", 2, "page"),
+    "DecoupledDiskLow": ('decoupled_upkeep_trouble{piece="disk"', "0 1x10", 6, "page"),
+    "DecoupledUpkeepFails": ('decoupled_upkeep_trouble{piece="backups"', "0 1x20", 16, "ticket"),
     "DecoupledLogUnfolded": ("decoupled_wal_bytes{", "0 70000000x20", 16, "ticket"),
     "DecoupledLogLinesDropped": ("decoupled_log_lines_dropped_total{", "5 5 5 7x5", 3, "ticket"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import random
+import shutil
 import signal
 import socket
 import threading
@@ -104,6 +105,9 @@ def test_a_metric_has_its_numbers_from_the_start_on(server: Server) -> None:
     assert told.gauges["up"] == {"": 1.0}
     assert told.gauges["wal_bytes"][""] > 0
     assert told.gauges["file_bytes"][""] > 0
+    assert 0 < told.gauges["disk_free_bytes"][""] < shutil.disk_usage(server.data).total
+    assert {"retention", "audit", "backups", "disk"}.issubset(told.gauges["upkeep_trouble"])
+    assert set(told.gauges["upkeep_trouble"].values()) == {0.0}
 
 
 # --- how long it took -----------------------------------------------------------

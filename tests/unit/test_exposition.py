@@ -37,13 +37,21 @@ HEALTH = {
 }
 
 
-GAUGES = {"wal_bytes": 100, "file_bytes": 200, "backup_age_seconds": 300, "audited": 300, "audit_faults": 1}
+GAUGES = {
+    "wal_bytes": 100,
+    "file_bytes": 200,
+    "disk_free_bytes": 400,
+    "backup_age_seconds": 300,
+    "audited": 300,
+    "audit_faults": 1,
+}
 
 
 def told() -> Numbers:
     counting = Counting(["orders", "mails"])
     counting.committed(["orders", "orders", "mails", "gone"], 0.0003)
     numbers = counting.told(HEALTH, GAUGES)
+    numbers.gauges["upkeep_trouble"] = {"backups": 1, "disk": 0}
     numbers.count("refused", "422", 6)
     numbers.observe("accept_seconds", 0.003, "orders", 2)
     numbers.observe("accept_seconds", 60.0, "orders")
@@ -111,6 +119,9 @@ def test_what_was_counted_is_read_back(accept: str, kind: str, parse: Callable[[
         ("decoupled_workers_replaced_total", "memory"): 1,
         ("decoupled_wal_bytes",): 100,
         ("decoupled_file_bytes",): 200,
+        ("decoupled_disk_free_bytes",): 400,
+        ("decoupled_upkeep_trouble", "backups"): 1,
+        ("decoupled_upkeep_trouble", "disk"): 0,
         ("decoupled_backup_age_seconds",): 300,
         ("decoupled_audited",): 300,
         ("decoupled_audit_faults",): 1,

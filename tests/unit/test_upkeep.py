@@ -1,5 +1,5 @@
 """Where no thread is left, or a call fails as nobody foresaw, that is told, and the server goes on. What is removed is
-due by the rules that count in that moment."""
+due by the rules that count in that moment. Before a disk is full, people are told."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from decoupled.core.workload import Unavailable
 from decoupled.engines.sqlite import admin, admin_socket
 from decoupled.server.upkeep.backup_schedule import BackupSchedule, Plan
 from decoupled.server.upkeep.backups import Backups
+from decoupled.server.upkeep.disk import Disk, Room, room_at
 from decoupled.server.upkeep.retention import Keeping
 
 
@@ -146,3 +147,40 @@ def test_rules_that_count_no_more_remove_nothing_more() -> None:
     old, new = asyncio.run(change())
     assert (old.removed, old.closed) == (100, True)
     assert new.removed == 100
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("free", "of", "says"),
+    [
+        (GIB - 1, 500 * GIB, "has 1,024 MiB left"),
+        (GIB, 500 * GIB, None),
+        (GIB // 20, 2 * GIB, "has 51 MiB left"),  # of a small one, a twentieth
+        (GIB // 9, 2 * GIB, None),
+    ],
+)
+def test_people_are_told_before_the_disk_is_full(free: int, of: int, says: str | None) -> None:
+    disk = Disk(Path("/data"), lambda _: Room(free, of))
+    trouble = disk.trouble()
+    assert disk.numbers() == {"disk_free_bytes": free}
+    if says is None:
+        assert trouble is None
+    else:
+        assert trouble is not None
+        assert says in trouble.detail
+        assert not trouble.refuses
+
+
+def test_a_disk_that_cannot_be_looked_at_is_no_disk_with_room() -> None:
+    disk = Disk(Path("/not there"))
+    trouble = disk.trouble()
+    assert trouble is not None
+    assert trouble.detail.endswith("is not known: No such file or directory")
+    assert disk.numbers() == {}
+
+
+def test_what_this_user_may_still_write_counts(tmp_path: Path) -> None:
+    room = room_at(tmp_path)
+    assert 0 < room.free <= room.all

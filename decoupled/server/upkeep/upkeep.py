@@ -32,6 +32,7 @@ from decoupled.server.upkeep.auditing import Auditing
 from decoupled.server.upkeep.backup_schedule import BackupSchedule, Plan
 from decoupled.server.upkeep.backups import Backups
 from decoupled.server.upkeep.departing import Departing
+from decoupled.server.upkeep.disk import Disk
 from decoupled.server.upkeep.piece import Piece
 from decoupled.server.upkeep.retention import Keeping, Store
 
@@ -54,7 +55,7 @@ def upkeep_of(
     calls |= {departure.CHANGE: departing.change, departure.LOOK: departing.look}
     calls[departure.REMEMBER] = departing.remember
     keeping.rests = departing.away
-    upkeep = Upkeep([departing, backups, keeping, auditing, schedule], calls)
+    upkeep = Upkeep([departing, backups, keeping, auditing, schedule, Disk(options.data)], calls)
 
     def take(options: Options, changed: Set[str]) -> None:
         if changed & {"record_ttl", "body_ttl"}:
@@ -137,3 +138,7 @@ class Upkeep:
     def numbers(self) -> dict[str, float]:
         """Gauges, by their metrics."""
         return {metric: number for piece in self.pieces for metric, number in piece.numbers().items()}
+
+    def troubled(self) -> dict[str, float]:
+        """1 for each that has a trouble, by name."""
+        return {piece.name: float(piece.trouble() is not None) for piece in self.pieces}
