@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.certificates import Files
 from tests.support.fronts import CHECK, Clients, ready
 from tests.support.managed import HAND_OVER, Managed
 from tests.support.server import DECOUPLED, Client, Server, free_port, wait_for
@@ -42,6 +43,30 @@ def test_a_restart_refuses_no_client_and_loses_nothing(server: Managed) -> None:
     assert server.stop() == 0, server.logged()
     ((stored,),) = server.rows("SELECT count(*) FROM messages")
     assert stored == len(set(clients.accepted)) == len(clients.accepted)
+
+
+def test_a_restart_refuses_no_client_that_speaks_tls(tmp_path: Path) -> None:
+    """Not even one whose handshake waits for the next server."""
+    files = Files(tmp_path)
+    files.issue()
+    server = Managed(tmp_path / "data", *OPTIONS, *TWO_FRONTS, *files.options)
+    server.trusts = files.trusts()
+    with contextlib.closing(server):
+        server.spawn()
+        server.told("READY=1")
+        with Clients(server, threads=4) as clients:
+            clients.go_on()
+            assert server.stop() == 0, server.logged()
+            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as early:
+                server.spawn()
+                with server.trusts.wrap_socket(early, server_hostname="127.0.0.1") as client:
+                    client.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+                    assert client.recv(12) == b"HTTP/1.1 200"
+            clients.go_on()
+        assert clients.trouble == []
+        assert server.stop() == 0, server.logged()
+        ((stored,),) = server.rows("SELECT count(*) FROM messages")
+        assert stored == len(set(clients.accepted)) == len(clients.accepted)
 
 
 def test_who_connects_while_there_is_no_server_is_answered_by_the_next(server: Managed) -> None:
