@@ -19,11 +19,11 @@ from decoupled.core.workload import Unavailable
 from decoupled.engines.sqlite.audit_blocks import mark_of
 from decoupled.engines.sqlite.audit_rounds import AuditRounds
 from decoupled.engines.sqlite.database import FILE_NAME, Database
-from decoupled.server.upkeep.auditing import Auditing
+from decoupled.server.upkeep.auditing import Auditing, rest_s
 from tests.support.rows import many
 from tests.support.server import DECOUPLED, LAUNCH, Server, wait_for
 
-FAST = (*LAUNCH, "limits", "AUDIT_FIRST_S=0.1,AUDIT_ROUND_S=0.2")
+FAST = (*LAUNCH, "limits", "AUDIT_FIRST_S=0.1,AUDIT_ROUND_S=0.2,AUDIT_PART=1.0")
 
 
 def told(server: Server) -> dict[str, Any]:
@@ -145,6 +145,7 @@ class Unwriting:
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep_limits, "AUDIT_FIRST_S", 0.0)
     monkeypatch.setattr(upkeep_limits, "AUDIT_ROUND_S", 0.0)
+    monkeypatch.setattr(upkeep_limits, "AUDIT_PART", 1.0)
 
 
 def play(rounds: Played, writer: Unwriting | None = None, until: str = "does not go on") -> list[str]:
@@ -180,6 +181,14 @@ def test_where_it_is_that_cannot_be_written_is_told() -> None:
     rounds = Played(*[Step(1, [], True)] * 1_000)
     rounds.marks = True
     assert "cannot be written: no space" in play(rounds, until="cannot be written")[-1]
+
+
+def test_a_large_file_is_read_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep_limits, "AUDIT_ROUND_S", 3_600.0)
+    monkeypatch.setattr(upkeep_limits, "AUDIT_PART", 0.1)
+    assert rest_s(60.0, reading_s=60.0) == 3_540.0
+    assert rest_s(5_000.0, reading_s=5_000.0) == 45_000.0
+    assert rest_s(50_000.0, reading_s=5_000.0) == 0.0, "it was requests that it waited for"
 
 
 def test_it_gives_way_to_requests_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@ shown until a whole round has not found it again.
 
     thread: the next block ─▶ found, looked at ─▶ event loop: where it has got to, written now and then
                ▲                                                    │
-               └──────── rows / rate later; an hour after the last round began
+               └──────── rows / rate later; an hour after the last round began, or more
 """
 
 from __future__ import annotations
@@ -112,16 +112,17 @@ class Auditing:
 
     def _run(self) -> None:
         pause_s, written, round_began = upkeep_limits.AUDIT_FIRST_S, time.monotonic(), time.monotonic()
-        mark = self._rounds.mark
+        mark, reading_s = self._rounds.mark, 0.0
         while not self._end.wait(pause_s) and self._may_go_on():
             rows, ended = self._step()
             pause_s = max(rows, 1) / upkeep_limits.AUDIT_ROWS_S
+            reading_s += pause_s
             if (ended or time.monotonic() - written > upkeep_limits.AUDIT_MARK_S) and mark != self._rounds.mark:
                 written, mark = time.monotonic(), self._rounds.mark
                 self._in_loop(self._write)
             if ended:
-                pause_s = max(pause_s, round_began + upkeep_limits.AUDIT_ROUND_S - time.monotonic())
-                round_began = time.monotonic() + pause_s
+                pause_s = max(pause_s, rest_s(time.monotonic() - round_began, reading_s))
+                round_began, reading_s = time.monotonic() + pause_s, 0.0
         self._rounds.close()
         self._in_loop(self._ended.set)
 
@@ -172,6 +173,12 @@ class Auditing:
     def _written(self, done: asyncio.Future[None]) -> None:
         if not done.cancelled() and (error := done.exception()) is not None:
             self._failed(f"where it has got to cannot be written: {error}")
+
+
+def rest_s(took_s: float, reading_s: float) -> float:
+    """Between a round that took so long, so much of it for what it read, and the next; none, where requests have made
+    it wait for longer."""
+    return max(upkeep_limits.AUDIT_ROUND_S, reading_s / upkeep_limits.AUDIT_PART) - took_s
 
 
 def _same(fault: Fault, other: Fault) -> bool:
