@@ -23,6 +23,7 @@ QUIET = ("--log-level", "WARNING")
 CONNECTIONS = 64
 READERS = 16  # connections of those who GET as fast as they can
 GETS_S = 500  # that come at a pace of their own
+COLD_GETS_S = 100  # where each waits for the disk, four times at first
 PATHS = 50_000  # of records, over the whole year
 KEYED = {"Idempotency-Key": "%"}  # another one with each order: see orders.lua
 LOOKS = 5
@@ -104,23 +105,25 @@ def _gets(old: Server, fresh: Server, directory: Path, asked: argparse.Namespace
     beside that of a new file."""
     paths = {server: _paths(server, asked.records) for server in (old, fresh)}
     _forgotten(old.data / FILE_NAME)
-    cold = paced.gets(old.url, paths[old], GETS_S, asked.seconds)
+    cold = paced.gets(old.url, paths[old], COLD_GETS_S, asked.seconds)
     warm = [paced.gets(old.url, paths[old], GETS_S, asked.seconds).p99_ms for _ in range(asked.rounds)]
-    rates = []
+    ratios, flat_out_ms = [], []
     for number in range(asked.rounds):
-        found: dict[Server, float] = {}
+        found: dict[Server, loads.Load] = {}
         for server in (old, fresh)[:: 1 if number % 2 else -1]:
             (directory / "paths").write_text("\n".join(paths[server]))
-            found[server] = loads.gets(server.url, directory / "paths", READERS, asked.seconds).per_s
-        rates.append(found[old] / found[fresh])
+            found[server] = loads.gets(server.url, directory / "paths", READERS, asked.seconds)
+        ratios.append(found[old].per_s / found[fresh].per_s)
+        flat_out_ms.append(found[old].p99_ms)
     return [
         (f"p99 of a GET of any record, at {GETS_S} a second, ms", statistics.median(warm), "< 10"),
-        ("the same, of whose file nothing is in memory, ms", cold.p99_ms, "< 10"),
+        (f"the same, at {COLD_GETS_S} a second, of whose file nothing is in memory, ms", cold.p99_ms, "< 10"),
         (
-            f"GETs a second, flat out over {READERS} connections, of those on a new file",
-            statistics.median(rates),
-            ">= 0.50",
+            f"the same, flat out over {READERS} connections: their queue, mostly, ms",
+            statistics.median(flat_out_ms),
+            "< 50",
         ),
+        ("GETs a second, flat out, of those on a new file", statistics.median(ratios), ">= 0.50"),
     ]
 
 
