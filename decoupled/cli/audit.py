@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,9 +16,12 @@ from rich.table import Table
 
 from decoupled.cli.invariants import look_at_workloads
 from decoupled.cli.replay import options_of
+from decoupled.cli.stack_audit import audit_stack
 from decoupled.cli.target import audit_of, default_data, plain, refusals
+from decoupled.core import upkeep_limits
 from decoupled.core.audit import Report
 from decoupled.core.identifiers import is_id
+from decoupled.server.options import Options
 
 DAYS_SHOWN = 60
 
@@ -32,6 +35,14 @@ class _NotUnderstood(click.ClickException):
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True), required=False)
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Data directory.  [default: .data]")
+@click.option("--stack", help="Name of a CloudFormation stack, instead of a data directory.")
+@click.option(
+    "--read-units",
+    type=click.FloatRange(1),
+    default=upkeep_limits.AUDIT_READ_UNITS_S,
+    show_default=True,
+    help="Of the stack's table, a second at most; each is 8 KB.",
+)
 @click.option(
     "--ledger",
     type=click.File("rb"),
@@ -41,26 +52,43 @@ class _NotUnderstood(click.ClickException):
 @click.option("--quick", is_flag=True, help="Only the ledger and the fields of messages.")
 @click.option("--json", "as_json", is_flag=True, help="All of it, as one JSON object.")
 def audit(
-    file: Path | None, data: Path | None, ledger: IO[bytes] | None, workloads: str | None, quick: bool, as_json: bool
+    file: Path | None,
+    data: Path | None,
+    stack: str | None,
+    read_units: float,
+    ledger: IO[bytes] | None,
+    workloads: str | None,
+    quick: bool,
+    as_json: bool,
 ) -> None:
-    """Account for every message that was ever accepted: of a data directory, while its server runs or not, or of a FILE
-    that is a copy of one. Reads only.
+    """Account for every message that was ever accepted: of a data directory, while its server runs or not, of a FILE
+    that is a copy of one, or of a stack on AWS. Reads only.
 
     Exit status 0: nothing is wrong. 1: something is. 2: there was nothing to audit, or not all of it could be read."""
-    if file is not None and data is not None:
-        raise click.UsageError("FILE and --data name two things to audit; choose one")
+    if sum(named is not None for named in (file, data, stack)) > 1:
+        raise click.UsageError("FILE, --data and --stack name two things to audit; choose one")
     try:
         with refusals():
             options = options_of(workloads)
-            found = audit_of(file or data or default_data(), quick)
-            with contextlib.closing(found.database), _progress(as_json) as progress:
-                report = found.run(progress, () if ledger is None else _ids(ledger))
-                if not quick:
-                    look_at_workloads(report, found, options, progress)
+            ids = () if ledger is None else _ids(ledger)
+            with _progress(as_json) as progress:
+                if stack is not None:
+                    report = audit_stack(stack, read_units, ids, quick, options, progress)
+                else:
+                    report = _audit(file or data or default_data(stack), ids, quick, options, progress)
     except click.ClickException as error:
         raise _NotUnderstood(error.message) from error
     click.echo(msgspec.json.encode(report).decode()) if as_json else _say(report)
     sys.exit(1 if report.faults else 0)
+
+
+def _audit(place: Path, ids: Iterable[str], quick: bool, options: Options, progress: _Bars) -> Report:
+    found = audit_of(place, quick)
+    with contextlib.closing(found.database):
+        report = found.run(progress, ids)
+        if not quick:
+            look_at_workloads(report, found, options, progress)
+    return report
 
 
 @contextlib.contextmanager

@@ -63,6 +63,8 @@ SPOOL_ENTRY_BYTES = 200  # that Python needs beside a key and what is kept of it
 SPOOL_FILES = 500  # of so many
 WRITES_OF_ITEM = 100_000  # of one item, that are followed
 EMITTED_AT_ONCE = 500  # ids that are looked for together
+AUDIT_READ_UNITS_S = 500.0  # of a table's capacity on AWS a second, 4 MB
+READ_UNIT_USD = 0.125e-6  # on demand, in us-east-1
 AUDIT_END_S = 2.0  # for the step that there is, when its server ends
 
 # --- retention ----------------------------------------------------------------
