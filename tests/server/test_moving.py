@@ -29,6 +29,8 @@ from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline.moving import Move
 from tests.support import moving, rows
 from tests.support.histories import History
+from tests.support.ledger import Load, account_for_everything
+from tests.support.server import Server, wait_for
 
 NOWHERE = ("the other directory", "https://shop.example", False)
 
@@ -285,3 +287,48 @@ def test_a_directory_that_is_anothers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataDirectoryError, match="is where stack shop moves to, and not stack other"):
         SqliteTarget(DataDirectory(tmp_path / "begun"), "stack other")
     SqliteTarget(DataDirectory(tmp_path / "begun"), "stack shop").close()
+
+
+# --- with a server -------------------------------------------------------------------
+
+
+def test_a_server_moves_under_load_and_each_entry_counts_once(tmp_path: Path) -> None:
+    """It is killed in the middle of the cut-over: what it was at work on goes over, too."""
+    there = Server(tmp_path / "to", "--workloads", "ledger,echoes")
+    server = Server(tmp_path / "from", "--workloads", "ledger,echoes", "--concurrency", "1")
+    server.start()
+    steps: list[str] = []
+
+    def tell(what: str, _done: int, _of: int) -> None:
+        steps.append(what)
+        if what == "items":
+            server.kill()
+
+    try:
+        with Load(server.port, 5) as load:
+            wait_for(lambda: len(load.accepted), lambda it: it > 300)
+            with contextlib.ExitStack() as stack:
+                source = SqliteSource(DataDirectory(server.data))
+                stack.callback(source.close)
+                target = SqliteTarget(DataDirectory(there.data), source.name)
+                stack.callback(target.close)
+                move = Move(source, target, ToolMarks(DataDirectory(server.data)), 1e9, tell)
+                move.copy()
+                assert source.state() == "open"
+                before = len(load.accepted)
+                wait_for(lambda: len(load.accepted), lambda it: it > before + 50)  # while it is copied
+                move.cut_over(*NOWHERE)
+            refused = load.refused[503]
+            server.start()
+            wait_for(lambda: load.refused[503], lambda it: it > refused + 10)
+        assert load.trouble == []
+        assert "what waits, verified" in steps
+        there.start()
+        account_for_everything(there, load)
+        again = server.post("/ledger", {"account": 1, "amount": 1})
+        assert (again.status, again.headers["retry-after"]) == (503, "30")
+        assert "have moved to the other directory, at https://shop.example" in again.json["detail"]
+        assert server.stop() == 0
+    finally:
+        server.end()
+        there.end()
