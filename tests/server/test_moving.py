@@ -202,6 +202,21 @@ def test_what_ends_out_of_order_is_found_again(tmp_path: Path) -> None:
         assert ended <= seen.keys()
 
 
+def test_what_waits_is_read_again_from_any_mark(tmp_path: Path) -> None:
+    """A part that could not be written is asked for again; and a step from the beginning, in the middle of another."""
+    (tmp_path / "from").mkdir(mode=0o700)
+    lived(tmp_path, Random(11), 60)
+    with contextlib.closing(SqliteSource(DataDirectory(tmp_path / "from"))) as source:
+        source.stop(*NOWHERE)
+        for read in (source.waiting, source.dead):
+            first = read("", 3)
+            second = read(first.mark, 3)
+            assert first.more
+            assert second.records
+            assert read(first.mark, 3) == second
+            assert read("", 3) == first
+
+
 @given(st.sets(st.integers(1, 400), max_size=120), st.integers(1, 12), st.data())
 def test_ranges_hold_all_numbers_and_are_no_more_than_so_many(
     numbers: set[int], most: int, data: st.DataObject

@@ -54,7 +54,8 @@ class SqliteSource:
         if directory.file.exists():
             self._departure.look()  # whoever owns it brings it up to date
         self._database = Database(directory.file, read_only=True)
-        self._waiting = array("q")  # numbers of queued messages, of a source that has stopped
+        self._waiting = array("q")  # numbers of queued messages, of a source that has stopped,
+        self._waiting_after = -1  # and behind which number they are the next ones
 
     def counts(self) -> Counts:
         with self._database.refusals, self._database.snapshot():
@@ -154,7 +155,7 @@ class SqliteSource:
         number = int(after or 0)
         database = self._database
         with database.refusals:
-            if not self._waiting or not self._waiting[0] > number:
+            if not self._waiting or self._waiting_after != number:
                 self._waiting = self._following(number)
             wanted = msgspec.json.encode(list(islice(self._waiting, most + 1))).decode()
             rows, more = within(
@@ -171,7 +172,7 @@ class SqliteSource:
         records = [carried(row[:-2], edits.get(row[0], ()), row[-2]) for row in rows]
         last = rows[-1][-1] if rows else number
         taken = sum(1 for it in islice(self._waiting, most + 1) if it <= last)
-        self._waiting = self._waiting[taken:]
+        self._waiting, self._waiting_after = self._waiting[taken:], last
         return Part(records, str(last), more or bool(self._waiting))
 
     def _following(self, number: int) -> array[int]:

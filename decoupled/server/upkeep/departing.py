@@ -17,7 +17,6 @@ import msgspec
 from decoupled.core.departure import Departure, NotPossible, Told, Wanted, following
 from decoupled.core.outcomes import NotSent
 from decoupled.core.workload import Message
-from decoupled.engines.protocols import StoreUnavailable
 from decoupled.server.door import Sender, Sent
 from decoupled.server.health import Trouble
 
@@ -166,8 +165,8 @@ class Departing:
                 while self._writer.sends_wait():  # what came before, and no more comes
                     await self._writer.run(_nothing)
             await self._writer.run(partial(self._kept.write, after))
-        except StoreUnavailable:
-            self._set(self._kept.read())
+        except Exception:
+            self._set(self._kept.read())  # whether it was written, the file knows
             raise
         self._set(after)
         told = {} if after is None else msgspec.structs.asdict(after)
