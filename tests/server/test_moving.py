@@ -30,7 +30,7 @@ from decoupled.pipeline.moving import Move
 from tests.support import moving, rows
 from tests.support.histories import History
 from tests.support.ledger import Load, account_for_everything
-from tests.support.server import Server, wait_for
+from tests.support.server import Server, serving, wait_for
 
 NOWHERE = ("the other directory", "https://shop.example", False)
 
@@ -347,3 +347,30 @@ def test_a_server_moves_under_load_and_each_entry_counts_once(tmp_path: Path) ->
     finally:
         server.end()
         there.end()
+
+
+def test_a_server_that_drains_processes_what_is_due_and_stops_then(tmp_path: Path) -> None:
+    with serving(tmp_path / "from", "--workloads", "ledger,echoes") as server:
+        later = server.post("/ledger", {"account": 1, "amount": 1}, delay="3600").json["id"]
+        server.accept("/ledger", *[{"account": 1, "amount": 1}] * 300)
+        with contextlib.closing(SqliteSource(DataDirectory(server.data))) as source:
+            with pytest.raises(ValueError, match="accepts messages"):
+                source.give_over()
+            source.stop("shop", "", drain=True)
+            wait_for(source.busy, lambda left: left == 0)
+            assert server.statuses() == {"queued": 1, "processed": 600}
+            health = server.get("/health").json
+            assert health["upkeep"]["move"]["state"] == "stopped"  # so what comes due now waits
+            assert [record.id for record in source.waiting("", 10).records] == [later]
+            counts = source.counts()
+            assert (counts.processed, counts.queued, counts.later, counts.items) == (600, 1, 1, 2)
+            source.go_on()
+            source.go_on()
+            server.accept("/ledger", {"account": 1, "amount": 1})
+    with contextlib.closing(SqliteSource(DataDirectory(tmp_path / "from"))) as source:
+        source.stop("shop", "", drain=True)
+        assert source.busy() == 0  # nobody is there who could
+        source.give_over()
+        assert source.state() == "moved"
+        with pytest.raises(ValueError, match="move them back"):
+            source.go_on()
