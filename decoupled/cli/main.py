@@ -33,6 +33,7 @@ class Commands(click.Group):
         "destroy": "decoupled.cli.destroy",
         "headroom": "decoupled.cli.headroom",
         "keys": "decoupled.cli.keys",
+        "move": "decoupled.cli.move",
         "new": "decoupled.cli.new",
         "openapi": "decoupled.cli.openapi",
         "plan": "decoupled.cli.plan",

@@ -92,6 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "decoupled.server",
     },
     "decoupled.cli.destroy": {"decoupled.engines.aws", "decoupled.cli"},
+    "decoupled.cli.move_sides": {"decoupled.core", "decoupled.engines", "decoupled.cli"},
     "decoupled.cli.calling_aws": {"decoupled.engines.aws", "decoupled.cli"},
     "decoupled.cli.secrets": {
         "decoupled.core",

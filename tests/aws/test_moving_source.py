@@ -1,0 +1,174 @@
+"""A stack as the side that a move leaves: what its table, its dead letters and its schedules tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import pytest
+
+from decoupled.core import limits
+from decoupled.core.fingerprints import difference, item_difference
+from decoupled.core.moving import Carried, CarriedItem, ItemPart, Part, State
+from decoupled.core.outcomes import Commit, Delivery
+from decoupled.core.times import now_ms
+from decoupled.core.workload import Message
+from decoupled.engines.aws.closing import KEY
+from decoupled.engines.aws.dead_letter_queue import DeadLetterQueue
+from decoupled.engines.aws.dead_letters import AwsDeadLetters
+from decoupled.engines.aws.moving_source import AwsSource
+from decoupled.engines.aws.moving_target import AwsTarget
+from tests.support.engines import AwsEngine
+from tests.support.moving import ITEM, NOBODYS, dead, processed, queued, rejected
+
+LATER_MS = 1000 * (limits.MAX_DELAY_S + 600)
+
+
+class Closed:
+    """The closing of a stack, as far as a source asks it."""
+
+    def __init__(self, engine: AwsEngine) -> None:
+        self.table = engine.table_name
+        self._engine = engine
+        self.said: list[str] = []
+        self.state: tuple[State, str] = ("open", "")
+
+    def schedules(self) -> Iterator[Mapping[str, Any]]:
+        yield from self._engine.scheduled()
+
+    def schedule(self, name: str) -> Mapping[str, Any] | None:
+        return next((each for each in self._engine.scheduled() if each["Name"] == name), None)
+
+    def told(self) -> tuple[State, str]:
+        return self.state
+
+    def tell(self, state: State, to: str) -> None:
+        self.said.append(state)
+        self.state = (state, to)
+
+    def close(self) -> None:
+        self.said.append("close")
+
+    def open(self) -> None:
+        self.said.append("open again")
+
+    def left(self) -> int:
+        return 0
+
+
+def source_of(engine: AwsEngine, closed: Closed | None = None) -> AwsSource:
+    look = partial(DeadLetterQueue, engine.sqs, [engine.dead_letter_queue_url], 0)
+    made = lambda: AwsDeadLetters(engine.dynamodb, engine.table_name, engine.queue, look())  # noqa: E731
+    return AwsSource("the stack boxes", closed or Closed(engine), engine.dynamodb, made)  # type: ignore[arg-type]
+
+
+def target_of(engine: AwsEngine) -> AwsTarget:
+    return AwsTarget("boxes", engine.dynamodb, engine.table_name, engine.queue)
+
+
+def all_of(read: Callable[[str, int], Part], most: int = 2) -> tuple[dict[str, Carried], str]:
+    found, mark, more = dict[str, Carried](), "", True
+    while more:
+        part = read(mark, most)
+        found |= {record.id: record for record in part.records}
+        mark, more = part.mark, part.more
+    return found, mark
+
+
+def all_items(read: Callable[[str, int], ItemPart]) -> dict[str, CarriedItem]:
+    found, mark, more = dict[str, CarriedItem](), "", True
+    while more:
+        part = read(mark, 2)
+        found |= {item.key: item for item in part.items}
+        mark, more = part.mark, part.more
+    return found
+
+
+@pytest.fixture
+def filled(moto_engine: AwsEngine) -> AwsEngine:
+    target = target_of(moto_engine)
+    target.put([processed(), processed("done-2"), rejected(), dead(), queued()])
+    target.put_items([ITEM, NOBODYS])
+    moto_engine.dynamodb.put_item(TableName=moto_engine.table_name, Item={"pk": {"S": KEY}, "to": {"S": "x"}})
+    return moto_engine
+
+
+def test_what_has_ended_is_scanned_again_in_each_round(filled: AwsEngine) -> None:
+    source = source_of(filled)
+    first, mark = all_of(source.ended)
+    assert first.keys() == {"done", "done-2", "no"}
+    assert difference(processed(), first["done"]) is None
+    assert difference(rejected(), first["no"]) is None
+    filled.table.commit([(queued("late").message(), Commit("{}"))], 1)
+    again = source.ended(mark, 100)
+    assert {record.id for record in again.records} == {"done", "done-2", "no", "late"}
+
+
+def test_items_are_told_and_what_is_ours_is_not(filled: AwsEngine) -> None:
+    found = all_items(source_of(filled).items)
+    assert found.keys() == {ITEM.key, NOBODYS.key}
+    assert item_difference(ITEM, found[ITEM.key]) is None
+    assert item_difference(NOBODYS, found[NOBODYS.key]) is None
+
+
+def test_dead_letters_come_with_all_that_they_had(filled: AwsEngine) -> None:
+    gave_up = Message("gave-up", "shop", "{}", "key:shop", 1, "g")
+    filled.sqs.send_message(
+        QueueUrl=filled.dead_letter_queue_url,
+        MessageBody="{}",
+        MessageAttributes={
+            name: {"DataType": "String", "StringValue": value}
+            for name, value in {"id": "gave-up", "workload": "shop", "caller": "key:shop", "accepted_at": "1"}.items()
+        },
+        MessageGroupId="shop:g",
+    )
+    source = source_of(filled)
+    found, _ = all_of(source.dead, 1)
+    source.close()
+    assert found.keys() == {"dead", "gave-up"}
+    assert difference(dead(), found["dead"]) is None
+    assert found["gave-up"].message() == gave_up
+
+
+def test_what_is_due_later_comes_from_its_schedule_and_its_record(moto_engine: AwsEngine) -> None:
+    due_at = (now_ms() + LATER_MS) // 60_000 * 60_000
+    sent = [queued("a", due_at=due_at, digest="0f3a"), queued("b", due_at=due_at), queued("c", due_at=due_at)]
+    target = target_of(moto_engine)
+    target.put(sent[:2])  # of the third, no record was ever made
+    target.send(sent[:2])
+    moto_engine.queue.send([sent[2].message()])
+    found, _ = all_of(source_of(moto_engine).waiting, 1)
+    assert [found[it.id].message() for it in sent] == [it.message() for it in sent]
+    assert [found[it.id].attempts for it in sent] == [2, 2, 0]
+
+
+def test_a_record_that_waits_for_no_message_is_named(filled: AwsEngine) -> None:
+    with pytest.raises(ValueError, match=r"1 messages .* no queue: waits"):
+        all_of(source_of(filled).waiting)
+
+
+def test_a_copy_of_what_has_ended_waits_no_more(moto_engine: AwsEngine) -> None:
+    later = queued("a", due_at=now_ms() + LATER_MS)
+    moto_engine.queue.send([later.message()])
+    moto_engine.table.commit([(later.message(), Commit("{}"))], 1)
+    found, _ = all_of(source_of(moto_engine).waiting)
+    assert found == {}
+
+
+def test_who_stops_says_so_first_and_who_opens_last(moto_engine: AwsEngine) -> None:
+    closed = Closed(moto_engine)
+    source = source_of(moto_engine, closed)
+    source.stop("the data directory back", "", drain=False)
+    source.go_on()
+    assert closed.said == ["stopped", "close", "open again", "open"]
+    source.stop("the data directory back", "", drain=False)
+    source.give_over()
+    with pytest.raises(ValueError, match="for good"):
+        source.go_on()
+    assert source.state() == "moved"
+
+
+def test_a_moved_record_counts_as_an_attempt_where_it_failed_before(filled: AwsEngine) -> None:
+    record = filled.table.begin_attempt(Delivery(queued().message(), "r", 1))
+    assert (record.status, record.attempts) == ("queued", 3)
