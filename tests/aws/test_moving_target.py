@@ -93,12 +93,14 @@ def test_to_put_all_again_changes_nothing(moto_engine: AwsEngine) -> None:
     assert [stored(moto_engine, it.id) for it in ALL] == before
 
 
-def test_what_was_purged_may_be_dead_once_more_and_nothing_else(moto_engine: AwsEngine) -> None:
+@pytest.mark.parametrize("later", [dead("purged"), queued("purged"), processed("purged")])
+def test_what_was_purged_may_be_another_thing_later_and_nothing_else(moto_engine: AwsEngine, later: Carried) -> None:
     target = target_of(moto_engine)
     target.put([rejected("purged", reason=PURGED), rejected("refused")])
-    (why,) = target.put([dead("purged"), dead("refused")])
+    (why,) = target.put([rejected("purged", reason=PURGED), dead("refused")])
     assert "refused" in why
-    assert {it.status for it in target.get(["purged"]).values()} == {"dead"}
+    assert target.put([later]) == []
+    assert {it.status for it in target.get(["purged"]).values()} == {later.status}
 
 
 @pytest.mark.parametrize("decision", [Commit('{"total":80}'), Reject("elsewhere")])

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from decoupled.core import limits, upkeep_limits
+from decoupled.core.dead_letters import PURGED
 from decoupled.core.fingerprints import difference, item_difference
 from decoupled.core.moving import Carried, CarriedItem, Counts
 from decoupled.core.outcomes import NotSent
@@ -82,8 +83,8 @@ class AwsTarget:
     # --- put
 
     def put(self, records: Sequence[Carried]) -> Sequence[str]:
-        """Each unless there is one: what is open may have gone on meanwhile. What was purged, and dead once more when
-        somebody imported it, is the only record that is not final for ever."""
+        """Each unless there is one: what is open may have gone on meanwhile. What was purged is the only record that is
+        not final for ever: somebody may import it again, and redrive it."""
         return [why for why in self._each(self._put, records) if why]
 
     def _put(self, record: Carried) -> str | None:
@@ -91,9 +92,12 @@ class AwsTarget:
         if record.edits:
             self._edits.keep(forms.letter(record))
         existing = self._put_unless_there(made, record)
-        if existing is None or (record.status == "dead" and self._purged.restore(made)):
+        if existing is None:
             return None
-        return difference(record, self._whole(existing))
+        there = self._whole(existing)
+        if there.reason == PURGED and record.reason != PURGED and self._purged.restore(made):
+            return None
+        return difference(record, there)
 
     def _whole(self, found: Attributes) -> Carried:
         return forms.carried(found, self._edits.of(found["pk"]["S"]) if forms.EDITED in found else ())
