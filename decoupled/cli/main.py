@@ -31,6 +31,7 @@ class Commands(click.Group):
         "dead": "decoupled.cli.edit",  # which adds its own to those of dead_letters.py
         "deploy": "decoupled.cli.deploy",
         "destroy": "decoupled.cli.destroy",
+        "forget": "decoupled.cli.forget",
         "headroom": "decoupled.cli.headroom",
         "keys": "decoupled.cli.keys",
         "move": "decoupled.cli.move",

@@ -10,6 +10,7 @@ import msgspec
 
 from decoupled.core import upkeep_limits
 from decoupled.core.comparing import Compared
+from decoupled.core.forgetting import FORGOTTEN, NOTHING
 from decoupled.core.identifiers import is_id
 from decoupled.core.outcomes import Record
 from decoupled.core.status import STATUSES, Status
@@ -43,6 +44,10 @@ RULES: Mapping[Status, Mapping[str, Must]] = {
 }
 """What a message must have, or not, by its status. What stands in no row of it may be there or not: a final record may
 keep its body and the story of its failures."""
+
+
+EMPTY_WHEN_FORGOTTEN = ("body", "error", "error_type", "traceback", "callback", "digest", "message_group", "trace")
+"""What a message that was forgotten has none of (see `core/forgetting.py`)."""
 
 
 class TooLong(Exception):  # noqa: N818  a limit, not an error
@@ -193,6 +198,10 @@ def faults_of(row: Mapping[str, Any]) -> Iterator[str]:
         yield "a message in flight that nobody has received"
     if "visible_at" in row and status == "queued" and row["visible_at"] is None:
         yield "a queued message that will never be visible"
+    if not row.get("caller", "?") and (row.get("result") == NOTHING or row.get("reason") == FORGOTTEN):
+        for name in EMPTY_WHEN_FORGOTTEN:
+            if row.get(name):
+                yield f"it was forgotten, and has {name} still"
     if row.get("result") is not None and not _is_object(row["result"]):
         yield "its result is no JSON object"
 

@@ -97,3 +97,15 @@ MOVE_BEHIND = 1_000  # records that have ended and are not copied, below which a
 MOVE_STILL_S = 0.2  # between two looks at whether a source that was stopped is still
 MOVE_KEEPS_S = 7 * 86_400  # for a record that is older than the stack keeps such, so that it can be compared
 MOVE_DIFFERENCES = 20  # that are told of; more end a move at once
+# --- forgetting ---------------------------------------------------------------
+
+FORGET_AT_ONCE = 50  # rows that are erased in a transaction, some milliseconds
+FORGET_PART = 0.2  # of all the time, that its transactions take beside requests
+FORGET_PAUSE_S = 1.0  # between two of them at most, and for which they give way to requests
+FORGET_DESCENDANTS = 10_000  # messages that came of one that is to be forgotten
+FORGET_NAMED = 20  # ids of unfinished messages that are named
+FORGET_ROUNDS = 6  # searches of the whole file, and mending after each, before a person is asked to make it anew
+FORGET_LOG_S = 30.0  # for the log to be cut: somebody's reading may keep it from that
+FORGET_LOOK_S = 0.1  # between two tries at that, and two looks of a tool at how it goes
+FORGET_SCRUBBED = 20_000  # leaves of tables that are written over in a round, 80 MB,
+FORGET_SCRUB_AT_ONCE = 20  # so many in a transaction

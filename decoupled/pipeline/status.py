@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 
 from decoupled.core import limits
+from decoupled.core.forgetting import is_forgotten
 from decoupled.core.identifiers import is_id
 from decoupled.core.outcomes import Record
 from decoupled.core.problem import Problem, Response, answer
@@ -25,7 +26,7 @@ from decoupled.pipeline.issued import Issued
 
 def read(call: Call, table: Table, workloads: Workloads, issued: Issued | None = None) -> Response:
     """Answer with the record, the item or the items: 200. `issued`: the ids that were given out, where the table does
-    not know what the queue holds. Raises Problem: 400, 404, 422, or 503 when the table is sick."""
+    not know what the queue holds. Raises Problem: 400, 404, 410, 422, or 503 when it is sick."""
     name, *rest = call.path or ("",)
     workload = _workload(name, workloads)
     try:
@@ -42,7 +43,7 @@ def read(call: Call, table: Table, workloads: Workloads, issued: Issued | None =
 
 
 def look(call: Call, table: Table, workloads: Workloads, issued: Issued | None = None) -> Record:
-    """The record that the call's workload and id name, for who watches it. Raises Problem: 404, 422, or 503."""
+    """The record that the call's workload and id name, for who watches it. Raises Problem: 404, 410, 422, or 503."""
     name, message_id, *_ = call.path
     try:
         return _record(_workload(name, workloads), message_id, call, table, issued)
@@ -72,6 +73,8 @@ def _record(workload: Workload, message_id: str, call: Call, table: Table, issue
         record = issued.find(message_id, workload.name, call, table)
     else:
         record = _here(message_id, table) if is_id(message_id) else None
+    if record is not None and record.workload == workload.name and is_forgotten(record):
+        raise Problem(410, "What was sent under this id was erased, and is forgotten. Sent again, it has no effect.")
     ours = record is not None and (record.caller == call.caller or call.sees_all)
     if record is None or not ours or record.workload != workload.name:
         raise Problem(404, "There is no such record: the id is wrong, or the message is still in the queue.")

@@ -186,7 +186,7 @@ def _made(options: Options, database: Database, files: Files, loop: asyncio.Abst
     health.sizes = database.sizes
     health.looks += [writer.trouble, files.taken, files.long, partial(_damage, database)]
     entry = Departing(Departed(database), writer, poller, quotas, clock.now_ms)
-    upkeep = upkeep_of(options, database, writer, clock, table, workloads, entry)
+    upkeep = upkeep_of(options, database, writer, clock, table, workloads, entry, watches.tell_of)
     upkeep.show_in(health)
     return _Made(
         workloads, clock, queue_clock, queue, released, writer, watches, table, poller, quotas, entry, health, upkeep

@@ -120,6 +120,14 @@ class Counting:
             for metric in _OF_CHANGES.get(outcome.done or "", ()):
                 self.count(metric, letter.workload)
 
+    def given_up(self, was: Mapping[tuple[str, str], int]) -> None:
+        """Messages that a person had forgotten, by workload and what they were: what had not ended is rejected now."""
+        for (workload, status), count in was.items():
+            if status in ("queued", "dead"):
+                self.count("rejected", workload, count)
+            if status == "dead":
+                self.count("dead_ended", workload, count)
+
     # --- how long it took -----------------------------------------------------
 
     def taken(self, workload: str, deliveries: Sequence[Delivery]) -> None:

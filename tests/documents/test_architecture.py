@@ -93,6 +93,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "decoupled.cli.destroy": {"decoupled.engines.aws", "decoupled.cli"},
     "decoupled.cli.move_sides": {"decoupled.core", "decoupled.engines", "decoupled.cli"},
+    "decoupled.cli.forget_target": {
+        "decoupled.core",
+        "decoupled.engines",
+        "decoupled.cli",
+        "decoupled.server.configuration",
+    },
     "decoupled.cli.calling_aws": {"decoupled.engines.aws", "decoupled.cli"},
     "decoupled.cli.secrets": {
         "decoupled.core",

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from decoupled.core.audit import RULES, Day, Mark, Report, faults_of
+from decoupled.core.audit import EMPTY_WHEN_FORGOTTEN, RULES, Day, Mark, Report, faults_of
+from decoupled.core.forgetting import FORGOTTEN, NOTHING
 from decoupled.core.status import STATUSES, Status
 from decoupled.core.upkeep_limits import BLOCK_MESSAGES, SUSPECTS
 from decoupled.engines.sqlite.database import Database
@@ -40,11 +41,14 @@ CASE status {" ".join(_broken(status) for status in STATUSES)} ELSE 1 END
     OR (in_flight <> 0 AND (status <> 'queued' OR receive_count = 0))
     OR (status = 'queued' AND visible_at IS NULL)
     OR ended >= (SELECT max(last) FROM ends) + {STEP}
+    OR (caller = '' AND (result IS '{NOTHING}' OR reason IS '{FORGOTTEN}')
+        AND (body IS NOT NULL OR {" OR ".join(f"coalesce({name}, '') <> ''" for name in EMPTY_WHEN_FORGOTTEN[1:])}))
 """  # noqa: S608  all of it is constant
 # A body is not read: whether it is there is what matters.
 _SUSPECTS = """
-SELECT seq, id, status, accepted_at, CASE WHEN body IS NULL THEN NULL ELSE '' END AS body, result, reason, finished_at,
-    error_type, error, attempts, receive_count, mark, in_flight, visible_at, ended
+SELECT seq, id, status, accepted_at, CASE WHEN body IS NOT NULL THEN 'there' END AS body, result, reason, finished_at,
+    error_type, error, attempts, receive_count, mark, in_flight, visible_at, ended, caller, traceback, callback, digest,
+    message_group, trace
 FROM messages NOT INDEXED WHERE seq BETWEEN ? AND ? AND ({}) LIMIT ?
 """
 _NOT_IN_INDEX = """

@@ -26,6 +26,10 @@ class BackupPlace:
         """The newest. Raises OSError."""
         return next(self._ours(), None)
 
+    def times(self) -> list[int]:
+        """As of when each of them is, newest first; in ms since the epoch. Raises OSError."""
+        return [sealed.at for _, sealed in self._ours()]
+
     def rotate(self, keep: int) -> list[Path]:
         """Delete those beyond so many of the newest, oldest first, and what was begun and given up by a server that was
         killed; those that are gone. Raises OSError."""

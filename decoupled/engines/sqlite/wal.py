@@ -112,6 +112,13 @@ class WriteAheadLog:
         """Whether it is so long that nothing may be added."""
         return self._waiting_bytes > limits.MAX_WAL_BYTES
 
+    def empty(self) -> bool:
+        """Between transactions: fold all of it, and cut its file, so that nothing which stood in it is there any more.
+        Whether that could be done now: a reader, or who copies the file, may be in the way. Raises sqlite3.Error."""
+        if self._follower is not None and self._follower.is_behind(os.fstat(self._file).st_size):
+            return False
+        return self._checkpoint(kept_bytes=0) and os.fstat(self._file).st_size == 0
+
     def follow(self, follower: Follower) -> int:
         """Between transactions. From now on it is given what goes into the file. Returns the file's descriptor, which
         is not to be closed: with it, SQLite's locks on the file would go. Raises sqlite3.Error or OSError."""
@@ -216,7 +223,7 @@ class WriteAheadLog:
         follower = None if self._beside.holds else self._follower
         return follower is not None and follower.is_behind(os.fstat(self._file).st_size)
 
-    def _checkpoint(self) -> bool:
+    def _checkpoint(self, kept_bytes: int = limits.WAL_KEPT_BYTES) -> bool:
         """Whether the whole log is in the file now, and not larger than it need be. Waits for nobody."""
         execute = self._connection.execute
         with self._beside.kept_off() as free:
@@ -226,7 +233,7 @@ class WriteAheadLog:
             give = self._give_held if self._beside.holds else self._give
             give(frames, folded)
         whole = bool(folded == frames >= 0)
-        if not whole or self._shared or os.fstat(self._file).st_size <= limits.WAL_KEPT_BYTES:
+        if not whole or self._shared or os.fstat(self._file).st_size <= kept_bytes:
             return whole  # shared: nobody is kept off while it is truncated, and the next commit does the same
         (patience_ms,) = execute("PRAGMA busy_timeout").fetchone()
         execute("PRAGMA busy_timeout = 0")

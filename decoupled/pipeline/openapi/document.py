@@ -99,7 +99,7 @@ What is wrong in view of other fields stands in no schema: a `422` tells."""
 # What may be refused, by what is asked; `default` is whatever else there is.
 _REFUSED: Refusals = {
     "send": ("400", "413", "415", "422", "429", "500", "503", "default"),
-    "read": ("404", "500", "503", "default"),
+    "read": ("404", "410", "500", "503", "default"),
 }
 _REFUSED_WITH_PROOF = {kind: (*statuses, "401", "403") for kind, statuses in _REFUSED.items()}
 _REFUSED_ON_AWS = _REFUSED_WITH_PROOF | {"read": (*_REFUSED_WITH_PROOF["read"], "422", "429")}
@@ -205,6 +205,7 @@ _WHY = {
     "403": ("Not allowed.",),
     "404": ("There is nothing here, or not yet.",),
     "406": ("Not what the client takes.",),
+    "410": ("It was erased, and is forgotten.",),
     "413": ("Too large.",),
     "415": ("Not JSON as it is: another media type, or a content-encoding.", "Accept", "Accept-Encoding"),
     "422": ("Not what the schema asks for: every bad field is named. Or the key came before, with another entry.",),

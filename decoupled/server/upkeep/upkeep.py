@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from decoupled.core import limits
+from decoupled.core.forgetting import Asked
 from decoupled.core.retention import parse
 from decoupled.core.status import FINAL, Status
 from decoupled.core.times import Clock
@@ -22,6 +23,10 @@ from decoupled.engines.sqlite.backup_place import BackupPlace
 from decoupled.engines.sqlite.backup_tool import BEGIN, CANCEL, LOOK
 from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.database import Database
+from decoupled.engines.sqlite.erasure import Erased
+from decoupled.engines.sqlite.forget_tool import BEGIN as FORGET
+from decoupled.engines.sqlite.forget_tool import LOOK as FORGET_LOOK
+from decoupled.engines.sqlite.forgetting import Forgetting
 from decoupled.engines.sqlite.kept import Kept
 from decoupled.engines.sqlite.sweep import Sweep
 from decoupled.engines.sqlite.table import SqliteTable
@@ -33,8 +38,12 @@ from decoupled.server.upkeep.backup_schedule import BackupSchedule, Plan
 from decoupled.server.upkeep.backups import Backups
 from decoupled.server.upkeep.departing import Departing
 from decoupled.server.upkeep.disk import Disk
+from decoupled.server.upkeep.forgetting import Forgettings, Owning
 from decoupled.server.upkeep.piece import Piece
 from decoupled.server.upkeep.retention import Keeping, Store
+
+Ended = Callable[[Iterable[tuple[str, str, str]]], None]
+"""Told of messages that have ended, each by its id, workload and caller: who waits for them asks then."""
 
 
 def upkeep_of(
@@ -45,6 +54,7 @@ def upkeep_of(
     table: SqliteTable,
     workloads: Workloads,
     departing: Departing,
+    ended: Ended,
 ) -> Upkeep:
     """What is to be done in this server. `table` keeps the bodies of these workloads that shall be kept."""
     backups = Backups(partial(_backup, options.data, database, writer.loop, clock))
@@ -55,7 +65,9 @@ def upkeep_of(
     calls |= {departure.CHANGE: departing.change, departure.LOOK: departing.look}
     calls[departure.REMEMBER] = departing.remember
     keeping.rests = departing.away
-    upkeep = Upkeep([departing, backups, keeping, auditing, schedule, Disk(options.data)], calls)
+    forgettings = _forgettings(options.data, database, writer, clock, ended)
+    calls |= {FORGET: forgettings.begin, FORGET_LOOK: forgettings.look}
+    upkeep = Upkeep([departing, backups, keeping, auditing, forgettings, schedule, Disk(options.data)], calls)
 
     def take(options: Options, changed: Set[str]) -> None:
         if changed & {"record_ttl", "body_ttl"}:
@@ -71,6 +83,24 @@ def upkeep_of(
 def _auditing(data: Path, database: Database, writer: Writer) -> Auditing:
     rounds = AuditRounds(DataDirectory(data).file, mark_of(database))
     return Auditing(rounds, writer, partial(writing, database), writer.loop)
+
+
+def _forgettings(data: Path, database: Database, writer: Writer, clock: Clock, ended: Ended) -> Forgettings:
+    owning, file = Owning(writer), DataDirectory(data).file
+
+    def erased(what: Erased) -> None:
+        writer.counting.given_up(what.was)
+        ended(what.whose)
+
+    def make(asked: Asked) -> Forgetting:
+        log = database.wal or database.tend_log()
+
+        def told(what: Erased) -> None:
+            writer.loop.call_soon_threadsafe(erased, what)
+
+        return Forgetting(database, log, file, owning, asked, told, clock.now_ms)
+
+    return Forgettings(owning, make)
 
 
 def _backup(data: Path, database: Database, loop: asyncio.AbstractEventLoop, clock: Clock, to: Path) -> Backup:

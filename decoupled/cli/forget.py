@@ -1,0 +1,126 @@
+"""`decoupled forget`: erases what a customer sent and what came of it, and proves that nothing is left of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from decoupled.cli.keys import of_data
+from decoupled.core.forgetting import Asked, Report
+from decoupled.core.forgetting import unfinished as why_unfinished
+from decoupled.core.identifiers import is_id
+from decoupled.core.limits import MIB
+from decoupled.core.signed_ids import record_id
+from decoupled.core.workload import ANONYMOUS
+
+Show = Callable[[str, int, int], None]
+
+
+@click.command()
+@of_data
+@click.option("--caller", help="All that this caller has sent, and what came of it: key:NAME is the caller of a key.")
+@click.option("--id", "message_id", help="One message, and all that it emitted.")
+@click.option("--all-anonymous", is_flag=True, help="With --caller anonymous: all who did not say who they are.")
+@click.option("--unfinished", is_flag=True, help="Give up what still waits, too.")
+@click.option("--dry-run", is_flag=True, help="Say what there is, and erase nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="The report, as one JSON object.")
+def forget(
+    data: Path,
+    caller: str | None,
+    message_id: str | None,
+    all_anonymous: bool,
+    unfinished: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Erase the contents of messages for good, and what is kept beside them: bodies, results, errors, items. Of each
+    message its id, status and times stay, so that sent again it has no effect. Then search all bytes of the file.
+
+    Exit status 0: nothing is left. 1: something is, and what to do; or nothing was erased, and why."""
+    from decoupled.cli.forget_target import OfData
+
+    asked = _asked(caller, message_id, all_anonymous, unfinished)
+    where = OfData(data)
+    with _shown(as_json) as show:
+        there, again = where.survey(asked, show)
+    _check(there, asked, again)
+    if dry_run:
+        there.notes += where.copies(asked)
+        _say(there, as_json, "there is")
+        return
+    if not yes:
+        _ask(there)
+    with _shown(as_json) as show:
+        report = where.forget(asked, show)
+    _say(report, as_json, "erased")
+    sys.exit(0 if report.proven else 1)
+
+
+def _asked(caller: str | None, message_id: str | None, all_anonymous: bool, unfinished: bool) -> Asked:
+    if (caller is None) == (message_id is None):
+        raise click.UsageError("name a caller or an id: --caller or --id")
+    if message_id is not None and not is_id(record_id(message_id)):
+        raise click.UsageError(f"{message_id[:80]!r} can be no id of a message")
+    if caller == "":
+        raise click.UsageError("a caller has a name")
+    if all_anonymous != (caller == ANONYMOUS):
+        raise click.UsageError(
+            f"{ANONYMOUS} are all who did not say who they are: with --all-anonymous, --caller {ANONYMOUS} means all of"
+            " them. One of them is found by the ids of messages"
+        )
+    return Asked(caller=caller, id=None if message_id is None else record_id(message_id), unfinished=unfinished)
+
+
+def _check(there: Report, asked: Asked, again: bool) -> None:
+    if not there.erased and not again:
+        hint = " (the caller of the API key ana is key:ana)" if asked.caller is not None else ""
+        raise click.ClickException(f"nothing that could be erased is here of {asked.says}{hint}")
+    if there.unfinished and not asked.unfinished:
+        raise click.ClickException(why_unfinished(there))
+
+
+def _ask(there: Report) -> None:
+    click.echo(f"of {there.of}: {_counts(there)}", err=True)
+    total = str(sum(there.erased.values()))
+    if click.prompt("Type how many that is, to erase it for good", default="", show_default=False, err=True) != total:
+        raise click.ClickException("that is not how many; nothing was erased")
+
+
+def _say(report: Report, as_json: bool, done: str) -> None:
+    if as_json:
+        click.echo(msgspec.json.encode(report).decode())
+        return
+    click.echo(f"of {report.of} {done}: {_counts(report)}")
+    if report.searched_bytes:
+        where = f"{report.searched_bytes / MIB:,.1f} MiB, the whole file and its log"
+        click.echo(f"searched for {report.searched_for:,} texts of it in {where}: {_found(report)}")
+    for note in report.notes:
+        click.echo(f"note: {note}")
+
+
+def _found(report: Report) -> str:
+    elsewhere = f"; rows of others have some of these texts in {report.elsewhere:,} places" if report.elsewhere else ""
+    return ("nothing is left" if report.proven else f"{report.left:,} places have some of it") + elsewhere
+
+
+def _counts(report: Report) -> str:
+    return ", ".join(f"{count:,} {kind}" for kind, count in report.erased.items()) or "nothing"
+
+
+@contextmanager
+def _shown(hidden: bool) -> Iterator[Show]:
+    """A bar of how it goes, for whoever looks."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal) as progress:
+        bar = progress.add_task("beginning", total=None)
+        yield lambda what, done, upto: progress.update(bar, description=what, completed=done, total=upto or None)

@@ -1,0 +1,119 @@
+"""Forgetting what a customer sent: what is asked for, what is left of a message, and the report that proves it. Pure;
+the engines erase.
+
+A message that was forgotten is a final record with nothing in it: its id, by which a resend is known and has no effect,
+its workload, its status and its times. It is nobody's any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from decoupled.core.outcomes import Record
+
+FORGOTTEN = "forgotten"
+"""The reason of a record that has one; with it no import of an export brings the message back."""
+
+NOTHING = '{"forgotten":true}'
+"""The result of a record that has one."""
+
+NEEDLE_CHARS = 12  # of a text that is searched for, at least: what is shorter stands elsewhere by chance
+NEEDLES = 32  # that are searched for, at most
+LONGEST_NEEDLE = 48
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose data: a caller's, or that of one message and of all that came of it. `unfinished`: what still waits is
+    given up, too."""
+
+    caller: str | None = None
+    id: str | None = None
+    unfinished: bool = False
+
+    @property
+    def says(self) -> str:
+        """In words."""
+        return f"caller {self.caller!r}" if self.caller is not None else f"message {self.id!r}"
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """What there was, by kind, and what was erased of it. `left`: places that belong to no row any more, and in which
+    something of it could be read still, after all that was done. `elsewhere`: rows of others in which the same texts
+    stand, and stay."""
+
+    of: str
+    erased: dict[str, int] = {}
+    unfinished: int = 0
+    ids: list[str] = []  # some of those that are unfinished
+    searched_for: int = 0
+    searched_bytes: int = 0
+    left: int = 0
+    elsewhere: int = 0
+    scrubbed: int = 0  # places that were found and written over
+    proven: bool = False
+    notes: list[str] = []
+
+    def count(self, kind: str, by: int = 1) -> None:
+        """So many more of a kind."""
+        if by:
+            self.erased[kind] = self.erased.get(kind, 0) + by
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """How it goes: what is being done, how much of it, of how much. `error`: it did not come to its end, and why."""
+
+    of: str
+    what: str
+    done: int = 0
+    upto: int = 0
+    error: str | None = None
+    report: Report | None = None
+
+    @property
+    def ended(self) -> bool:
+        """It will not change any more."""
+        return self.error is not None or self.report is not None
+
+
+def is_forgotten(record: Record) -> bool:
+    """Whether nothing is left of a message but this."""
+    return not record.caller and (record.result == NOTHING or record.reason == FORGOTTEN)
+
+
+def unfinished(report: Report) -> str:
+    """Why nothing is erased."""
+    named = ", ".join(report.ids)
+    more = f" and {report.unfinished - len(report.ids):,} more" if report.unfinished > len(report.ids) else ""
+    return (
+        f"{report.unfinished:,} messages of {report.of} are not finished: {named}{more}. Wait until they are, or give"
+        " them up, too: --unfinished"
+    )
+
+
+def needles(texts: Iterable[str]) -> Iterator[str]:
+    """What to search for of texts that are erased: the longest word of each, of a JSON text the longest of its strings,
+    as it stands in it. Of what is long, the middle."""
+    for text in texts:
+        said = max(_strings(text), key=len, default="")
+        if len(said) >= NEEDLE_CHARS:
+            start = max(0, (len(said) - LONGEST_NEEDLE) // 2)
+            yield said[start : start + LONGEST_NEEDLE]
+
+
+def _strings(text: str) -> Iterator[str]:
+    """Those of JSON that are written as they are, whatever its encoder escapes."""
+    try:
+        left: list[Any] = [msgspec.json.decode(text)]
+    except (msgspec.DecodeError, RecursionError):
+        left = []
+        yield text
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+        elif isinstance(value, str) and value in text:
+            yield value

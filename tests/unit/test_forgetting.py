@@ -1,0 +1,39 @@
+"""What is searched for of what is erased, and what a record says that was."""
+
+from __future__ import annotations
+
+from decoupled.core.forgetting import FORGOTTEN, NOTHING, Report, is_forgotten, needles, unfinished
+from decoupled.core.outcomes import Record
+
+
+def record(**fields: str) -> Record:
+    return Record(**{"id": "a", "workload": "orders", "status": "processed", "accepted_at": 1, **fields})  # type: ignore[arg-type]
+
+
+def test_the_longest_text_that_stands_in_json_as_it_is_is_searched_for() -> None:
+    assert list(needles(['{"a": ["short", {"b": "Anastasia Forgetmenot"}], "c": 1234567890123}'])) == [
+        "Anastasia Forgetmenot"
+    ]
+    assert list(needles(['{"escaped": "a \\"quoted\\" and long one", "plain": "plain and long"}'])) == [
+        "plain and long"
+    ]
+    assert list(needles(['{"a": "short"}', "", "no JSON, but long enough"])) == ["no JSON, but long enough"]
+
+
+def test_of_what_is_long_the_middle_is_searched_for() -> None:
+    (said,) = needles([f'"{"x" * 100}the middle{"y" * 100}"'])
+    assert "the middle" in said
+    assert len(said) < 60
+
+
+def test_only_nobodys_record_with_nothing_in_it_is_forgotten() -> None:
+    assert is_forgotten(record(result=NOTHING))
+    assert is_forgotten(record(status="rejected", reason=FORGOTTEN))
+    assert not is_forgotten(record(result=NOTHING, caller="ana"))
+    assert not is_forgotten(record(status="rejected", reason=FORGOTTEN, caller="ana"))
+    assert not is_forgotten(record(result="{}"))
+
+
+def test_unfinished_messages_are_named_and_those_that_are_not_are_counted() -> None:
+    said = unfinished(Report(of="caller 'ana'", unfinished=1_003, ids=["a", "b", "c"]))
+    assert "1,003 messages of caller 'ana' are not finished: a, b, c and 1,000 more." in said
