@@ -29,6 +29,12 @@ Show = Callable[[str, int, int], None]
 @click.option("--id", "message_id", help="One message, and all that it emitted.")
 @click.option("--all-anonymous", is_flag=True, help="With --caller anonymous: all who did not say who they are.")
 @click.option("--unfinished", is_flag=True, help="Give up what still waits, too.")
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="COLLECTION",
+    help="Leave the caller's items of it, such as shop/stock, which others have a share in; they are nobody's then.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what there is, and erase nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="The report, as one JSON object.")
@@ -38,6 +44,7 @@ def forget(
     message_id: str | None,
     all_anonymous: bool,
     unfinished: bool,
+    keep: tuple[str, ...],
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -48,7 +55,7 @@ def forget(
     Exit status 0: nothing is left. 1: something is, and what to do; or nothing was erased, and why."""
     from decoupled.cli.forget_target import OfData
 
-    asked = _asked(caller, message_id, all_anonymous, unfinished)
+    asked = msgspec.structs.replace(_asked(caller, message_id, all_anonymous, unfinished), keep=keep)
     where = OfData(data)
     with _shown(as_json) as show:
         there, again = where.survey(asked, show)
@@ -84,6 +91,8 @@ def _check(there: Report, asked: Asked, again: bool) -> None:
     if not there.erased and not again:
         hint = " (the caller of the API key ana is key:ana)" if asked.caller is not None else ""
         raise click.ClickException(f"nothing that could be erased is here of {asked.says}{hint}")
+    if unknown := [name for name in asked.keep if f"kept items of {name}" not in there.erased]:
+        raise click.ClickException(f"there are no items of {unknown[0]!r:.80} that {asked.says} owns")
     if there.unfinished and not asked.unfinished:
         raise click.ClickException(why_unfinished(there))
 

@@ -6,6 +6,7 @@ its workload, its status and its times. It is nobody's any more."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -22,15 +23,17 @@ NOTHING = '{"forgotten":true}'
 NEEDLE_CHARS = 12  # of a text that is searched for, at least: what is shorter stands elsewhere by chance
 NEEDLES = 32  # that are searched for, at most
 LONGEST_NEEDLE = 48
+_OF_OUR_MAKING = re.compile("[0-9a-f]{33}|[0-9a-f]{40}")  # ids: see core/identifiers.py
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Whose data: a caller's, or that of one message and of all that came of it. `unfinished`: what still waits is
-    given up, too."""
+    given up, too. `keep`: collections whose items stay, and are nobody's from then on."""
 
     caller: str | None = None
     id: str | None = None
     unfinished: bool = False
+    keep: tuple[str, ...] = ()
 
     @property
     def says(self) -> str:
@@ -93,10 +96,10 @@ def unfinished(report: Report) -> str:
 
 
 def needles(texts: Iterable[str]) -> Iterator[str]:
-    """What to search for of texts that are erased: the longest word of each, of a JSON text the longest of its strings,
-    as it stands in it. Of what is long, the middle."""
+    """What to search for of texts that are erased: of a JSON text the longest of its strings, as it stands in it; no
+    ids, which stay. Of what is long, the middle."""
     for text in texts:
-        said = max(_strings(text), key=len, default="")
+        said = max((it for it in _strings(text) if not _OF_OUR_MAKING.fullmatch(it)), key=len, default="")
         if len(said) >= NEEDLE_CHARS:
             start = max(0, (len(said) - LONGEST_NEEDLE) // 2)
             yield said[start : start + LONGEST_NEEDLE]

@@ -58,7 +58,8 @@ class Shop:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.keys = {name: decoupled("keys", "add", name, "--data", server.data) for name in ("ana", "ana-2", "ops")}
+        self.keys = {name: decoupled("keys", "add", name, "--data", server.data) for name in ("ana", "ana-2")}
+        self.keys["ops"] = decoupled("keys", "add", "ops", "--operator", "--data", server.data)
 
     def send(self, caller: str, path: str, entry: Any, **headers: str) -> dict[str, Any]:
         answer = self.server.post(path, entry, authorization=f"Bearer {self.keys[caller]}", **headers)
@@ -193,9 +194,13 @@ def test_with_an_id_goes_all_that_came_of_it_and_nothing_else(shop: Shop) -> Non
     assert shop.get("ana", other["status_url"])[0] == 200
     assert "nothing that could be erased" in shop.forget("--id", sent["id"], "--yes", status=1)
     assert shop.get("ana", "/ledger/accounts/17171717")[0] == 200  # the caller's, and no message's
-    report = json.loads(shop.forget("--caller", "key:ana", "--yes", "--json"))
-    assert report["erased"]["items"] == 4
+    assert "no items of 'ledger/stock'" in shop.forget("--caller", "key:ana", "--keep", "ledger/stock", status=1)
+    arguments = ("--caller", "key:ana", "--keep", "echoes/accounts", "--yes", "--json")
+    report = json.loads(shop.forget(*arguments))
+    assert report["erased"]["items of ledger/accounts"] == report["erased"]["kept items of echoes/accounts"] == 2
     assert shop.get("ops", "/ledger/accounts/17171717")[0] == 404
+    assert shop.get("ops", "/echoes/accounts/17171717")[0] == 200
+    assert shop.get("ana", "/echoes/accounts/17171717")[0] == 404  # it is nobody's
 
 
 def test_what_makes_no_sense_is_refused(shop: Shop) -> None:

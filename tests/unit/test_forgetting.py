@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decoupled.core.forgetting import FORGOTTEN, NOTHING, Report, is_forgotten, needles, unfinished
+from decoupled.core.identifiers import derived_id, new_id
 from decoupled.core.outcomes import Record
 
 
@@ -18,6 +19,10 @@ def test_the_longest_text_that_stands_in_json_as_it_is_is_searched_for() -> None
         "plain and long"
     ]
     assert list(needles(['{"a": "short"}', "", "no JSON, but long enough"])) == ["no JSON, but long enough"]
+
+
+def test_ids_of_messages_stay_and_are_not_searched_for() -> None:
+    assert list(needles([f'{{"return": "{new_id(1, 2, "ab" * 9)}", "of": "{derived_id("a")}"}}'])) == []
 
 
 def test_of_what_is_long_the_middle_is_searched_for() -> None:

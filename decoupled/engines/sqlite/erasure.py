@@ -155,12 +155,13 @@ def items(database: Database, owner: str, after: int, most: int) -> tuple[list[t
         return rows.fetchall(), last
 
 
-def erase_items(database: Database, owner: str, numbers: Sequence[int]) -> int:
-    """Those that are still the owner's; how many."""
+def erase_items(database: Database, owner: str, numbers: Sequence[int], keep: bool = False) -> int:
+    """Those that are still the owner's, or that they are, where the items are to be kept; how many."""
+    change = "UPDATE items SET owner = ''" if keep else "DELETE FROM items"
     with database.transaction():
         _begin(database)
         return database.execute(
-            "DELETE FROM items WHERE rowid IN (SELECT value FROM json_each(?)) AND owner = ?",
+            f"{change} WHERE rowid IN (SELECT value FROM json_each(?)) AND owner = ?",  # noqa: S608  it is constant
             (json.dumps(numbers), owner),
         ).rowcount
 

@@ -20,7 +20,7 @@ from decoupled.core import upkeep_limits
 from decoupled.core.forgetting import NEEDLES, Asked, Report, Told, needles, unfinished
 from decoupled.core.times import now_ms
 from decoupled.core.upkeep_limits import FORGET_NAMED, SWEEP_MESSAGES
-from decoupled.core.workload import ANONYMOUS, Unavailable
+from decoupled.core.workload import ANONYMOUS, Unavailable, collection_of
 from decoupled.engines.sqlite import erasure, scrubbing
 from decoupled.engines.sqlite.audit_blocks import newest
 from decoupled.engines.sqlite.database import Database, DataDirectoryError
@@ -80,8 +80,9 @@ class Survey:
                     report.ids.append(it.id)
             self._keep(it.text for it in found)
         for some in self.items():
-            report.count("items", len(some))
-            self._keep(text for _, _, text in some)
+            for kind, found_items in by_kind(some, self.asked.keep).items():
+                report.count(kind, len(found_items))
+            self._keep(text for _, key, text in some if collection_of(key) not in self.asked.keep)
         report.unfinished = report.erased.get("unfinished", 0)
         if self.asked.caller is not None:
             report.count("followed", erasure.followed(self.database, self.asked.caller))
@@ -117,6 +118,19 @@ class Survey:
                 self.needles.append(needle)
             if len(self.needles) >= 2 * NEEDLES:
                 del self.needles[1::2]
+
+
+_KEPT = "kept items"
+
+
+def by_kind(items: Sequence[tuple[int, str, str]], keep: Sequence[str]) -> dict[str, list[int]]:
+    """The numbers of items, by what becomes of them and their collections."""
+    found: dict[str, list[int]] = {}
+    for number, key, _ in items:
+        collection = collection_of(key)
+        kind = f"{_KEPT if collection in keep else 'items'} of {collection or key.partition('/')[0]}"
+        found.setdefault(kind, []).append(number)
+    return found
 
 
 class Forgetting:
@@ -196,9 +210,11 @@ class Forgetting:
             for some in _parts(seqs):
                 self._erase_some(survey.whose, some, report)
         for found_items in survey.items():
-            for some in _parts([number for number, _, _ in found_items]):
-                owner = asked.caller or ""
-                report.count("items", self._owner.write(partial(erasure.erase_items, database, owner, some)))
+            for kind, numbers in by_kind(found_items, asked.keep).items():
+                for some in _parts(numbers):
+                    keep = kind.startswith(_KEPT)
+                    operation = partial(erasure.erase_items, database, asked.caller or "", some, keep)
+                    report.count(kind, self._owner.write(operation))
         if asked.caller is not None and erasure.followed(survey.database, asked.caller):
             report.count("followed", self._owner.write(partial(erasure.unfollow, database, asked.caller)))
 
