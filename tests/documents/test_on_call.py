@@ -12,7 +12,7 @@ from tests.support import ministack
 from tests.support.on_call import blocks, follow, promised, sections
 from tests.support.server import ROOT
 
-QUESTIONS = ("The disk died", "The disk is filling", "I deployed a bug")
+QUESTIONS = ("The disk died", "The disk is filling", "I deployed a bug", "A customer wants to be forgotten")
 ANSWERS = sections((ROOT / "docs" / "operations.md").read_text())
 
 
