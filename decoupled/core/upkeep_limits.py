@@ -32,6 +32,14 @@ BACKUP_LOOK_S = 0.02  # between two looks of who waits for that
 # --- a replica, beside the server -------------------------------------------------
 
 WAL_LEFT_BYTES = 32 * MIB  # of a log that Litestream folds, before the server does; less than WAL_LONG_BYTES
+REPLICA_LOOK_S = 1.0  # between two looks at how far a replica is that is in a directory,
+REPLICA_CALL_S = 10.0  # or elsewhere: each is a process, and a request that may cost something
+REPLICA_ASK_S = 30.0  # for its place to say that
+REPLICA_LATE_S = 60.0  # that it may be behind before a person is told
+REPLICA_PLACES = 1_000  # of the log, that are not in it yet, which are told apart
+REPLICA_PARTS = 1_000_000  # files that it may consist of
+REPLICA_SAYS_CHARS = 500  # of what Litestream says of a failure
+REPLICA_END_S = 2.0  # for a look that there is, when its server ends
 
 # --- dead letters ----------------------------------------------------------------
 
@@ -97,6 +105,7 @@ MOVE_BEHIND = 1_000  # records that have ended and are not copied, below which a
 MOVE_STILL_S = 0.2  # between two looks at whether a source that was stopped is still
 MOVE_KEEPS_S = 7 * 86_400  # for a record that is older than the stack keeps such, so that it can be compared
 MOVE_DIFFERENCES = 20  # that are told of; more end a move at once
+
 # --- forgetting ---------------------------------------------------------------
 
 FORGET_AT_ONCE = 50  # rows that are erased in a transaction, some milliseconds

@@ -136,6 +136,29 @@ def test_without_litestream_the_log_is_folded_when_it_is_long_enough(
     assert store.wal.trouble() is None
 
 
+def test_nothing_is_left_of_a_log_that_we_begin_anew(
+    store: Store, litestream: Litestream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Litestream would find the place where it was in what is left, and miss what came after it."""
+    store.write(limits.WAL_FOLD_FRAMES)
+    before = store.log_bytes()
+    litestream.close()
+    monkeypatch.setattr(upkeep_limits, "WAL_LEFT_BYTES", 0)
+    store.later()
+    store.write(10)
+    assert store.log_bytes() == Path(f"{store.file}-wal").stat().st_size < before
+
+
+def test_nor_of_one_that_a_killed_server_began_anew(store: Store, litestream: Litestream) -> None:
+    store.write(500)
+    size = Path(f"{store.file}-wal").stat().st_size
+    litestream.fold()  # it begins it anew, and is killed
+    litestream.close()
+    assert Path(f"{store.file}-wal").stat().st_size == size
+    with contextlib.closing(Database(store.file)):
+        assert Path(f"{store.file}-wal").stat().st_size < size
+
+
 def test_a_litestream_that_hangs_is_told_of_long_before_requests_are_refused(
     store: Store, litestream: Litestream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

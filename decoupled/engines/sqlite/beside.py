@@ -6,6 +6,10 @@ and when, stands here.
     (https://www.sqlite.org/wal.html#walresetbug): so while we fold, nobody writes (`kept_off`). Litestream does the
     same while it folds, and brings a SQLite that is mended.
 
+    When it comes back after a while, it looks for the place in the log where it was. If we have folded that and begun
+    the log anew, what is behind the new one's end in the file is still the old one: it would find its place there, and
+    take no notice of what stood between. So nothing is left of a log that we begin anew (journal_size_limit).
+
     a copy of the file is made from what is folded, and what that program folds, nobody is told of: so while one is
     made, nothing is folded away (`hold`)."""
 

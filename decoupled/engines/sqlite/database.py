@@ -103,8 +103,9 @@ class Database:
             self.execute("PRAGMA auto_vacuum = INCREMENTAL")  # pages that are free can go back to the file system
         self.execute("PRAGMA journal_mode = WAL")
         self.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns: the 202 stands on this
-        if has_come(self.connection):  # a tool's commits fold no log beside Litestream
+        if has_come(self.connection):  # see beside.py
             self.execute("PRAGMA wal_autocheckpoint = 0")
+            self.execute("PRAGMA journal_size_limit = 0")
         self.execute("PRAGMA secure_delete = ON")  # what is erased is written over, as most builds of SQLite do anyway
         self.execute("PRAGMA temp_store = MEMORY")  # of what a savepoint may undo, 64 KiB would be a file each time
         if not tables:

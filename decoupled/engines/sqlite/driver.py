@@ -28,7 +28,7 @@ _MENDED = ((3, 44, 6), (3, 50, 7))  # releases of older lines that have the mend
 
 
 OLD_SQLITE = (
-    "this SQLite may damage a file that two programs write at the same moment; decoupled and its tools never do, so let"
-    " no other program write to it. The README says how to get a newer SQLite"
+    "this SQLite may damage a file that two programs write at the same moment; decoupled and its tools never do, and"
+    " keep Litestream from it, so let no other program write to it. The README says how to get a newer SQLite"
 )
 """What a person should know who has that."""

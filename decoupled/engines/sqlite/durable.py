@@ -9,6 +9,7 @@ import errno
 import os
 from pathlib import Path
 
+from decoupled.engines.sqlite import log_file
 from decoupled.engines.sqlite.beside import has_come
 from decoupled.engines.sqlite.driver import sqlite3
 
@@ -31,10 +32,12 @@ def write_log_again(connection: sqlite3.Connection, database: Path) -> None:
             at = 0
             while chunk := os.pread(descriptor, CHUNK_BYTES, at):
                 at += os.pwrite(descriptor, chunk, at)
+            if shared := has_come(connection):  # what is left of an earlier log would be taken for this one
+                os.ftruncate(descriptor, min(at, log_file.whole(descriptor).end))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)  # SQLite has no locks on this file that could be lost with it
-        if has_come(connection):  # nobody begins the log anew while it is folded: see beside.py
+        if shared:  # nobody begins the log anew while it is folded: see beside.py
             with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as second:
                 second.execute("PRAGMA wal_checkpoint(PASSIVE)")
             return

@@ -4,9 +4,13 @@ SQLite, which puts no locks on this file: https://www.sqlite.org/fileformat2.htm
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+from decoupled.core.replicas import Place
 
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
+_PAGE_BYTES_AT = 8
 _SALTS_OF_LOG, _SALTS_OF_FRAME, _SALTS_BYTES = 16, 8, 8
 
 
@@ -32,3 +36,21 @@ def end(file: int, frame_bytes: int) -> int:
         else:
             last = middle
     return HEADER_BYTES + first * frame_bytes
+
+
+def place(database: Path) -> Place:
+    """Where the log of a database ends, beside whoever writes it. Raises OSError."""
+    file = os.open(f"{database}-wal", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return whole(file)
+    finally:
+        os.close(file)
+
+
+def whole(file: int) -> Place:
+    """The end of what is in it. Raises OSError."""
+    head = os.pread(file, HEADER_BYTES, 0)
+    if len(head) < HEADER_BYTES:  # none has been begun
+        return Place(b"", HEADER_BYTES)
+    page_bytes = int.from_bytes(head[_PAGE_BYTES_AT : _PAGE_BYTES_AT + 4])
+    return Place(head[_SALTS_OF_LOG : _SALTS_OF_LOG + _SALTS_BYTES], end(file, FRAME_HEADER_BYTES + page_bytes))

@@ -67,7 +67,6 @@ class WriteAheadLog:
         self._told = False
         self._tended = 0
         connection.execute("PRAGMA wal_autocheckpoint = 0")
-        connection.execute(f"PRAGMA journal_size_limit = {limits.WAL_KEPT_BYTES}")
         (self.page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
         self._frame_bytes = log_file.FRAME_HEADER_BYTES + self.page_bytes
         self._enough = log_file.HEADER_BYTES + (limits.WAL_FOLD_FRAMES - 1) * self._frame_bytes
@@ -76,7 +75,8 @@ class WriteAheadLog:
         self._database = database
         self._database_file: int | None = None
         self._beside = Beside(connection, database)
-        self._shared = False  # with another program that folds it, too
+        self._shared = self._beside.is_there()  # with another program that folds it, too
+        self._limit_file()
         # SQLite puts no locks on this file: to close a second descriptor of it takes none away.
         self._file = os.open(f"{database}-wal", os.O_RDONLY | os.O_CLOEXEC)
         self._fold()
@@ -199,7 +199,9 @@ class WriteAheadLog:
 
     def _fold(self) -> None:
         try:
-            self._shared = self._beside.is_there()
+            if not self._shared and self._beside.is_there():
+                self._shared = True
+                self._limit_file()
             if self._is_left() or self._is_behind():
                 return
             whole = self._checkpoint()
@@ -210,6 +212,11 @@ class WriteAheadLog:
         self._waiting_bytes = 0 if whole else self._bytes()
         self._try_again_at = None if whole else self._monotonic() + limits.CHECKPOINT_RETRY_S
         self._tell()
+
+    def _limit_file(self) -> None:
+        """Of a log that is begun anew, how much of the one before it stays behind its end."""
+        kept = 0 if self._shared else limits.WAL_KEPT_BYTES
+        self._connection.execute(f"PRAGMA journal_size_limit = {kept}")
 
     def _is_left(self) -> bool:
         """Whether to fold it is another one's affair."""
