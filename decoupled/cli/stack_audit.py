@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from decoupled.cli.invariants import look_at_invariants
 from decoupled.cli.spool import Spool
-from decoupled.cli.target import audit_of_stack
 from decoupled.core.audit import Progress, Report
 from decoupled.server.options import Options
 from decoupled.server.workers.inspector import Inspector, Unsaid
+
+if TYPE_CHECKING:
+    from decoupled.engines.aws.audit import AwsAudit
 
 _json = msgspec.json.Encoder(decimal_format="number")
 
@@ -36,6 +38,13 @@ def audit_stack(
         else:
             _ask(report, spool, options, found.moving, progress)
     return report
+
+
+def audit_of_stack(stack: str, units_s: float) -> AwsAudit:
+    """The engine's part. Raises ValueError or Unavailable."""
+    from decoupled.engines.aws.audit import AwsAudit
+
+    return AwsAudit.of_stack(stack, units_s)
 
 
 def _ask(report: Report, spool: Spool, options: Options, moving: bool, progress: Progress) -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from decoupled.core.backups import Holdings, Sealed, Step, Told
     from decoupled.dashboard.gate import Secret
     from decoupled.dashboard.sources import Sources
-    from decoupled.engines.aws.audit import AwsAudit
     from decoupled.engines.sqlite.audit import SqliteAudit
     from decoupled.engines.sqlite.kept_bodies import KeptBodies
     from decoupled.engines.sqlite.keys_file import KeysFile, SendersFile
@@ -211,13 +210,6 @@ def audit_of(place: Path, quick: bool) -> SqliteAudit:
     live = file.name == FILE_NAME and DataDirectory(file.parent).server_url() is not None
     still = file.name != FILE_NAME and not Path(f"{file}-wal").exists()
     return SqliteAudit(Database(file, read_only=True, still=still), str(file), live, quick)
-
-
-def audit_of_stack(stack: str, units_s: float) -> AwsAudit:
-    """The audit of a stack. Raises ValueError or Unavailable."""
-    from decoupled.engines.aws.audit import AwsAudit
-
-    return AwsAudit.of_stack(stack, units_s)
 
 
 def recover_data(data: Path, target: Path) -> Recovered:

@@ -111,6 +111,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "decoupled.cli",
         "decoupled.server",
     },
+    "decoupled.cli.stack_audit": {"decoupled.core", "decoupled.engines.aws", "decoupled.cli", "decoupled.server"},
     "decoupled.cli.target": {
         "decoupled.core",
         "decoupled.engines",
