@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from decoupled.core.dead_letters import PURGED
 from decoupled.core.fingerprints import difference, item_difference
 from decoupled.core.moving import Carried, CarriedItem, Counts
 from decoupled.engines.sqlite import moving_open
@@ -279,6 +280,23 @@ def test_what_is_there_is_told_and_never_changed_for_what_is_older(target: Sqlit
         target.send([moving.queued("nothing")])
     with pytest.raises(ValueError, match="bare is queued, and has no body"):
         target.put([moving.queued("bare", body=None)])
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        moving.dead("purged"),
+        moving.queued("purged"),
+        moving.processed("purged", caller="key:shop", digest=""),
+        moving.rejected("purged", caller="key:shop", reason=PURGED, finished_at=moving.AT + 99),
+    ],
+    ids=lambda it: it.status,
+)
+def test_what_was_purged_may_be_another_thing_later(target: SqliteTarget, later: Carried) -> None:
+    target.put([moving.rejected("purged", caller="key:shop", reason=PURGED)])
+    assert target.put([later]) == target.put([later]) == []
+    assert difference(later, target.get(["purged"])["purged"]) is None
+    assert target.get(["purged"])["purged"].status == later.status
 
 
 def test_what_is_taken_back_leaves_no_trace_and_no_number(target: SqliteTarget, tmp_path: Path) -> None:

@@ -202,9 +202,9 @@ def _kept(there: Carried, record: Carried) -> str | None:
         if same_sender and record.accepted_at > there.accepted_at:
             return None  # sent again under its key, when the other side had forgotten it
         return f"{record.id} is another message in {there.workload} here"
+    if there.reason == PURGED:  # the only one that is not final for ever: it may have been imported since, and redriven
+        return "" if difference(there, record) is None else None
     if there.status in FINAL:
-        if record.status == "dead" and there.reason == PURGED:
-            return None  # it was imported again
         return (difference(record, there) or "") if record.status in FINAL else ""
     return "" if record.status == there.status and difference(record, there) is None else None
 
