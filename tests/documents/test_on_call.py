@@ -12,7 +12,13 @@ from tests.support import ministack
 from tests.support.on_call import blocks, follow, promised, sections
 from tests.support.server import ROOT
 
-QUESTIONS = ("The disk died", "The disk is filling", "I deployed a bug", "A customer wants to be forgotten")
+QUESTIONS = (
+    "The disk died",
+    "The disk is filling",
+    "I deployed a bug",
+    "A customer wants to be forgotten",
+    "We outgrew the machine",
+)
 ANSWERS = sections((ROOT / "docs" / "operations.md").read_text())
 
 
