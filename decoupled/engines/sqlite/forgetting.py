@@ -270,7 +270,7 @@ class Forgetting:
 
 _LOG_STAYS = (
     f"SQLite's log could not be cut in {upkeep_limits.FORGET_LOG_S:g} s, since somebody reads it, or a backup is made:"
-    " ask again. Where Litestream replicates the file, nobody cuts it: stop both, `decoupled compact`, start both again."
+    " ask again. Where Litestream replicates the file, nobody cuts it: stop both, `decoupled compact`, start both."
 )
 _MORE = (
     "{:,} more pages have something left of rows that were moved or erased at some time, and nothing of what was"
