@@ -114,8 +114,9 @@ class WriteAheadLog:
 
     def empty(self) -> bool:
         """Between transactions: fold all of it, and cut its file, so that nothing which stood in it is there any more.
-        Whether that could be done now: a reader, or who copies the file, may be in the way. Raises sqlite3.Error."""
-        if self._follower is not None and self._follower.is_behind(os.fstat(self._file).st_size):
+        Whether that could be done now: a reader, who copies the file, or Litestream may be in the way. Raises
+        sqlite3.Error."""
+        if self._beside.is_there() or self._is_behind():
             return False
         return self._checkpoint(kept_bytes=0) and os.fstat(self._file).st_size == 0
 
