@@ -61,7 +61,7 @@ def project(tmp_path: Path) -> Path:
 
 def build(project: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [str(DECOUPLED), "build", "--output", "lambda.zip", *options]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=400, check=False)
 
 
 def built(project: Path, *options: str) -> zipfile.ZipFile:

@@ -40,7 +40,7 @@ ORDER = json.dumps(
 )
 
 
-def run(command: Sequence[str | Path], environment: Mapping[str, str], seconds: float = 120, told: str = "") -> str:
+def run(command: Sequence[str | Path], environment: Mapping[str, str], seconds: float = 400, told: str = "") -> str:
     done = subprocess.run(
         command,
         env=dict(environment),
@@ -113,7 +113,7 @@ def test_an_unsigned_request_is_refused_and_a_signed_one_accepted(stack: Stack) 
 
 def test_the_sample_orders_pass_against_the_deployed_stack(stack: Stack) -> None:
     printed = run(
-        ["scripts/test-orders.sh", stack.outputs["Endpoint"]], {**stack.environment, "SIGN": "aws"}, seconds=180
+        ["scripts/test-orders.sh", stack.outputs["Endpoint"]], {**stack.environment, "SIGN": "aws"}, seconds=400
     )
     assert "all stored with the right totals" in printed
 

@@ -54,7 +54,7 @@ def deploy(project: Path, url: str, *parameters: str) -> dict[str, str]:
         cwd=project,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -52,7 +52,7 @@ def test_every_sample_checks_out_on_the_deployed_template(ministack_url: str) ->
             env=ministack.environment(ministack_url),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=400,
             check=False,
         )
         assert deployed.returncode == 0, deployed.stdout + deployed.stderr
