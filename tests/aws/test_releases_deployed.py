@@ -86,7 +86,7 @@ def test_an_alarm_in_a_canary_takes_the_release_back(stack: Stack) -> None:
     assert live("Processor") == "2"  # the back is all there before the front begins
     assert stack.post(1).status_code == 202
     set_alarm("ALARM")
-    printed, _ = deployment.communicate(timeout=120)
+    printed, _ = deployment.communicate(timeout=400)
     assert deployment.returncode == 1
     assert "ServerErrorsAlarm sounds" in printed
     assert "went back from" in printed
