@@ -18,6 +18,7 @@ from decoupled.core.outcomes import Commit, Delivery, Reject
 from decoupled.core.shown import view
 from decoupled.core.times import now_ms
 from decoupled.core.workload import Unavailable
+from decoupled.engines.aws.audit import AwsAudit
 from decoupled.engines.aws.carried import record
 from decoupled.engines.aws.dead_letter_queue import DeadLetterQueue
 from decoupled.engines.aws.dead_letters import AwsDeadLetters
@@ -315,6 +316,31 @@ def test_a_result_that_no_map_of_dynamodb_holds_is_kept_as_it_is(moto_engine: Aw
     assert found is not None
     assert found.result == refused
     assert difference(large, target.get(["done"])["done"]) is None
+
+
+def test_an_audit_of_the_stack_finds_nothing_wrong_with_what_was_put(moto_engine: AwsEngine) -> None:
+    target = target_of(moto_engine)
+    target.put(ALL)
+    target.put_items([ITEM, NOBODYS])
+    target.send(ALL)
+    made = {"pk": {"S": "large"}, "result_text": {"S": "{}"}}
+    moto_engine.dynamodb.put_item(TableName=moto_engine.table_name, Item={**stored(moto_engine, "done"), **made})
+    moto_engine.dynamodb.update_item(
+        TableName=moto_engine.table_name,
+        Key={"pk": {"S": "large"}},
+        UpdateExpression="REMOVE #result",
+        ExpressionAttributeNames={"#result": "result"},
+    )
+    found = {
+        "TableName": moto_engine.table_name,
+        "QueueUrl": moto_engine.queue_url,
+        "DeadLetterQueueUrl": moto_engine.dead_letter_queue_url,
+    }
+    clients = {"dynamodb": moto_engine.dynamodb, "sqs": moto_engine.sqs}
+    audit = AwsAudit("boxes", found, None, 10**6, clients.__getitem__)
+    report = audit.run(lambda _what, _done, _of: None, [it.id for it in ALL], lambda _key, _item: None)
+    assert report.faults == []
+    assert report.counts == {"processed": 2, "rejected": 1, "dead": 1, "queued": 1}
 
 
 def test_what_does_not_fit_at_all_is_named(moto_engine: AwsEngine) -> None:

@@ -137,6 +137,7 @@ class AwsAudit:
         try:
             row = {name: decode(attribute) for name, attribute in stored.items()}
             row |= {name: decode_time(stored[name]) for name in audit_stack.TIMES if name in stored}
+            row |= {"result": {}} if records.RESULT_TEXT in row else {}  # as text, since no map holds it
             emits = records.emits(stored)
         except (KeyError, TypeError, ValueError) as error:
             self.report.find("record", f"it cannot be read: {type(error).__name__}", ids=[key])
