@@ -21,6 +21,7 @@ import msgspec
 
 from decoupled.core.fingerprints import difference, item_difference
 from decoupled.core.moving import Carried, CarriedItem, Counts, ItemPart, Marks, Part, Source, Target
+from decoupled.core.status import FINAL
 from decoupled.core.upkeep_limits import MOVE_BEHIND, MOVE_DIFFERENCES, MOVE_PAGE, MOVE_PATIENCE_S, MOVE_STILL_S
 from decoupled.core.workload import Unavailable
 from decoupled.pipeline.patience import Patience, Tell
@@ -223,8 +224,14 @@ class Move:
         return []
 
     def _compare(self, records: Sequence[Carried]) -> Sequence[str]:
+        """What is there, and has become another record here since it was copied (forgotten, or sent again after its
+        time), is put again. What is not there is lost."""
         there = self.target.get([record.id for record in records])
-        return _once([], [difference(record, there.get(record.id), serves=True) for record in records])
+        differing = [it for it in records if difference(it, there.get(it.id), serves=True) is not None]
+        if changed := [it for it in differing if it.status in FINAL and it.id in there]:
+            self.target.put(changed)
+            there = self.target.get([record.id for record in records])
+        return _once([], [difference(record, there.get(record.id), serves=True) for record in differing])
 
     # --- how one goes
 

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from decoupled.core import limits
 from decoupled.core.dead_letters import PURGED, Wanted
 from decoupled.core.fingerprints import difference, item_difference
+from decoupled.core.forgetting import NOTHING
 from decoupled.core.moving import Carried, CarriedItem, Counts
 from decoupled.core.outcomes import Commit, Delivery, Reject
 from decoupled.core.shown import view
@@ -25,7 +26,7 @@ from decoupled.engines.aws.dead_letters import AwsDeadLetters
 from decoupled.engines.aws.moving_target import AwsTarget
 from decoupled.engines.aws.queues import SqsQueues
 from tests.support.engines import AwsEngine, fifo_beside
-from tests.support.moving import ITEM, NOBODYS, dead, processed, queued, rejected
+from tests.support.moving import ANA, AT, ITEM, NOBODYS, dead, processed, queued, rejected
 
 ALL = [processed(), rejected(), dead(), queued()]
 DAY_S = 86_400
@@ -102,6 +103,31 @@ def test_what_was_purged_may_be_another_thing_later_and_nothing_else(moto_engine
     assert "refused" in why
     assert target.put([later]) == []
     assert {it.status for it in target.get(["purged"]).values()} == {later.status}
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        processed(caller="", result=NOTHING, digest="", attempts=0, error=None),
+        processed(accepted_at=AT + 10, digest="another", finished_at=AT + 20),
+        queued("done", workload="shop", caller=ANA, accepted_at=AT + 10),
+    ],
+)
+def test_what_was_forgotten_or_sent_again_since_it_was_copied_takes_its_place(
+    moto_engine: AwsEngine, later: Carried
+) -> None:
+    target = target_of(moto_engine)
+    target.put([processed()])
+    assert target.put([later]) == []
+    assert difference(later, target.get(["done"])["done"]) is None
+    assert target.get(["done"])["done"].status == later.status
+
+
+def test_nothing_takes_the_place_of_what_the_stack_itself_has_made(moto_engine: AwsEngine) -> None:
+    own = msgspec.structs.replace(queued("done", caller=ANA), body="{}").message()
+    moto_engine.table.commit([(own, Commit("{}"))], 1)
+    (why,) = target_of(moto_engine).put([processed(accepted_at=AT + 10)])
+    assert "done" in why
 
 
 @pytest.mark.parametrize("decision", [Commit('{"total":80}'), Reject("elsewhere")])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import msgspec
 import pytest
 
+from decoupled.core.moving import Carried
 from decoupled.core.upkeep_limits import MOVE_PATIENCE_S
 from decoupled.core.workload import Unavailable
 from decoupled.pipeline.moving import Differs, Move
@@ -158,3 +160,25 @@ def test_no_more_is_written_a_second_than_was_said() -> None:
     clock = SteadyClock()
     Move(source, target, source, 2, monotonic=clock, pause=clock.pause).cut_over("there", "", drain=False)
     assert clock.now >= (len(source.records) - 3) / 2
+
+
+def test_what_was_forgotten_after_it_was_copied_is_put_again_when_all_is_verified() -> None:
+    source, target = still()
+    source.fate = Fate(source.chance, 0, 0)
+    begin(source, target).copy()
+    first = source.ends[0]
+    source.records[first] = msgspec.structs.replace(source.records[first], caller="", digest="gone")
+    asked: list[str] = []
+    put = target.put
+
+    def replacing(records: Sequence[Carried]) -> Sequence[str]:
+        for it in records:
+            if it.id == first:
+                asked.append(first)
+                target.records[first] = it
+        return put(records)
+
+    target.put = replacing  # type: ignore[method-assign]
+    begin(source, target).cut_over("there", "", drain=False)
+    assert asked == [first]
+    assert target.records[first].digest == "gone"

@@ -28,6 +28,8 @@ from decoupled.engines.aws.attributes import (
 
 _STORY = ("error_type", "error", "traceback")
 _STORY_TIMES = ("first_failed_at", "last_failed_at")
+MOVED = "moved"
+"""Of a final record that a move has put: an earlier round of it may be mistaken by now; no other record is."""
 EDITED = "edited_at"
 """Of a dead record: what it had before somebody changed it stands elsewhere, see `edits.py`."""
 _SHARED = [name for name in Record.__struct_fields__ if name in Carried.__struct_fields__]
@@ -58,6 +60,8 @@ def attributes(carried: Carried, expires_at_s: int | None = None) -> Attributes:
         made["due_at"] = encode_time(carried.due_at)
     if carried.result is not None:
         made["result"] = encode(_json.decode(carried.result))
+    if carried.status in FINAL:
+        made[MOVED] = {"BOOL": True}
     if expires_at_s is not None and carried.status in FINAL:
         made["expires_at"] = {"N": str(expires_at_s)}
     return made

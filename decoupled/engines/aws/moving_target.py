@@ -19,15 +19,15 @@ import msgspec
 from decoupled.core import limits, upkeep_limits
 from decoupled.core.dead_letters import PURGED
 from decoupled.core.fingerprints import difference, item_difference
+from decoupled.core.forgetting import is_forgotten
 from decoupled.core.moving import Carried, CarriedItem, Counts
 from decoupled.core.outcomes import NotSent
 from decoupled.core.status import FINAL
 from decoupled.core.workload import Unavailable
 from decoupled.engines.aws import carried as forms
 from decoupled.engines.aws import listing
-from decoupled.engines.aws.attributes import Attributes
+from decoupled.engines.aws.attributes import Attributes, encode_time
 from decoupled.engines.aws.client import AwsError, code, detail
-from decoupled.engines.aws.dead_letter_table import DeadRecords
 from decoupled.engines.aws.edits import Edits
 from decoupled.engines.aws.messages import SqsQueue
 from decoupled.engines.aws.queues import SqsQueues
@@ -62,7 +62,6 @@ class AwsTarget:
         self._dynamodb = dynamodb
         self._table = table_name
         self._edits = Edits(dynamodb, table_name)
-        self._purged = DeadRecords(dynamodb, table_name)
         self._queue = queue
         self._ordered = ordered
         self._listed = listed
@@ -83,8 +82,8 @@ class AwsTarget:
     # --- put
 
     def put(self, records: Sequence[Carried]) -> Sequence[str]:
-        """Each unless there is one: what is open may have gone on meanwhile. What was purged is the only record that is
-        not final for ever: somebody may import it again, and redrive it."""
+        """Each unless there is one: what is open may have gone on meanwhile. A final record that a move has put may be
+        another one by now, see `_is_later`."""
         return [why for why in self._each(self._put, records) if why]
 
     def _put(self, record: Carried) -> str | None:
@@ -95,9 +94,28 @@ class AwsTarget:
         if existing is None:
             return None
         there = self._whole(existing)
-        if there.reason == PURGED and record.reason != PURGED and self._purged.restore(made):
+        if forms.MOVED in existing and _is_later(record, there) and self._replaced(made, there):
             return None
         return difference(record, there)
+
+    def _replaced(self, made: Attributes, there: Carried) -> bool:
+        """Put it in the place of a final one that a move has put, and that nobody has changed since."""
+        try:
+            self._dynamodb.put_item(
+                TableName=self._table,
+                Item=made,
+                ConditionExpression="attribute_exists(#moved) AND #status = :status AND accepted_at = :accepted_at",
+                ExpressionAttributeNames={"#moved": forms.MOVED, "#status": "status"},
+                ExpressionAttributeValues={
+                    ":status": {"S": there.status},
+                    ":accepted_at": encode_time(there.accepted_at),
+                },
+            )
+        except AwsError as error:
+            if code(error) == "ConditionalCheckFailedException":
+                return False
+            raise self._trouble(f"{there.id} was not put", error) from error
+        return True
 
     def _whole(self, found: Attributes) -> Carried:
         return forms.carried(found, self._edits.of(found["pk"]["S"]) if forms.EDITED in found else ())
@@ -241,6 +259,20 @@ class AwsTarget:
         for error in sorted(errors, key=lambda it: isinstance(it, Unavailable)):
             raise error
         return [future.result() for future in futures]
+
+
+def _is_later(record: Carried, there: Carried) -> bool:
+    """Whether what goes over came after the final record that an earlier round of the move has put: it was purged then,
+    and imported since; a person had it forgotten since; or its time was over here, and it was sent again under its
+    key."""
+    if there.status not in FINAL:
+        return False
+    if there.reason == PURGED and record.reason != PURGED:
+        return True
+    if is_forgotten(forms.record(record)):
+        return not is_forgotten(forms.record(there))
+    same_sender = (there.workload, there.caller) == (record.workload, record.caller)
+    return same_sender and record.accepted_at > there.accepted_at
 
 
 def _in_turn(waiting: Iterable[Carried]) -> Iterator[list[Carried]]:
