@@ -74,7 +74,7 @@ lock: install ## resolve the dependencies of pyproject.toml anew, for every supp
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade \
 		--extra aws --group install --output-file requirements/run.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade \
-		--extra aws --extra otel --extra plan --group install --group dev --output-file requirements/dev.lock pyproject.toml
+		--extra aws --extra otel --extra plan --extra replica --group install --group dev --output-file requirements/dev.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --python-version 3.11 \
 		--group lambda --output-file requirements/lambda.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --python-version 3.11 \

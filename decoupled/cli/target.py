@@ -260,6 +260,13 @@ def restore_data(source: Path, data: Path, tell: Callable[[Step], None]) -> tupl
     return file, *restore(file, data, tell)
 
 
+def restore_replica(target: str, data: Path, at: int, tell: Callable[[Step], None]) -> tuple[int, Holdings]:
+    """See `engines/sqlite/point_in_time.py`. Raises DataDirectoryError or OSError."""
+    from decoupled.engines.sqlite.point_in_time import restore_at
+
+    return restore_at(target, data, at, tell)
+
+
 def gateway_of(stack: str) -> tuple[str, str]:
     """The URL of a stack's API, and whom it lets in. Raises ValueError or Unavailable."""
     from decoupled.engines.aws.stack import outputs

@@ -80,6 +80,8 @@ METRICS = {
         Metric("disk_free_bytes", "gauge", "Left on the disk of the database."),
         Metric("upkeep_trouble", "gauge", "1 while something that the server does beside its requests fails.", "piece"),
         Metric("backup_age_seconds", "gauge", "Of the last good backup, where a server makes them by itself."),
+        Metric("replica_lag_seconds", "gauge", "For which the replica is behind, where there is one."),
+        Metric("replica_lag_bytes", "gauge", "Of the log that are not in the replica yet."),
         Metric("audited", "gauge", "Messages that the audit has looked at since the server started."),
         Metric("audit_faults", "gauge", "Kinds of faults that the audit has found."),
         Metric("log_lines_dropped", "counter", "Lines of the log that nobody read in time."),

@@ -99,6 +99,11 @@ class Options:
     )
     backup_every_s: float = _option(86_400.0, "Seconds between two of them.", 10, 366 * 86_400)
     backup_keep: int = _option(7, "How many of them are kept; of older ones, the oldest goes first.", 1, 10_000)
+    replica: str | None = _option(
+        None,
+        "Where Litestream replicates the data to, which is watched: a directory, or s3://BUCKET/PATH.",
+        none="none",
+    )
     root: Path | None = None  # the user's project, whose modules are workloads: where decoupled.toml is; no option
 
     @property

@@ -25,6 +25,8 @@ ALERTS = ROOT / "templates" / "prometheus-alerts.yml"
 
 NOT_SHOWN: dict[str, str] = {  # metrics that have no panel, and why
     "backup_age_seconds": "a chart of it is a saw",
+    "replica_lag_seconds": "there is an alert",
+    "replica_lag_bytes": "it says how much that would be",
     "audited": "it only grows",
     "audit_faults": "there is an alert",
     "upkeep_trouble": "there are alerts",

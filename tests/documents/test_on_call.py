@@ -14,6 +14,7 @@ from tests.support.server import ROOT
 
 QUESTIONS = (
     "The disk died",
+    "The machine died",
     "The disk is filling",
     "I deployed a bug",
     "A customer wants to be forgotten",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 
 from decoupled.cli.unit import text_of
 from decoupled.server.options import Options
@@ -43,6 +44,23 @@ def analyzed(*arguments: str | Path) -> str:
 @needs_systemd
 def test_systemd_finds_nothing_wrong_with_them(units: Path) -> None:
     assert analyzed("verify", "--man=no", units / "decoupled.service", units / "decoupled.socket") == ""
+
+
+@needs_systemd
+def test_nor_with_the_one_of_litestream_which_is_exposed_as_little(units: Path) -> None:
+    unit = units / "decoupled-litestream.service"
+    unit.write_text(text_of("litestream", Options(), DECOUPLED, Path("/srv/shop")))
+    assert analyzed("verify", "--man=no", unit, *(units / f"decoupled.{kind}" for kind in ("service", "socket"))) == ""
+    analyzed("security", "--offline=yes", f"--threshold={MOST_EXPOSED}", unit)
+
+
+def test_litestream_is_told_where_the_file_is_and_where_it_goes() -> None:
+    options = Options(data=Path("/var/lib/decoupled"), replica="s3://bucket/shop?region=eu-west-1")
+    (said,) = yaml.safe_load(text_of("litestream.yml", options, DECOUPLED, Path("/srv/shop")))["dbs"]
+    assert said == {
+        "path": "/var/lib/decoupled/decoupled.sqlite3",
+        "replica": {"url": "s3://bucket/shop?region=eu-west-1"},
+    }
 
 
 @needs_systemd

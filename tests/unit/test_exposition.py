@@ -42,6 +42,8 @@ GAUGES = {
     "file_bytes": 200,
     "disk_free_bytes": 400,
     "backup_age_seconds": 300,
+    "replica_lag_seconds": 3,
+    "replica_lag_bytes": 400,
     "audited": 300,
     "audit_faults": 1,
 }
@@ -123,6 +125,8 @@ def test_what_was_counted_is_read_back(accept: str, kind: str, parse: Callable[[
         ("decoupled_upkeep_trouble", "backups"): 1,
         ("decoupled_upkeep_trouble", "disk"): 0,
         ("decoupled_backup_age_seconds",): 300,
+        ("decoupled_replica_lag_seconds",): 3,
+        ("decoupled_replica_lag_bytes",): 400,
         ("decoupled_audited",): 300,
         ("decoupled_audit_faults",): 1,
         ("decoupled_log_lines_dropped_total",): 9,

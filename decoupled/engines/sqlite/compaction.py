@@ -62,7 +62,7 @@ def _take_its_place(directory: DataDirectory) -> Space:
     """A log that is there still has somebody who reads the old file by it: with the new one, it would be nonsense."""
     if directory.file.with_name(f"{FILE_NAME}-wal").exists():
         raise DataDirectoryError(
-            f"another process reads {directory.file}: end it first (`status --watch`, `dashboard`)"
+            f"another process reads {directory.file}: end it first (`status --watch`, `dashboard`, Litestream)"
         )
     (directory.path / f"{FILE_NAME}.compact").replace(directory.file)
     durable.sync_names(directory.path)

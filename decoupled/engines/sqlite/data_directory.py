@@ -23,6 +23,7 @@ KEYS_NAME, KEYS_LOCK_NAME = "keys", "keys.lock"
 PAGE_SECRET_NAME = "page.secret"  # noqa: S105  a name
 NO_PAGE = "page off\n"  # the second line of `server`, where that is so
 HISTORY_NAME = "history"
+LITESTREAM_NAME = f".{FILE_NAME}-litestream"  # a directory: what is to be sent to a replica
 _OURS = (
     *(FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", "lock", "server", "outage", "clock", SOCKET_NAME),
     *(KEYS_NAME, KEYS_LOCK_NAME, PAGE_SECRET_NAME, HISTORY_NAME),
@@ -152,8 +153,9 @@ class DataDirectory:
     def _make_private(self) -> None:
         """Whatever the umask was when its files were made."""
         mended = [path.name for name in _OURS if self._mend(path := self.path / name, PRIVATE_FILE)]
-        if self._mend(self.path, PRIVATE_DIRECTORY):
-            mended.insert(0, str(self.path))
+        for directory in (self.path / LITESTREAM_NAME, self.path):
+            if self._mend(directory, PRIVATE_DIRECTORY):
+                mended.insert(0, str(directory))
         if mended:
             log.warning("files were open to other users of this machine; now they are not", extra={"files": mended})
 

@@ -40,10 +40,7 @@ def restore(source: Path, data: Path, tell: Tell) -> tuple[Holdings, list[str]]:
     """Make the data directory, whole or not at all. What the file holds, and what there is to say of it. Raises
     BackupError, DataDirectoryError or OSError."""
     _refuse_a_log(source)
-    directory = DataDirectory(data)
-    for path in (directory.file, *(directory.file.with_name(f"{directory.file.name}{side}") for side in SIDES)):
-        if path.exists():
-            raise BackupError(f"{path} is there already; name a new directory, or move it away")
+    directory = refuse_a_database(data)
     verified = _verified(source, tell)  # before there is anything of the directory
     directory.lock()
     part = directory.file.with_name(f"{directory.file.name}.part")
@@ -61,6 +58,15 @@ def restore(source: Path, data: Path, tell: Tell) -> tuple[Holdings, list[str]]:
         directory.unlock()
     said = "it is no backup that decoupled made" if sealed is None else f"verified, {sealed.says()}"
     return verified, [said] if moved is None else [said, f"as of then, {moved}"]
+
+
+def refuse_a_database(data: Path) -> DataDirectory:
+    """Raises BackupError where there is one."""
+    directory = DataDirectory(data)
+    for path in (directory.file, *(directory.file.with_name(f"{directory.file.name}{side}") for side in SIDES)):
+        if path.exists():
+            raise BackupError(f"{path} is there already; name a new directory, or move it away")
+    return directory
 
 
 def _refuse_a_log(source: Path) -> None:

@@ -28,6 +28,7 @@ from decoupled.engines.sqlite.forget_tool import BEGIN as FORGET
 from decoupled.engines.sqlite.forget_tool import LOOK as FORGET_LOOK
 from decoupled.engines.sqlite.forgetting import Forgetting
 from decoupled.engines.sqlite.kept import Kept
+from decoupled.engines.sqlite.litestream import Watched
 from decoupled.engines.sqlite.sweep import Sweep
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.server.group_commit import Writer
@@ -40,6 +41,7 @@ from decoupled.server.upkeep.departing import Departing
 from decoupled.server.upkeep.disk import Disk
 from decoupled.server.upkeep.forgetting import Forgettings, Owning
 from decoupled.server.upkeep.piece import Piece
+from decoupled.server.upkeep.replicating import Replicating
 from decoupled.server.upkeep.retention import Keeping, Store
 
 Ended = Callable[[Iterable[tuple[str, str, str]]], None]
@@ -67,7 +69,10 @@ def upkeep_of(
     keeping.rests = departing.away
     forgettings = _forgettings(options.data, database, writer, clock, ended)
     calls |= {FORGET: forgettings.begin, FORGET_LOOK: forgettings.look}
-    upkeep = Upkeep([departing, backups, keeping, auditing, forgettings, schedule, Disk(options.data)], calls)
+    pieces: list[Piece] = [departing, backups, keeping, auditing, forgettings, schedule, Disk(options.data)]
+    if options.replica is not None:
+        pieces.append(_replicating(options.data, options.replica, database, writer, clock))
+    upkeep = Upkeep(pieces, calls)
 
     def take(options: Options, changed: Set[str]) -> None:
         if changed & {"record_ttl", "body_ttl"}:
@@ -83,6 +88,11 @@ def upkeep_of(
 def _auditing(data: Path, database: Database, writer: Writer) -> Auditing:
     rounds = AuditRounds(DataDirectory(data).file, mark_of(database))
     return Auditing(rounds, writer, partial(writing, database), writer.loop)
+
+
+def _replicating(data: Path, replica: str, database: Database, writer: Writer, clock: Clock) -> Replicating:
+    (database.wal or database.tend_log()).expect_another()
+    return Replicating(Watched(data.absolute(), replica, database), replica, writer, writer.loop, clock.now_ms)
 
 
 def _forgettings(data: Path, database: Database, writer: Writer, clock: Clock, ended: Ended) -> Forgettings:

@@ -110,7 +110,7 @@ class Desk:
             self._bash("systemctl start decoupled", self.project)
             yield
         finally:
-            self._bash("systemctl stop decoupled", self.project)
+            self._bash("systemctl stop decoupled; systemctl stop decoupled-litestream", self.project)
 
 
 def follow(section: str, directory: Path, aws: Mapping[str, str] | None = None) -> None:
