@@ -35,6 +35,7 @@ from tests.support import ministack, template
 
 ROLE_ARN, QUEUE_ARN = "arn:aws:iam::123456789012:role/later", "arn:aws:sqs:us-east-1:123456789012:dead"
 NAMES = ("moto", "ministack", "embedded")
+ANSWERS_WITHIN_S = 20.0  # an emulator beside other tests takes more than the second that AWS gets
 _numbers = itertools.count(1)
 _moto = threading.RLock()  # re-entrant: a test's fault may call inside a call
 
@@ -222,7 +223,7 @@ def over_http(endpoint: str) -> Iterator[Callable[[], AwsEngine]]:
 
 def _engines(name: str) -> Callable[[], AwsEngine]:
     calls: Calls = []
-    sqs, dynamodb, scheduler = aws.client("sqs"), aws.client("dynamodb"), aws.client("scheduler")
+    sqs, dynamodb, scheduler = (aws.client(service, ANSWERS_WITHIN_S) for service in ("sqs", "dynamodb", "scheduler"))
     for client in (sqs, dynamodb, scheduler):
         record_calls(client, calls)
         if name == "moto":
