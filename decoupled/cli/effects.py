@@ -170,6 +170,10 @@ class _Effects:
         if self.read.live:
             self.report.unchecked.append("items against the writes: a server changes them. Audit a backup, or stop it")
             return
+        if self.past.forgotten:
+            what = f"{self.past.forgotten:,} messages were forgotten, and items with them"
+            self.report.unchecked.append(f"items against the writes: {what}")
+            return
         if self.past.removed:  # which had ended long before
             day_ms = upkeep_limits.MIN_RECORD_TTL_S * 1000
             self.past.known_from = max(self.past.known_from, now_ms() - day_ms)

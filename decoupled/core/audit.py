@@ -64,11 +64,13 @@ class Kept(msgspec.Struct, frozen=True):
 
 class Past(msgspec.Struct):
     """What is known of messages that cannot be run again. `known_from`: after this time, in milliseconds since the
-    epoch, none of them ended. `without`: processed ones whose body was not kept. `done`: how far the reading is, of how
+    epoch, none of them ended. `without`: processed ones whose body was not kept; `forgotten`: those of them whose items
+    may be gone with them. `done`: how far the reading is, of how
     many numbers."""
 
     known_from: int = 0
     without: int = 0
+    forgotten: int = 0
     removed: int = 0
     done: int = 0
     of: int = 0

@@ -19,6 +19,7 @@ import pytest
 from decoupled.cli.invariants import look_at_workloads
 from decoupled.cli.spool import Spool
 from decoupled.core.audit import Report
+from decoupled.core.forgetting import NOTHING
 from decoupled.core.outcomes import Commit, Delivery, Reject
 from decoupled.core.workload import Message
 from decoupled.engines.sqlite.audit import SqliteAudit, unheard
@@ -244,6 +245,14 @@ def test_what_follows_an_unknown_message_is_known_and_nothing_before(healthy: Pa
     report = audit(file, ["UPDATE messages SET body = NULL"])
     assert not report.faults
     assert report.unchecked == ["effects of messages: no final one has kept its body (body_ttl)"]
+
+
+def test_what_was_forgotten_is_not_missed(healthy: Path, tmp_path: Path) -> None:
+    shutil.copytree(healthy.parent, tmp_path / "acts")
+    forget = f"UPDATE messages SET caller = '', body = NULL, result = '{NOTHING}' WHERE id = 'm-3'"  # noqa: S608
+    report = audit(tmp_path / "acts" / FILE_NAME, [forget, PLANTED["an item is lost"][0]])
+    assert not report.faults
+    assert "items against the writes: 1 messages were forgotten, and items with them" in report.unchecked
 
 
 def test_beside_a_server_items_are_left_out_and_it_is_said(healthy: Path, tmp_path: Path) -> None:

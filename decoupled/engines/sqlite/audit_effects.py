@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from decoupled.core.audit import Kept, Past
+from decoupled.core.forgetting import NOTHING
 from decoupled.core.outcomes import Record
 from decoupled.core.upkeep_limits import SWEEP_MESSAGES
 from decoupled.core.workload import Message
@@ -19,10 +20,10 @@ SELECT seq, id, workload, status, accepted_at, caller, body, result, reason, fin
 FROM messages NOT INDEXED
 WHERE seq BETWEEN ? AND ? AND body IS NOT NULL AND status IN ('processed', 'rejected') ORDER BY seq
 """
-_WITHOUT = """
-SELECT max(finished_at), count(*) FROM messages NOT INDEXED
-WHERE seq BETWEEN ? AND ? AND body IS NULL AND status = 'processed'
-"""
+_WITHOUT = f"""
+SELECT max(finished_at), count(*), count(CASE WHEN caller = '' AND result IS '{NOTHING}' THEN 1 END)
+FROM messages NOT INDEXED WHERE seq BETWEEN ? AND ? AND body IS NULL AND status = 'processed'
+"""  # noqa: S608  what is added is constant
 
 
 def kept(database: Database, past: Past) -> Iterator[Kept]:
@@ -33,9 +34,10 @@ def kept(database: Database, past: Past) -> Iterator[Kept]:
         last = min(upto, first + SWEEP_MESSAGES - 1)
         past.done, past.of = first, upto
         with database.refusals, database.snapshot():
-            (latest, count) = database.execute(_WITHOUT, (first, last)).fetchone()
+            (latest, count, forgotten) = database.execute(_WITHOUT, (first, last)).fetchone()
             rows = database.execute(_KEPT, (first, last)).fetchall()
         past.without += count
+        past.forgotten += forgotten
         past.known_from = max(past.known_from, latest or 0)
         for row in rows:
             yield _kept(*row)
