@@ -75,6 +75,18 @@ def test_the_whole_is_shown_with_what_the_functions_have_measured(stack: Stack, 
     assert [value for value in history["series"]["accepted_per_s"] if value] == [10.0]
 
 
+def test_an_audit_of_the_stack_finds_nothing_wrong_and_knows_the_ids_that_clients_have(stack: Stack) -> None:
+    shown = stack.post(4).json()["id"]
+    ended(stack, shown, "processed")
+    (stack.project / "ids").write_text(f"{shown}\n")
+    report = json.loads(
+        stack.run("audit", "--stack", "boxes", "--workloads", "./boxes.py", "--ledger", "ids", "--json")
+    )
+    assert report["faults"] == []
+    assert report["counts"]["processed"] >= 1
+    assert "1 ids of the ledger: processed 1" in report["checked"]
+
+
 def test_a_message_is_found_and_its_story_told(stack: Stack, page: Any) -> None:
     shown = stack.post(2, idempotency_key="cart-8417").json()["id"]
     ended(stack, shown, "processed")
