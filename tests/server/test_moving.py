@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from decoupled.core.dead_letters import PURGED
 from decoupled.core.fingerprints import difference, item_difference
+from decoupled.core.forgetting import FORGOTTEN, NOTHING
 from decoupled.core.moving import Carried, CarriedItem, Counts
 from decoupled.engines.sqlite import moving_open
 from decoupled.engines.sqlite.audit import SqliteAudit
@@ -297,6 +298,17 @@ def test_what_was_purged_may_be_another_thing_later(target: SqliteTarget, later:
     assert target.put([later]) == target.put([later]) == []
     assert difference(later, target.get(["purged"])["purged"]) is None
     assert target.get(["purged"])["purged"].status == later.status
+
+
+def test_what_was_forgotten_since_it_was_copied_is_forgotten_here_too(target: SqliteTarget) -> None:
+    target.put([moving.processed(), moving.rejected()])
+    target.finish()
+    empty: dict[str, Any] = {"caller": "", "digest": "", "attempts": 0, "error": None}
+    gone = [moving.processed(result=NOTHING, **empty), moving.rejected(reason=FORGOTTEN, **empty)]
+    assert target.put(gone) == target.put(gone) == []
+    assert [difference(it, target.get([it.id])[it.id]) for it in gone] == [None, None]
+    with pytest.raises(ValueError, match="may have been served since"):
+        target.put([*gone, moving.rejected("another")])
 
 
 def test_what_is_taken_back_leaves_no_trace_and_no_number(target: SqliteTarget, tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from decoupled.core.dead_letters import PURGED
 from decoupled.core.fingerprints import difference, item_difference
+from decoupled.core.forgetting import is_forgotten
 from decoupled.core.limits import MIB
 from decoupled.core.moving import Carried, CarriedItem, Counts
+from decoupled.core.outcomes import Record
 from decoupled.core.status import FINAL
 from decoupled.core.times import now_ms
 from decoupled.engines.sqlite import removal, tallies
@@ -77,7 +79,9 @@ class SqliteTarget:
     # --- records ------------------------------------------------------------------
 
     def put(self, records: Sequence[Carried]) -> Sequence[str]:
-        self._refuse_when_arrived()
+        """What was forgotten since it was copied, also when all has arrived."""
+        if not all(map(_forgotten, records)):
+            self._refuse_when_arrived()
         differs: list[str] = []
         latest = {record.id: record for record in records}
         with self._database.transaction():
@@ -197,6 +201,8 @@ class SqliteTarget:
 
 def _kept(there: Carried, record: Carried) -> str | None:
     """What is there stays if this is not None; and then, why that is not what goes over, if it is not."""
+    if _forgotten(record) and (there.workload, there.accepted_at) == (record.workload, record.accepted_at):
+        return "" if _forgotten(there) else None
     if _identity(there) != _identity(record):
         same_sender = (there.workload, there.caller) == (record.workload, record.caller)
         if same_sender and record.accepted_at > there.accepted_at:
@@ -207,6 +213,11 @@ def _kept(there: Carried, record: Carried) -> str | None:
     if there.status in FINAL:
         return (difference(record, there) or "") if record.status in FINAL else ""
     return "" if record.status == there.status and difference(record, there) is None else None
+
+
+def _forgotten(record: Carried) -> bool:
+    told = (record.id, record.workload, record.status, record.accepted_at, record.caller, record.result, record.reason)
+    return record.status in FINAL and is_forgotten(Record(*told))
 
 
 def _identity(record: Carried) -> tuple[str, str, int, str]:
