@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -98,7 +98,7 @@ def _check(there: Report, asked: Asked, again: bool) -> None:
 
 
 def _ask(there: Report) -> None:
-    click.echo(f"of {there.of}: {_counts(there)}", err=True)
+    click.echo(f"of {there.of}: {_counts(there.erased)}", err=True)
     total = str(sum(there.erased.values()))
     if click.prompt("Type how many that is, to erase it for good", default="", show_default=False, err=True) != total:
         raise click.ClickException("that is not how many; nothing was erased")
@@ -108,21 +108,24 @@ def _say(report: Report, as_json: bool, done: str) -> None:
     if as_json:
         click.echo(msgspec.json.encode(report).decode())
         return
-    click.echo(f"of {report.of} {done}: {_counts(report)}")
+    click.echo(f"of {report.of} {done}: {_counts(report.erased)}")
     if report.searched_bytes:
         where = f"{report.searched_bytes / MIB:,.1f} MiB, the whole file and its log"
         click.echo(f"searched for {report.searched_for:,} texts of it in {where}: {_found(report)}")
+    if report.since:
+        click.echo(f"came meanwhile, and is there: {_counts(report.since)}")
     for note in report.notes:
         click.echo(f"note: {note}")
 
 
 def _found(report: Report) -> str:
     elsewhere = f"; rows of others have some of these texts in {report.elsewhere:,} places" if report.elsewhere else ""
-    return ("nothing is left" if report.proven else f"{report.left:,} places have some of it") + elsewhere
+    found = f"{report.left:,} places have some of it" if report.left else "none of that is left"
+    return ("nothing is left" if report.proven else found) + elsewhere
 
 
-def _counts(report: Report) -> str:
-    return ", ".join(f"{count:,} {kind}" for kind, count in report.erased.items()) or "nothing"
+def _counts(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()) or "nothing"
 
 
 @contextmanager

@@ -55,6 +55,7 @@ class Report(msgspec.Struct, kw_only=True):
     left: int = 0
     elsewhere: int = 0
     scrubbed: int = 0  # places that were found and written over
+    since: dict[str, int] = {}  # what came while this was erased, and is there: by kind
     proven: bool = False
     notes: list[str] = []
 

@@ -144,6 +144,34 @@ def test_what_is_sent_again_under_the_old_key_has_its_old_id_and_no_effect(shop:
     assert everywhere(shop.server.data, ANA) == {}
 
 
+def test_who_sends_on_meanwhile_is_not_told_that_nothing_is_left(shop: Shop) -> None:
+    for n in range(80):
+        shop.send("ana", "/orders", order(ANA, n))
+    shop.settled()
+    stop, sent = threading.Event(), list[dict[str, Any]]()
+
+    def load() -> None:
+        while not stop.is_set():
+            sent.append(shop.send("ana", "/orders", order(ANA, len(sent))))
+
+    loading = threading.Thread(target=load)
+    tool = [DECOUPLED, "forget", "--data", shop.server.data, "--caller", "key:ana", "--unfinished", "--yes", "--json"]
+    loading.start()
+    try:
+        ran = subprocess.run(tool, capture_output=True, check=False)
+    finally:
+        stop.set()
+        loading.join()
+    report = json.loads(ran.stdout)
+    assert sum(report["since"].values()) > 0
+    assert (ran.returncode, report["proven"]) == (1, False)
+    assert any("more was sent" in note for note in report["notes"])
+    shop.settled()
+    report = json.loads(shop.forget("--caller", "key:ana", "--yes", "--json"))
+    assert (report["proven"], report["since"]) == (True, {})
+    assert everywhere(shop.server.data, ANA) == {}
+
+
 def test_what_is_not_finished_is_named_and_given_up_only_if_asked(shop: Shop) -> None:
     waits = shop.send("ana", "/hazards", {"act": "not yet", "seconds": 3600, "spans": ANA})
     at_once = shop.send("ana", "/hazards", {"act": "not yet", "seconds": 3600})

@@ -199,7 +199,17 @@ class Forgetting:
         self._prove(sought, report)
         if report.proven and not again:
             self._owner.write(partial(erasure.ended, self._database))
+        self._look_again(report)
         return report
+
+    def _look_again(self, report: Report) -> None:
+        """What was sent meanwhile, or redriven, and what came of that, stays: it is in rows, where no search of what is
+        nobody's finds it."""
+        with closing(Database(self._file, read_only=True)) as reader:
+            report.since = Survey(reader, self._asked, self._now).report().erased
+        if report.since:
+            report.proven = False
+            report.notes.append(_SINCE)
 
     # --- erase ------------------------------------------------------------------
 
@@ -268,6 +278,10 @@ class Forgetting:
         return len(found.leaves) + found.indexes + found.free
 
 
+_SINCE = (
+    "It goes on: while this was erased, more was sent, or redriven, and that is there (`since`). Revoke the key, or wait"
+    " until nothing comes any more, and ask again."
+)
 _LOG_STAYS = (
     f"SQLite's log could not be cut in {upkeep_limits.FORGET_LOG_S:g} s, since somebody reads it, or a backup is made:"
     " ask again. Where Litestream replicates the file, nobody cuts it: stop both, `decoupled compact`, start both."
