@@ -23,6 +23,7 @@ NOTHING = '{"forgotten":true}'
 NEEDLE_CHARS = 12  # of a text that is searched for, at least: what is shorter stands elsewhere by chance
 NEEDLES = 32  # that are searched for, at most
 LONGEST_NEEDLE = 48
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _OF_OUR_MAKING = re.compile("[0-9a-f]{33}|[0-9a-f]{40}")  # ids: see core/identifiers.py
 
 
@@ -107,11 +108,17 @@ def needles(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _strings(text: str) -> Iterator[str]:
-    """Those of JSON that are written as they are, whatever its encoder escapes."""
+    """Those of JSON that are written as they are, whatever its encoder escapes; also where only its beginning is
+    there. What is none, or nothing but a number, whole."""
     try:
         left: list[Any] = [msgspec.json.decode(text)]
     except (msgspec.DecodeError, RecursionError):
         left = []
+        found = _QUOTED.findall(text) if text.startswith(("{", "[")) else []
+        yield from (it for it in found if "\\" not in it)
+        if not found:
+            yield text
+    if left and isinstance(left[0], (int, float)):
         yield text
     while left:
         value = left.pop()

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
+from decoupled.core.dead_letters import Edit
 from decoupled.core.forgetting import NOTHING, Asked
 from decoupled.core.upkeep_limits import FORGET_AT_ONCE
-from decoupled.engines.sqlite import erasure, scrubbing, story
+from decoupled.engines.sqlite import edits, erasure, scrubbing, story
 from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.database import FILE_NAME, Database
 from decoupled.engines.sqlite.forget_tool import forget
@@ -367,6 +368,40 @@ def test_nothing_is_left_where_rows_were_and_what_is_others_is_as_it_was(tmp_pat
     assert found.elsewhere  # the second's name begins with it
     bytes_left = (data / FILE_NAME).read_bytes()
     assert bytes_left.count(ANA.encode()) == bytes_left.count(f"{ANA} the second".encode())
+
+
+def test_keys_of_items_groups_and_bodies_before_an_edit_are_left_nowhere_either(tmp_path: Path) -> None:
+    """Where none of them says the caller's name."""
+    data, chance = tmp_path / "data", random.Random(7)
+    data.mkdir()
+    places = [(whose, n) for whose in ("mine", "theirs") for n in range(1_500)]
+    chance.shuffle(places)
+    with contextlib.closing(Database(data / FILE_NAME)) as database:
+        for whose, n in places:
+            caller = {"mine": ANA, "theirs": ANA_2}[whose]
+            group, message_id = f"{whose}-group-{n:05}-{chance.random()}", f"{chance.getrandbits(160):040x}"
+            database.execute(
+                "INSERT INTO messages (status, visible_at, id, workload, accepted_at, caller, body, message_group)"
+                " VALUES ('queued', 1, ?, 'orders', ?, ?, '{}', ?)",
+                (message_id, T0, caller, group),
+            )
+            key = f"shop/carts/{whose}-cart-{chance.random()}"
+            database.execute("INSERT INTO items VALUES (?, '{}', ?)", (key, caller))
+        database.execute(
+            "UPDATE messages SET status = 'processed', body = NULL, result = '{}', finished_at = ? WHERE seq % 3", (T0,)
+        )
+        database.execute(
+            "UPDATE messages SET status = 'dead', finished_at = ?, error = '', error_type = '' WHERE seq % 21 = 0", (T0,)
+        )
+        for message_id, caller in database.execute("SELECT id, caller FROM messages WHERE status = 'dead'").fetchall():
+            said = f"{'mine' if caller == ANA else 'theirs'}-before-{chance.random()}"
+            edits.put(database, message_id, Edit(T0, "me", json.dumps({"said": said + "." * chance.randint(0, 900)})))
+    report = forget(DataDirectory(data), Asked(caller=ANA, unfinished=True), unheard)
+    assert report.proven, report
+    content = (data / FILE_NAME).read_bytes()
+    assert [text for text in (b"mine-cart-", b"mine-group-", b"mine-before-") if text in content] == []
+    assert content.count(b"theirs-cart-") >= 1_500
+    theirs(data)
 
 
 def theirs(data: Path) -> list[Any]:

@@ -21,6 +21,16 @@ def test_the_longest_text_that_stands_in_json_as_it_is_is_searched_for() -> None
     assert list(needles(['{"a": "short"}', "", "no JSON, but long enough"])) == ["no JSON, but long enough"]
 
 
+def test_of_json_that_is_cut_off_and_of_what_is_none_the_same() -> None:
+    cut = '{"a": "short", "b": {"c": "Anastasia Forgetmenot", "d": "an \\"escaped\\" one that is long", "e": "cut o'
+    assert list(needles([cut, "+353871234567", "353871234567", "shop/carts/ana@example.org"])) == [
+        "Anastasia Forgetmenot",
+        "+353871234567",
+        "353871234567",
+        "shop/carts/ana@example.org",
+    ]
+
+
 def test_ids_of_messages_stay_and_are_not_searched_for() -> None:
     assert list(needles([f'{{"return": "{new_id(1, 2, "ab" * 9)}", "of": "{derived_id("a")}"}}'])) == []
 

@@ -53,25 +53,34 @@ def of_ids(ids: Iterable[str]) -> Whose:
 
 
 class There(NamedTuple):
-    """A message that is still to be forgotten. `text`: what to search for may be in it."""
+    """A message that is still to be forgotten. `texts`: what to search for may be in them; the beginning of what is
+    long, since some thousand bodies of 256 KiB are more than the memory of a server."""
 
     seq: int
     id: str
     status: str
-    text: str
+    texts: Sequence[str]
+
+
+_LOOKED_CHARS = 4_096
+_LOOKED = (
+    *("coalesce(body, result, error, reason, '')", "message_group", "callback"),
+    "(SELECT json_extract(edits.body, '$.body') FROM edits WHERE edits.id = messages.id ORDER BY at LIMIT 1)",
+)
 
 
 def there(database: Database, whose: Whose, first: int, last: int) -> list[There]:
     """Those of these numbers. Raises StoreUnavailable."""
+    looked = ", ".join(f"substr(coalesce({text}, ''), 1, {_LOOKED_CHARS})" for text in _LOOKED)
     with database.refusals:
         rows = database.execute(
             f"""
-            SELECT seq, id, status, coalesce(body, result, error, reason, '') FROM messages {whose.hint}
+            SELECT seq, id, status, {looked} FROM messages {whose.hint}
             WHERE seq BETWEEN ? AND ? AND {whose.condition} AND {_LEFT} ORDER BY seq
             """,  # noqa: S608  all of it is constant
             (first, last, whose.value),
         )
-        return [There(*row) for row in rows]
+        return [There(seq, message_id, status, texts) for seq, message_id, status, *texts in rows]
 
 
 class Erased(NamedTuple):
@@ -140,8 +149,8 @@ def _children(message_id: str) -> list[str]:
 
 
 def items(database: Database, owner: str, after: int, most: int) -> tuple[list[tuple[int, str, str]], int | None]:
-    """A part of the items, those of them that are the owner's: number, key and text; and from where to go on. Raises
-    StoreUnavailable."""
+    """A part of the items, those of them that are the owner's: number, key and the beginning of the text; and from
+    where to go on. Raises StoreUnavailable."""
     with database.refusals:
         (last,) = database.execute(
             "SELECT max(rowid) FROM (SELECT rowid FROM items WHERE rowid > ? ORDER BY rowid LIMIT ?)", (after, most)
@@ -149,8 +158,8 @@ def items(database: Database, owner: str, after: int, most: int) -> tuple[list[t
         if last is None:
             return [], None
         rows = database.execute(
-            "SELECT rowid, key, item FROM items NOT INDEXED WHERE rowid > ? AND rowid <= ? AND owner = ?",
-            (after, last, owner),
+            "SELECT rowid, key, substr(item, 1, ?) FROM items NOT INDEXED WHERE rowid > ? AND rowid <= ? AND owner = ?",
+            (_LOOKED_CHARS, after, last, owner),
         )
         return rows.fetchall(), last
 

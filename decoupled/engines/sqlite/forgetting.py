@@ -78,11 +78,11 @@ class Survey:
                 report.count({"queued": "unfinished"}.get(it.status, it.status))
                 if it.status == "queued" and len(report.ids) < FORGET_NAMED:
                     report.ids.append(it.id)
-            self._keep(it.text for it in found)
+            self._keep(text for it in found for text in it.texts)
         for some in self.items():
             for kind, found_items in by_kind(some, self.asked.keep).items():
                 report.count(kind, len(found_items))
-            self._keep(text for _, key, text in some if collection_of(key) not in self.asked.keep)
+            self._keep(it for _, key, text in some if collection_of(key) not in self.asked.keep for it in (key, text))
         report.unfinished = report.erased.get("unfinished", 0)
         if self.asked.caller is not None:
             report.count("followed", erasure.followed(self.database, self.asked.caller))
