@@ -9,6 +9,7 @@ import random
 import shutil
 import sqlite3
 import subprocess
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ import pytest
 
 from decoupled.cli.invariants import look_at_workloads
 from decoupled.cli.spool import Spool
-from decoupled.core.audit import Report
+from decoupled.core.audit import Past, Report
 from decoupled.core.forgetting import NOTHING
 from decoupled.core.outcomes import Commit, Delivery, Reject
 from decoupled.core.workload import Message
+from decoupled.engines.sqlite import audit_effects
 from decoupled.engines.sqlite.audit import SqliteAudit, unheard
 from decoupled.engines.sqlite.database import FILE_NAME, Database
 from decoupled.engines.sqlite.messages import SqliteQueue
@@ -29,7 +31,7 @@ from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.pipeline.loading import load
 from decoupled.pipeline.processor import decide
 from decoupled.server.options import Options
-from tests.support.rows import T0
+from tests.support.rows import T0, many
 from tests.support.server import DECOUPLED
 
 CODE = """
@@ -298,3 +300,19 @@ def test_more_is_sorted_than_is_kept_in_memory(monkeypatch: pytest.MonkeyPatch) 
 def _fill(spool: Spool, entries: Sequence[tuple[str, bytes]]) -> None:
     for entry in entries:
         spool.add(*entry)
+
+
+def test_of_large_bodies_there_are_only_some_in_memory(tmp_path: Path) -> None:
+    many(tmp_path, 300)
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as file:
+        file.execute("UPDATE messages SET body = hex(zeroblob(100000))")
+        file.commit()
+    with contextlib.closing(Database(tmp_path / FILE_NAME, read_only=True)) as database:
+        tracemalloc.start()
+        try:
+            numbers = [one.number for one in audit_effects.kept(database, Past())]
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert numbers == list(range(1, 301))
+    assert most < 20_000_000  # of 60

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +24,7 @@ from decoupled.engines.sqlite import edits, erasure, scrubbing, story
 from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.database import FILE_NAME, Database
 from decoupled.engines.sqlite.forget_tool import forget
-from decoupled.engines.sqlite.forgetting import unheard
+from decoupled.engines.sqlite.forgetting import Survey, unheard
 from decoupled.engines.sqlite.leftovers import Found, Wanted, search
 from decoupled.engines.sqlite.pages import parse
 from tests.support import rows
@@ -402,6 +403,23 @@ def test_keys_of_items_groups_and_bodies_before_an_edit_are_left_nowhere_either(
     assert [text for text in (b"mine-cart-", b"mine-group-", b"mine-before-") if text in content] == []
     assert content.count(b"theirs-cart-") >= 1_500
     theirs(data)
+
+
+def test_of_large_bodies_only_the_beginning_is_in_memory(tmp_path: Path) -> None:
+    rows.many(tmp_path / "data", 300)
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / FILE_NAME)) as file:
+        file.execute("UPDATE messages SET caller = ?, body = hex(zeroblob(100000))", (ANA,))
+        file.execute("WITH n (i) AS (VALUES (1), (2)) INSERT INTO items SELECT i, hex(zeroblob(150000)), ? FROM n", (ANA,))
+        file.commit()
+    with contextlib.closing(Database(tmp_path / "data" / FILE_NAME, read_only=True)) as database:
+        tracemalloc.start()
+        try:
+            report = Survey(database, Asked(caller=ANA)).report()
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert report.erased["processed"] == 300
+    assert most < 10_000_000  # of 60
 
 
 def theirs(data: Path) -> list[Any]:

@@ -4,13 +4,14 @@ has not, and which ids there are. Only reads, some thousand numbers of messages 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
 from decoupled.core.audit import Kept, Past
 from decoupled.core.forgetting import NOTHING
 from decoupled.core.outcomes import Record
-from decoupled.core.upkeep_limits import SWEEP_MESSAGES
+from decoupled.core.upkeep_limits import KEPT_AT_ONCE, SWEEP_MESSAGES
 from decoupled.core.workload import Message
 from decoupled.engines.sqlite.audit_blocks import REMOVED, newest
 from decoupled.engines.sqlite.database import Database
@@ -19,6 +20,7 @@ _KEPT = """
 SELECT seq, id, workload, status, accepted_at, caller, body, result, reason, finished_at, message_group, callback
 FROM messages NOT INDEXED
 WHERE seq BETWEEN ? AND ? AND body IS NOT NULL AND status IN ('processed', 'rejected') ORDER BY seq
+LIMIT ?
 """
 _WITHOUT = f"""
 SELECT max(finished_at), count(*), count(CASE WHEN caller = '' AND result IS '{NOTHING}' THEN 1 END)
@@ -33,15 +35,25 @@ def kept(database: Database, past: Past) -> Iterator[Kept]:
     for first in range(1, upto + 1, SWEEP_MESSAGES):
         last = min(upto, first + SWEEP_MESSAGES - 1)
         past.done, past.of = first, upto
-        with database.refusals, database.snapshot():
+        with database.refusals:
             (latest, count, forgotten) = database.execute(_WITHOUT, (first, last)).fetchone()
-            rows = database.execute(_KEPT, (first, last)).fetchall()
         past.without += count
         past.forgotten += forgotten
         past.known_from = max(past.known_from, latest or 0)
-        for row in rows:
+        for row in _rows(database, first, last):
             yield _kept(*row)
     past.removed = removed(database)
+
+
+def _rows(database: Database, first: int, last: int) -> Iterator[Sequence[Any]]:
+    """Those of these numbers, some at a time."""
+    while True:
+        with database.refusals:
+            rows = database.execute(_KEPT, (first, last, KEPT_AT_ONCE)).fetchall()
+        yield from rows
+        if len(rows) < KEPT_AT_ONCE:
+            return
+        first = rows[-1][0] + 1
 
 
 def _kept(
