@@ -44,13 +44,18 @@ class Chosen:
 
 def replay_kept(data: Path, options: Options, chosen: Chosen, as_json: bool) -> None:
     """One after the other, the newest first. Ends with status 1 if one is not unchanged."""
+    if chosen.workload is not None and chosen.workload not in chosen.served:
+        served = ", ".join(chosen.served)
+        raise click.ClickException(f"the workload {chosen.workload!r} is none of those here ({served}): --workloads")
     summary = _Summary(chosen.examples)
     kept, read = kept_of(data), item_of(data, None)
     since = 0 if chosen.newer_than_s is None else int((time.time() - chosen.newer_than_s) * 1000)
     worker, newest, found = Single(options), kept.newest(), 0
     with asyncio.Runner() as runner, _progress(newest) as (looked_to, replayed):
         try:
-            for message, record in itertools.islice(kept.find(chosen.workload, since, looked_to), chosen.limit):
+            for message, record in kept.find(chosen.workload, since, looked_to):
+                if summary.all == chosen.limit:
+                    break  # what is left out is none of these
                 found += 1
                 if message.workload not in chosen.served or message.workload in chosen.calling:
                     summary.left_out[message.workload] = summary.left_out.get(message.workload, 0) + 1

@@ -131,6 +131,11 @@ def test_the_newest_come_first_and_which_can_be_chosen(shop: Server) -> None:
         ("unchanged", "processed", {"n": 1}),
         ("unchanged", "rejected", "it is sold out"),
     ]
+    said = replay(shop, "--limit", "2", status=0)  # the newest is left out, and takes the place of none
+    assert "2 replayed that have ended" in said
+    assert "the workload 'sale' is none of those here (sales, calls, forgetful)" in replay(
+        shop, "--workload", "sale", status=1
+    )
     assert "6  unchanged" in replay(shop, "--workload", "sales", "--newer-than", "1h", status=0)
     assert "has kept its body" in replay(shop, "--newer-than", "0s", status=0)
     assert "has kept its body" in replay(shop, "--workload", "forgetful", status=0)
