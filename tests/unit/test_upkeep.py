@@ -14,13 +14,51 @@ import msgspec
 import pytest
 
 from decoupled.core.backups import Begin, Step, Told
+from decoupled.core.forgetting import Asked
+from decoupled.core.forgetting import Told as Forgetting
 from decoupled.core.retention import Found, Looked
 from decoupled.core.workload import Unavailable
 from decoupled.engines.sqlite import admin, admin_socket
 from decoupled.server.upkeep.backup_schedule import BackupSchedule, Plan
 from decoupled.server.upkeep.backups import Backups
 from decoupled.server.upkeep.disk import Disk, Room, room_at
+from decoupled.server.upkeep.forgetting import Forgettings
 from decoupled.server.upkeep.retention import Keeping
+
+
+class Erasing:
+    """A forgetting that goes on until it may end."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.may_end = threading.Event()
+
+    def run(self) -> None:
+        self.may_end.wait(20)
+
+    def told(self) -> Forgetting:
+        return Forgetting(of=self.asked.says, what="erasing", error="it ended" if self.may_end.is_set() else None)
+
+
+def test_who_asks_to_forget_somebody_otherwise_than_it_is_being_done_is_refused() -> None:
+    made = list[Erasing]()
+
+    def make(asked: Asked) -> Erasing:
+        made.append(Erasing(asked))
+        return made[-1]
+
+    def begin(**options: Any) -> str | None:
+        return forgettings.begin(msgspec.Raw(msgspec.msgpack.encode(Asked(caller="ana", **options)))).error
+
+    forgettings = Forgettings(cast(Any, None), make)
+    try:
+        assert begin() is None
+        assert begin() is None  # the same: it is found
+        assert "with other options" in (begin(keep=("shop/stock",)) or "")  # which would have been erased
+        assert "with other options" in (begin(unfinished=True) or "")
+        assert len(made) == 1
+    finally:
+        made[0].may_end.set()
 
 
 class Made:

@@ -86,6 +86,7 @@ class Forgettings:
         self._owning = owning
         self._make = make
         self._last: Running | None = None
+        self._asked: Asked | None = None  # of that
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -117,8 +118,8 @@ class Forgettings:
         """Begin one, or find the same one going on."""
         asked = _asked.decode(given)
         if self._last is not None and not (told := self._last.told()).ended:
-            why = "another one goes on; one is done at a time"
-            return told if told.of == asked.says else Told(of=asked.says, what="refused", error=why)
+            why = "another one goes on, or the same with other options; one is done at a time"
+            return told if asked == self._asked else Told(of=asked.says, what="refused", error=why)
         running = self._make(asked)
         self._thread = threading.Thread(target=self._run, args=(running,), name="forgetting", daemon=True)
         try:
@@ -126,7 +127,7 @@ class Forgettings:
         except RuntimeError as error:  # no threads left
             self._thread = None
             return Told(of=asked.says, what="refused", error=str(error))
-        self._last = running
+        self._last, self._asked = running, asked
         return running.told()
 
     def look(self, given: msgspec.Raw) -> Told:
