@@ -62,6 +62,10 @@ def edit(
             raise
         more = f"What you wrote is in {kept}: mend it there, and give it to --body"
         raise click.ClickException(f"{error.message}\n{more}") from error
+    except BaseException:  # Ctrl-C, say
+        if (kept := draft.keep()) is not None:
+            click.echo(f"What you wrote is in {kept}", err=True)
+        raise
     draft.discard()
 
 

@@ -137,6 +137,9 @@ def test_an_editor_gets_a_private_file_which_is_gone_after_that_or_kept_when_it_
     assert '"sko"' in kept.read_text()
     kept.unlink()
     kept.parent.rmdir()
+    editor.write_text(f'#!/bin/sh\necho "$1" > {seen}.path\nkill -INT $PPID\nsleep 20\n')
+    assert "Aborted!" in run(shop, "edit", message_id, editor=editor, status=1)
+    assert not Path((tmp_path / "seen.path").read_text().strip()).parent.exists()
     editor.write_text("#!/bin/sh\nexit 3\n")
     assert "the editor ended with 3; nothing was changed" in run(shop, "edit", message_id, editor=editor, status=1)
 
