@@ -171,6 +171,7 @@ BODIES: dict[str, tuple[str, int, str]] = {
     "raises": ("raise ValueError('no')", 1, "invariant: it does not understand its items: ValueError: no [bad]"),
     "has no end": ("\n    while True: yield 'wrong'", 1, "10,000 things or more"),
     "says anything": ("return [5, '\\x1b[31m' + 'x' * 1000]", 1, "\\x1b[31mxxx"),
+    "says half a character": ("return ['half \\ud83d one']", 1, "invariant: half ? one [bad]"),
     "prints": ("print('to be seen')\n    return []", 0, "to be seen"),
     "takes all memory": ("return ['x' * 2**36]", 1, "MemoryError"),
 }

@@ -93,11 +93,16 @@ def _inspect(workload: Workload, connection: socket.socket, frames: BinaryIO) ->
     try:
         for what in islice(workload.invariant(items), upkeep_limits.INVARIANT_SAYS):
             if len(said.what) < upkeep_limits.FAULT_IDS:
-                said.what.append(str(what)[: upkeep_limits.INVARIANT_CHARS])
+                said.what.append(_sendable(str(what)))
             said.count += 1
     except Exception as error:  # noqa: BLE001  whatever a workload's code raises is told of
-        said.why = f"{type(error).__name__}: {blame.text(error)}"[: upkeep_limits.INVARIANT_CHARS]
+        said.why = _sendable(f"{type(error).__name__}: {blame.text(error)}")
     return said
+
+
+def _sendable(text: str) -> str:
+    """Half a surrogate in it would end this process, and the fault would not be told."""
+    return text[: upkeep_limits.INVARIANT_CHARS].encode(errors="replace").decode()
 
 
 def _items(connection: socket.socket, frames: BinaryIO) -> Iterator[tuple[str, Item]]:
