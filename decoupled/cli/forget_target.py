@@ -17,6 +17,8 @@ from decoupled.server.configuration import from_process
 
 Show = Callable[[str, int, int], None]
 
+_NAMED = 10  # other files of a directory
+
 
 class OfData:
     """A data directory, whose server runs or not."""
@@ -37,6 +39,12 @@ class OfData:
     def copies(self, asked: Asked) -> Iterator[str]:
         """What else has it, and until when."""
         yield from self._keys(asked)
+        if others := self._directory.others():
+            more = f" and {len(others) - _NAMED:,} more" if len(others) > _NAMED else ""
+            yield (
+                f"Not searched, in {self._directory.path}, which may have it still: {', '.join(others[:_NAMED])}{more}."
+                " Remove what is of a copy that did not come to its end (.compact, .part)."
+            )
         yield from self._backups()
         yield (
             "Any other copy has it until you remove it: backups elsewhere, a replica's snapshots and log, exports of"

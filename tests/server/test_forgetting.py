@@ -195,6 +195,21 @@ def test_what_is_not_finished_is_named_and_given_up_only_if_asked(shop: Shop) ->
     assert before["status"] == shop.server.get("/health").json["status"]
 
 
+def test_files_that_have_it_still_are_named(shop: Shop) -> None:
+    shop.send("ana", "/orders", order(ANA))
+    shop.settled()
+    copy = shop.server.data / f"{FILE_NAME}.compact"  # of a `compact` that was killed
+    decoupled("backup", "--data", shop.server.data, copy)
+    assert copy.name in everywhere(shop.server.data, ANA)[ANA]
+    report = json.loads(shop.forget("--caller", "key:ana", "--yes", "--json"))
+    assert report["proven"]
+    (note,) = [note for note in report["notes"] if "Not searched" in note]
+    assert copy.name in note
+    assert "history" not in note
+    copy.unlink()
+    assert everywhere(shop.server.data, ANA) == {}
+
+
 def test_dead_letters_are_forgotten_and_an_import_does_not_bring_them_back(shop: Shop, tmp_path: Path) -> None:
     data = shop.server.data
     dead = shop.send("ana", "/hazards", {"act": "raise", "spans": ANA})

@@ -115,6 +115,11 @@ class DataDirectory:
         except OSError as error:
             raise DataDirectoryError(f"the data directory {self.path} cannot be {doing}: {error.strerror}") from error
 
+    def others(self) -> list[str]:
+        """Names of what is in it besides its own files: of a copy that did not come to its end, say, or of backups.
+        Raises OSError."""
+        return sorted(name for name in os.listdir(self.path) if name not in _OURS)  # noqa: PTH208  names are enough
+
     def make(self) -> None:
         """Create it if it is not there. Raises OSError."""
         self.path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
