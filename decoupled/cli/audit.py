@@ -14,13 +14,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from decoupled.cli.acknowledging import acknowledge_all
 from decoupled.cli.invariants import look_at_workloads
 from decoupled.cli.replay import options_of
 from decoupled.cli.stack_audit import audit_stack
 from decoupled.cli.target import audit_of, default_data, plain, refusals
-from decoupled.core import upkeep_limits
-from decoupled.core.audit import Report
+from decoupled.core import acknowledged, upkeep_limits
+from decoupled.core.audit import Fault, Report
 from decoupled.core.identifiers import is_id
+from decoupled.core.times import rfc3339
 from decoupled.server.options import Options
 
 DAYS_SHOWN = 60
@@ -49,6 +51,12 @@ class _NotUnderstood(click.ClickException):
     help="Ids that clients got a 202 for: one a line, or what `decoupled spike` has written.",
 )
 @click.option("--workloads", help="Comma-separated, as `serve` takes them.  [default: those that it would serve here]")
+@click.option(
+    "--acknowledge",
+    metavar="TEXT",
+    help="What came of looking into all faults that this audit finds: they stay in reports, and alarm nobody any more,"
+    " unless they grow.",
+)
 @click.option("--quick", is_flag=True, help="Only the ledger and the fields of messages.")
 @click.option("--json", "as_json", is_flag=True, help="All of it, as one JSON object.")
 def audit(
@@ -58,15 +66,18 @@ def audit(
     read_units: float,
     ledger: IO[bytes] | None,
     workloads: str | None,
+    acknowledge: str | None,
     quick: bool,
     as_json: bool,
 ) -> None:
     """Account for every message that was ever accepted: of a data directory, while its server runs or not, of a FILE
     that is a copy of one, or of a stack on AWS. Reads only.
 
-    Exit status 0: nothing is wrong. 1: something is. 2: there was nothing to audit, or not all of it could be read."""
+    Exit status 0: nothing is wrong, or nothing but what was acknowledged. 1: something is. 2: there was nothing to audit, or not all of it could be read."""
     if sum(named is not None for named in (file, data, stack)) > 1:
         raise click.UsageError("FILE, --data and --stack name two things to audit; choose one")
+    if acknowledge is not None and (file is not None or stack is not None or not acknowledge.strip()):
+        raise click.UsageError("--acknowledge TEXT is of faults of a data directory, and says what was found out")
     try:
         with refusals():
             options = options_of(workloads)
@@ -75,11 +86,14 @@ def audit(
                 if stack is not None:
                     report = audit_stack(stack, read_units, ids, quick, options, progress)
                 else:
-                    report = _audit(file or data or default_data(stack), ids, quick, options, progress)
+                    place = file or data or default_data(stack)
+                    report = _audit(place, ids, quick, options, progress)
+                    if acknowledge is not None:
+                        acknowledge_all(place, report, acknowledge)
     except click.ClickException as error:
         raise _NotUnderstood(error.message) from error
     click.echo(msgspec.json.encode(report).decode()) if as_json else _say(report)
-    sys.exit(1 if report.faults else 0)
+    sys.exit(1 if report.alarming else 0)
 
 
 def _audit(place: Path, ids: Iterable[str], quick: bool, options: Options, progress: _Bars) -> Report:
@@ -88,6 +102,7 @@ def _audit(place: Path, ids: Iterable[str], quick: bool, options: Options, progr
         report = found.run(progress, ids)
         if not quick:
             look_at_workloads(report, found, options, progress)
+        acknowledged.mark(report.faults, found.acknowledged())
     return report
 
 
@@ -141,8 +156,15 @@ def _say(report: Report) -> None:
         )
         click.echo(_printable(f"differs: {says}"))
     for fault in report.faults:
-        click.echo(_printable(fault.says))
-    click.echo(f"{len(report.faults)} kinds of faults in {report.of}" if report.faults else "nothing is wrong")
+        click.echo(_printable(f"{_looked_into(fault)}{fault.says}"))
+    faults = report.alarming
+    more = f", beside {len(report.faults) - len(faults):,} that were looked into" if faults != report.faults else ""
+    click.echo(f"{len(faults)} kinds of faults in {report.of}{more}" if faults else f"nothing is wrong{more}")
+
+
+def _looked_into(fault: Fault) -> str:
+    known = fault.acknowledged
+    return f"looked into by {known.by}, {rfc3339(known.at)}, {known.why}: " if known is not None else ""
 
 
 def _days(report: Report) -> Table:

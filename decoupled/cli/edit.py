@@ -4,11 +4,9 @@ kept."""
 from __future__ import annotations
 
 import difflib
-import getpass
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 import tempfile
 from decimal import Decimal
@@ -20,6 +18,7 @@ import msgspec
 
 from decoupled.cli import private
 from decoupled.cli.dead_letters import dead, opened
+from decoupled.cli.person import who
 from decoupled.cli.target import refusals, target
 from decoupled.core import limits
 from decoupled.core.dead_letters import DeadLetter
@@ -96,7 +95,7 @@ def _change(data: Path, stack: str | None, letter: DeadLetter, text: bytes, work
         click.echo("It says the same as before; nothing was changed.")
         return
     try:
-        wanted, note = edited(letter, text, _who(), workload)
+        wanted, note = edited(letter, text, who(), workload)
     except NotFit as error:
         raise click.ClickException(str(error)) from error
     click.echo(_diff(letter, wanted))
@@ -107,15 +106,6 @@ def _change(data: Path, stack: str | None, letter: DeadLetter, text: bytes, work
     if outcome.done is None:
         raise click.ClickException(f"{letter.id}: nothing done: {outcome.why_not}")
     click.echo(f"{outcome.done}; to put it back: decoupled dead redrive {letter.id}")
-
-
-def _who() -> str:
-    """Who says to be here. Nobody has to prove it."""
-    try:
-        user = os.environ.get("SUDO_USER") or getpass.getuser()
-    except (OSError, KeyError):  # an id without a name, as in containers
-        user = f"user {os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
 
 
 # --- what is shown ----------------------------------------------------------------

@@ -76,15 +76,30 @@ class Past(msgspec.Struct):
     of: int = 0
 
 
+class Acknowledgement(msgspec.Struct, frozen=True):
+    """Of a fault that was looked into: by whom, when (milliseconds since the epoch), and what was found out."""
+
+    by: str
+    at: int
+    why: str
+
+
+MORE = "and more faults of other kinds"
+
+
 class Fault(msgspec.Struct, kw_only=True):
     """One thing that is wrong, as often as it was found. `where`: numbers, an index, a file. `ids`: some of those that
-    it is wrong with, up to FAULT_IDS; messages by their ids, items by their keys."""
+    it is wrong with, up to FAULT_IDS; messages by their ids, items by their keys. Where `what` or `where` say something
+    that changes, `key` is what it is known by, and `size` how much it is."""
 
     kind: Kind
     what: str
     where: str = ""
     count: int = 1
     ids: list[str] = []
+    key: str = ""
+    size: int = 0
+    acknowledged: Acknowledgement | None = None
 
     @property
     def says(self) -> str:
@@ -138,10 +153,27 @@ class Report(msgspec.Struct, kw_only=True):
         lost = self.accepted - gone - sum(self.counts.values())
         return f"accepted {self.accepted:,} = {there} + removed {gone:,}" + (f" + not there {lost:,}" if lost else "")
 
-    def find(self, kind: Kind, what: str, where: str = "", ids: list[str] | None = None, count: int = 0) -> None:
+    @property
+    def alarming(self) -> list[Fault]:
+        """Faults that nobody has looked into."""
+        return [fault for fault in self.faults if fault.acknowledged is None]
+
+    def find(
+        self,
+        kind: Kind,
+        what: str,
+        where: str = "",
+        ids: list[str] | None = None,
+        count: int = 0,
+        key: str = "",
+        size: int = 0,
+    ) -> None:
         """Something is wrong. What is wrong alike is one fault."""
         some = ids or []
         for fault in self.faults:
+            if key and (fault.kind, fault.key) == (kind, key):  # looked at again, it has grown perhaps
+                fault.what, fault.where, fault.size = what, where, size
+                return
             if (fault.kind, fault.what, fault.where) == (kind, what, where):
                 fault.count += count or len(some) or 1
                 fault.ids += some[: max(0, upkeep_limits.FAULT_IDS - len(fault.ids))]
@@ -154,10 +186,12 @@ class Report(msgspec.Struct, kw_only=True):
                     where=where,
                     count=count or len(some) or 1,
                     ids=some[: upkeep_limits.FAULT_IDS],
+                    key=key,
+                    size=size,
                 )
             )
             return
-        self.faults[-1] = Fault(kind=kind, what="and more faults of other kinds", count=self.faults[-1].count + 1)
+        self.faults[-1] = Fault(kind=kind, what=MORE, count=self.faults[-1].count + 1)
 
 
 class Mark(msgspec.Struct, frozen=True):

@@ -54,6 +54,7 @@ KEPT_AT_ONCE = 20  # bodies of messages that have ended, with their results, tha
 FAULTS = 100  # that an audit tells apart
 FAULT_IDS = 20  # that are named of each
 AUDIT_CHECK_S = 5.0  # that one statement over a whole table may take beside a server: its log cannot be reset meanwhile
+MAX_ACKNOWLEDGED_CHARS = 500  # of what a person says of faults that were looked into
 SUSPECTS = 1_000  # rows of a block that are looked at closely
 AUDIT_FIRST_S = 60.0  # after a server's start, until its audit begins or goes on
 AUDIT_ROWS_S = 10_000  # rows a second that it looks at: some hundredths of a core

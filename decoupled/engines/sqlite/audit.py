@@ -12,12 +12,13 @@ from typing import Any
 import msgspec
 
 from decoupled.core import upkeep_limits
+from decoupled.core.acknowledged import Acknowledged
 from decoupled.core.audit import Kept, Past, Progress, Report, TooLong
 from decoupled.core.status import STATUSES
 from decoupled.core.upkeep_limits import BLOCK_MESSAGES
 from decoupled.engines.protocols import StoreDamaged, StoreUnavailable
-from decoupled.engines.sqlite import audit_effects
-from decoupled.engines.sqlite.audit_blocks import QUICK, REMOVED, Blocks, Depth, mark_of, newest
+from decoupled.engines.sqlite import acknowledging, audit_effects
+from decoupled.engines.sqlite.audit_blocks import QUICK, REMOVED, Blocks, Depth, find_shorter, mark_of, newest
 from decoupled.engines.sqlite.database import Database
 
 _OF_WORKLOAD = "SELECT key, item FROM items WHERE key >= ? AND key < ? ORDER BY key"
@@ -67,9 +68,7 @@ class SqliteAudit:
         blocks = Blocks(self.database, self.report, QUICK if self.quick else Depth())
         self.report.accepted = max(upto, seen)
         if seen > upto:
-            self.report.find(
-                "missing", f"{seen - upto:,} messages: an audit has seen more", f"numbers {upto + 1} to {seen}"
-            )
+            find_shorter(self.report, upto, seen)
         for block in range(upto // BLOCK_MESSAGES + 1 if upto else 0):
             progress("messages", block * BLOCK_MESSAGES, upto)
             try:
@@ -92,7 +91,9 @@ class SqliteAudit:
             told = self.database.execute("SELECT n FROM tallies WHERE name = 'rejected'").fetchone()
             if told != there:
                 said = f"the tally says {told[0]:,}" if told else "there is no tally"
-                self.report.find("tally", f"{there[0]:,} messages are rejected, and {said}", "tallies")
+                off = abs(there[0] - told[0]) if told else there[0]
+                what = f"{there[0]:,} messages are rejected, and {said}"
+                self.report.find("tally", what, "tallies", key="rejected", size=off)
         with self._bounded("what was removed"), self.database.snapshot():
             (over,) = self.database.execute(
                 """
@@ -140,6 +141,10 @@ class SqliteAudit:
 
     def kept(self, past: Past) -> Iterator[Kept]:
         return audit_effects.kept(self.database, past)
+
+    def acknowledged(self) -> list[Acknowledged]:
+        """Faults that somebody has looked into. Raises StoreUnavailable."""
+        return acknowledging.read(self.database)
 
     def missing(self, ids: list[str]) -> list[str]:
         return audit_effects.missing(self.database, ids)

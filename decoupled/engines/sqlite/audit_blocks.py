@@ -119,13 +119,15 @@ class Blocks:
 
     def _off(self, first: int, last: int, rows: int, removed: int) -> None:
         """The account of these numbers does not balance."""
-        given = last - first + 1
+        given, key = last - first + 1, f"block {first // BLOCK_MESSAGES}"
         where = f"numbers {first} to {last}"
         if rows + removed > given:
             self.report.find(
                 "surplus",
                 f"{rows:,} are there and {removed:,} removed, of {given:,}: more were removed than are gone",
                 where,
+                key=key,
+                size=rows + removed - given,
             )
             return
         what = f"{given - rows - removed:,} of {given:,} messages are neither there nor removed"
@@ -134,7 +136,7 @@ class Blocks:
                 "SELECT seq FROM messages NOT INDEXED WHERE seq BETWEEN ? AND ?", (first, last)
             )
             where = f"{where}: {_spans(sorted(set(range(first, last + 1)).difference(seq for (seq,) in seen)))}"
-        self.report.find("missing", what, where)
+        self.report.find("missing", what, where, key=key, size=given - rows - removed)
 
     def _suspects(self, first: int, last: int) -> None:
         unfit = _UNFIT + (" OR NOT json_valid(coalesce(result, '{}'))" if self.depth.results else "")
@@ -163,6 +165,12 @@ def newest(database: Database) -> int:
     with database.refusals:
         found: int = database.execute("SELECT coalesce(max(seq), 0) FROM messages").fetchone()[0]
     return found
+
+
+def find_shorter(report: Report, upto: int, seen: int) -> None:
+    """An audit has seen a higher number than there is. As messages come, it is found less, and never again at last."""
+    what = f"{seen - upto:,} messages: an audit has seen more"
+    report.find("missing", what, f"numbers {upto + 1} to {seen}", key=f"seen {seen}", size=seen - upto)
 
 
 def mark_of(database: Database) -> Mark:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import msgspec
 
-from decoupled.core.audit import Fault, Mark, Report, Step
+from decoupled.core import acknowledged
+from decoupled.core.audit import Mark, Report, Step
 from decoupled.core.upkeep_limits import BLOCK_MESSAGES
 from decoupled.core.workload import Unavailable
 from decoupled.engines.protocols import StoreDamaged
+from decoupled.engines.sqlite import acknowledging
 from decoupled.engines.sqlite.audit import SqliteAudit
-from decoupled.engines.sqlite.audit_blocks import MARK, Blocks, Depth, newest
+from decoupled.engines.sqlite.audit_blocks import MARK, Blocks, Depth, find_shorter, newest
 from decoupled.engines.sqlite.database import Database, DataDirectoryError
 
 
@@ -23,7 +25,7 @@ class AuditRounds:
     def __init__(self, file: Path, mark: Mark) -> None:
         self._file = file
         self.mark = mark
-        self._found: list[Fault] = []  # in this round
+        self._report = _begun()  # of this round
         self._database: Database | None = None
 
     def step(self) -> Step:
@@ -33,7 +35,7 @@ class AuditRounds:
                 self._database = Database(self._file, read_only=True)
             except DataDirectoryError as error:
                 raise Unavailable(str(error)) from error
-        report = Report(of="", removed={})
+        report = self._report
         audit = SqliteAudit(self._database, "", live=True)
         audit.report = report
         upto = newest(self._database)
@@ -41,18 +43,17 @@ class AuditRounds:
         ended = (self.mark.block + 1) * BLOCK_MESSAGES > upto
         if ended:
             audit.beside()
-        self._found += [fault for fault in report.faults if fault not in self._found]
-        found = list(self._found)
+        found = [msgspec.structs.replace(fault, ids=list(fault.ids)) for fault in report.faults]
+        acknowledged.mark(found, acknowledging.read(self._database))
         if ended:
-            self._found = []
+            self._report = _begun()
         self.mark = Mark(max(upto, self.mark.highest), 0 if ended else self.mark.block + 1, self.mark.rounds + ended)
         return Step(rows, found, ended)
 
     def _block(self, database: Database, report: Report, upto: int) -> int:
         block, seen = self.mark.block, self.mark.highest
         if seen > upto:
-            what = f"{seen - upto:,} messages: an audit has seen more"
-            report.find("missing", what, f"numbers {upto + 1} to {seen}")
+            find_shorter(report, upto, seen)
         if block * BLOCK_MESSAGES > upto:
             return 0
         try:
@@ -66,6 +67,10 @@ class AuditRounds:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+def _begun() -> Report:
+    return Report(of="", removed={})
 
 
 def writing(database: Database, mark: Mark) -> Callable[[], None]:

@@ -13,10 +13,14 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
-from decoupled.core import upkeep_limits
+import msgspec
+
+from decoupled.core import acknowledged, upkeep_limits
+from decoupled.core.acknowledged import Acknowledged
 from decoupled.core.audit import Fault, Mark, Step
 from decoupled.core.workload import Unavailable
 from decoupled.server.health import Trouble
@@ -24,6 +28,9 @@ from decoupled.server.health import Trouble
 log = logging.getLogger("decoupled.audit")
 
 YIELD_LOOK_S = 0.25
+T = TypeVar("T")
+
+_given = msgspec.msgpack.Decoder(list[Acknowledged])
 
 
 class Rounds(Protocol):
@@ -43,7 +50,7 @@ class Rounds(Protocol):
 class Writing(Protocol):
     """The writer, as far as it is asked here."""
 
-    def run(self, operation: Callable[[], None]) -> asyncio.Future[None]:
+    def run(self, operation: Callable[[], T]) -> asyncio.Future[T]:
         """Do it in a transaction."""
         ...
 
@@ -63,7 +70,9 @@ class Auditing:
         writer: Writing,
         writing: Callable[[Mark], Callable[[], None]],
         loop: asyncio.AbstractEventLoop,
+        acknowledge: Callable[[Sequence[Acknowledged]], list[Acknowledged]] = list,
     ) -> None:
+        self._keep = acknowledge
         self._rounds = rounds
         self._writer = writer
         self._writing = writing
@@ -88,25 +97,29 @@ class Auditing:
             await asyncio.wait_for(self._ended.wait(), upkeep_limits.AUDIT_END_S)
 
     def trouble(self) -> Trouble | None:
-        if self._known:
-            more = f", and {len(self._known) - 1:,} more faults" if len(self._known) > 1 else ""
-            return Trouble(f"the audit found {self._known[0].says}{more}: `decoupled audit` tells of all")
+        if faults := _alarming(self._known):
+            more = f", and {len(faults) - 1:,} more faults" if len(faults) > 1 else ""
+            return Trouble(f"the audit found {faults[0].says}{more}: `decoupled audit` tells of all")
         return None if self._why is None else Trouble(f"the audit does not go on: {self._why}")
 
     def told(self) -> Mapping[str, Any] | None:
         if not self._began:
             return None
-        rounds = self._rounds.mark.rounds
-        found = f"{len(self._known):,} kinds of faults" if self._known else "nothing wrong"
+        rounds, known = self._rounds.mark.rounds, self._known
+        faults = _alarming(known)
+        found = f"{len(faults):,} kinds of faults" if faults else "nothing wrong"
+        if looked_into := len(known) - len(faults):
+            found += f"; {looked_into:,} that were looked into"
         return {
             "messages": self._looked_at,
             "rounds": rounds,
-            "faults": len(self._known),
+            "faults": len(faults),
+            "acknowledged": looked_into,
             "says": f"{self._looked_at:,} messages since the start, {rounds:,} rounds; {found}",
         }
 
     def numbers(self) -> Mapping[str, float]:
-        return {"audited": self._looked_at, "audit_faults": len(self._known)}
+        return {"audited": self._looked_at, "audit_faults": len(_alarming(self._known))}
 
     # --- the thread -------------------------------------------------------------
 
@@ -150,10 +163,10 @@ class Auditing:
         return step.rows, step.ended
 
     def _learn(self, step: Step) -> None:
-        new = [fault for fault in step.found if not any(_same(fault, known) for known in self._known)]
-        for fault in new:
+        new = [fault for fault in step.found if not any(acknowledged.same(fault, known) for known in _alarming(self._known))]
+        for fault in _alarming(new):
             log.error("the audit found a fault", extra={"error": fault.says})
-        self._known = list(step.found) if step.ended else [*self._known, *new]
+        self._known = list(step.found) if step.ended else [*(it for it in self._known if not any(acknowledged.same(it, fault) for fault in new)), *new]
 
     def _failed(self, why: str) -> None:
         if self._why is None:
@@ -165,6 +178,17 @@ class Auditing:
             self._loop.call_soon_threadsafe(do)
 
     # --- the event loop ---------------------------------------------------------
+
+    def acknowledge(self, given: msgspec.Raw) -> asyncio.Future[bool]:
+        """What tools call: somebody has looked into these."""
+        return self._loop.create_task(self._acknowledge(_given.decode(given)))
+
+    async def _acknowledge(self, new: list[Acknowledged]) -> bool:
+        known = await self._writer.run(partial(self._keep, new))
+        acknowledged.mark(self._known, known)
+        for it in new:
+            log.info("a fault that the audit found was looked into", extra={"fault": it.key, "by": it.by.by})
+        return True
 
     def _write(self) -> None:
         if not self._end.is_set():
@@ -181,5 +205,5 @@ def rest_s(took_s: float, reading_s: float) -> float:
     return max(upkeep_limits.AUDIT_ROUND_S, reading_s / upkeep_limits.AUDIT_PART) - took_s
 
 
-def _same(fault: Fault, other: Fault) -> bool:
-    return (fault.kind, fault.what, fault.where) == (other.kind, other.what, other.where)
+def _alarming(faults: Sequence[Fault]) -> list[Fault]:
+    return [fault for fault in faults if fault.acknowledged is None]

@@ -14,7 +14,7 @@ from decoupled.core.retention import parse
 from decoupled.core.status import FINAL, Status
 from decoupled.core.times import Clock
 from decoupled.core.workload import Workloads
-from decoupled.engines.sqlite import departure
+from decoupled.engines.sqlite import acknowledging, departure
 from decoupled.engines.sqlite.admin import Call
 from decoupled.engines.sqlite.audit_blocks import mark_of
 from decoupled.engines.sqlite.audit_rounds import AuditRounds, writing
@@ -64,6 +64,7 @@ def upkeep_of(
     keeping = Keeping(*_kept(options, database), writer, clock.now_ms)
     schedule = BackupSchedule(_plan(options), backups.begin_at, clock.now_ms)
     calls: dict[str, Call] = {BEGIN: backups.begin, LOOK: backups.look, CANCEL: backups.cancel}
+    calls[acknowledging.CALL] = auditing.acknowledge
     calls |= {departure.CHANGE: departing.change, departure.LOOK: departing.look}
     calls[departure.REMEMBER] = departing.remember
     keeping.rests = departing.away
@@ -87,7 +88,7 @@ def upkeep_of(
 
 def _auditing(data: Path, database: Database, writer: Writer) -> Auditing:
     rounds = AuditRounds(DataDirectory(data).file, mark_of(database))
-    return Auditing(rounds, writer, partial(writing, database), writer.loop)
+    return Auditing(rounds, writer, partial(writing, database), writer.loop, partial(acknowledging.write, database))
 
 
 def _replicating(data: Path, replica: str, database: Database, writer: Writer, clock: Clock) -> Replicating:
