@@ -7,7 +7,10 @@ its workload, its status and its times. It is nobody's any more."""
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import zip_longest
+from random import Random
 from typing import Any
 
 import msgspec
@@ -23,6 +26,7 @@ NOTHING = '{"forgotten":true}'
 NEEDLE_CHARS = 12  # of a text that is searched for, at least: what is shorter stands elsewhere by chance
 NEEDLES = 32  # that are searched for, at most
 LONGEST_NEEDLE = 48
+SHORTEST_NAME_BYTES = 4  # of a caller that is searched for in bytes: a shorter one stands everywhere by chance
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _OF_OUR_MAKING = re.compile("[0-9a-f]{33}|[0-9a-f]{40}")  # ids: see core/identifiers.py
 
@@ -102,9 +106,45 @@ def needles(texts: Iterable[str]) -> Iterator[str]:
     ids, which stay. Of what is long, the middle."""
     for text in texts:
         said = max((it for it in _strings(text) if not _OF_OUR_MAKING.fullmatch(it)), key=len, default="")
-        if len(said) >= NEEDLE_CHARS:
-            start = max(0, (len(said) - LONGEST_NEEDLE) // 2)
-            yield said[start : start + LONGEST_NEEDLE]
+        yield from _middle(said)
+
+
+def _middle(text: str) -> Iterator[str]:
+    """Of what is long enough to be searched for."""
+    if len(text) >= NEEDLE_CHARS:
+        start = max(0, (len(text) - LONGEST_NEEDLE) // 2)
+        yield text[start : start + LONGEST_NEEDLE]
+
+
+class Sought:
+    """What is to be found nowhere any more: of the texts of each kind some, each as likely as the others; of such as
+    have no long one in them, the longest as it stands."""
+
+    def __init__(self) -> None:
+        self._needles: dict[str, list[str]] = {}
+        self._seen = Counter[str]()
+        self._chance = Random(0)  # noqa: S311  a sample
+        self._longest = ""
+
+    def keep(self, texts: Iterable[str], kind: str = "") -> None:
+        """Further ones."""
+        some = self._needles.setdefault(kind, [])
+        for text in texts:
+            self._longest = max(self._longest, text, key=len)
+            for needle in needles([text]):
+                if needle in some:
+                    continue
+                self._seen[kind] += 1
+                if len(some) < NEEDLES:
+                    some.append(needle)
+                elif (place := self._chance.randrange(self._seen[kind])) < NEEDLES:
+                    some[place] = needle
+
+    def texts(self, caller: str | None) -> list[str]:
+        """In turn of each kind; with the caller's name."""
+        turns = dict.fromkeys(needle for turn in zip_longest(*self._needles.values()) for needle in turn)
+        some = [needle for needle in turns if needle][: NEEDLES - 1] or list(_middle(self._longest))
+        return [text for text in [*some, caller or ""] if len(text.encode()) >= SHORTEST_NAME_BYTES]
 
 
 def _strings(text: str) -> Iterator[str]:

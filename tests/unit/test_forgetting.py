@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decoupled.core.forgetting import FORGOTTEN, NOTHING, Report, is_forgotten, needles, unfinished
+from decoupled.core.forgetting import FORGOTTEN, NEEDLES, NOTHING, Report, Sought, is_forgotten, needles, unfinished
 from decoupled.core.identifiers import derived_id, new_id
 from decoupled.core.outcomes import Record
 
@@ -29,6 +29,23 @@ def test_of_json_that_is_cut_off_and_of_what_is_none_the_same() -> None:
         "353871234567",
         "shop/carts/ana@example.org",
     ]
+
+
+def test_of_many_texts_some_of_each_kind_are_searched_for_the_first_as_well_as_the_last() -> None:
+    sought = Sought()
+    for part in range(0, 10_000, 100):
+        sought.keep((f"of a body {n:012}" for n in range(part, part + 100)), "bodies")
+        sought.keep((f"of a group {n:012}" for n in range(part, part + 100)), "groups")
+    sought.keep(["of the one edit"], "edits")
+    texts = sought.texts("ana")
+    assert len(texts) == NEEDLES - 1  # a name of three bytes stands everywhere
+    assert "of the one edit" in texts
+    for kind in ("body", "group"):
+        numbers = [int(text[-12:]) for text in texts if kind in text]
+        assert len(numbers) >= 15
+        assert min(numbers) < 2_000
+        assert max(numbers) > 8_000
+    assert sought.texts("anastasia")[-1] == "anastasia"
 
 
 def test_ids_of_messages_stay_and_are_not_searched_for() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from decoupled.core import upkeep_limits
-from decoupled.core.forgetting import NEEDLES, Asked, Report, Told, needles, unfinished
+from decoupled.core.forgetting import Asked, Report, Sought, Told, unfinished
 from decoupled.core.times import now_ms
 from decoupled.core.upkeep_limits import FORGET_NAMED, SWEEP_MESSAGES
 from decoupled.core.workload import ANONYMOUS, Unavailable, collection_of
@@ -31,8 +31,6 @@ from decoupled.engines.sqlite.leftovers import Found, Wanted, search
 from decoupled.engines.sqlite.wal import WriteAheadLog
 
 T = TypeVar("T")
-
-SHORTEST_NAME_BYTES = 4  # of a caller that is searched for in bytes: a shorter one stands everywhere by chance
 
 
 class ForgettingError(DataDirectoryError):
@@ -68,7 +66,7 @@ class Survey:
         self.progress = progress
         self.ids = [] if asked.id is None else erasure.descendants(database, asked.id, upkeep_limits.FORGET_DESCENDANTS)
         self.whose = erasure.of_ids(self.ids) if asked.caller is None else erasure.of_caller(asked.caller)
-        self.needles: list[str] = []
+        self._sought = Sought()
 
     def report(self) -> Report:
         """All of it counted, nothing changed."""
@@ -78,11 +76,14 @@ class Survey:
                 report.count({"queued": "unfinished"}.get(it.status, it.status))
                 if it.status == "queued" and len(report.ids) < FORGET_NAMED:
                     report.ids.append(it.id)
-            self._keep(text for it in found for text in it.texts)
+            for kind, texts in enumerate(zip(*(it.texts for it in found), strict=True)):
+                self._sought.keep(texts, f"messages {kind}")
         for some in self.items():
             for kind, found_items in by_kind(some, self.asked.keep).items():
                 report.count(kind, len(found_items))
-            self._keep(it for _, key, text in some if collection_of(key) not in self.asked.keep for it in (key, text))
+            gone = [(key, text) for _, key, text in some if collection_of(key) not in self.asked.keep]
+            self._sought.keep((key for key, _ in gone), "keys")
+            self._sought.keep((text for _, text in gone), "items")
         report.unfinished = report.erased.get("unfinished", 0)
         if self.asked.caller is not None:
             report.count("followed", erasure.followed(self.database, self.asked.caller))
@@ -108,16 +109,7 @@ class Survey:
 
     def sought(self) -> list[str]:
         """What is to be found nowhere any more."""
-        texts = [*self.needles[: NEEDLES - 1], self.asked.caller or ""]
-        return [text for text in texts if len(text.encode()) >= SHORTEST_NAME_BYTES]
-
-    def _keep(self, texts: Iterator[str]) -> None:
-        """Some of all, evenly."""
-        for needle in needles(texts):
-            if needle not in self.needles:
-                self.needles.append(needle)
-            if len(self.needles) >= 2 * NEEDLES:
-                del self.needles[1::2]
+        return self._sought.texts(self.asked.caller)
 
 
 _KEPT = "kept items"
