@@ -407,7 +407,8 @@ def test_keys_of_items_groups_and_bodies_before_an_edit_are_left_nowhere_either(
             "UPDATE messages SET status = 'processed', body = NULL, result = '{}', finished_at = ? WHERE seq % 3", (T0,)
         )
         database.execute(
-            "UPDATE messages SET status = 'dead', finished_at = ?, error = '', error_type = '' WHERE seq % 21 = 0", (T0,)
+            "UPDATE messages SET status = 'dead', finished_at = ?, error = '', error_type = '' WHERE seq % 21 = 0",
+            (T0,),
         )
         for message_id, caller in database.execute("SELECT id, caller FROM messages WHERE status = 'dead'").fetchall():
             said = f"{'mine' if caller == ANA else 'theirs'}-before-{chance.random()}"
@@ -424,7 +425,9 @@ def test_of_large_bodies_only_the_beginning_is_in_memory(tmp_path: Path) -> None
     rows.many(tmp_path / "data", 300)
     with contextlib.closing(sqlite3.connect(tmp_path / "data" / FILE_NAME)) as file:
         file.execute("UPDATE messages SET caller = ?, body = hex(zeroblob(100000))", (ANA,))
-        file.execute("WITH n (i) AS (VALUES (1), (2)) INSERT INTO items SELECT i, hex(zeroblob(150000)), ? FROM n", (ANA,))
+        file.execute(
+            "WITH n (i) AS (VALUES (1), (2)) INSERT INTO items SELECT i, hex(zeroblob(150000)), ? FROM n", (ANA,)
+        )
         file.commit()
     with contextlib.closing(Database(tmp_path / "data" / FILE_NAME, read_only=True)) as database:
         tracemalloc.start()

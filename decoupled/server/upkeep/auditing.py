@@ -163,10 +163,18 @@ class Auditing:
         return step.rows, step.ended
 
     def _learn(self, step: Step) -> None:
-        new = [fault for fault in step.found if not any(acknowledged.same(fault, known) for known in _alarming(self._known))]
+        new = [
+            fault
+            for fault in step.found
+            if not any(acknowledged.same(fault, known) for known in _alarming(self._known))
+        ]
         for fault in _alarming(new):
             log.error("the audit found a fault", extra={"error": fault.says})
-        self._known = list(step.found) if step.ended else [*(it for it in self._known if not any(acknowledged.same(it, fault) for fault in new)), *new]
+        self._known = (
+            list(step.found)
+            if step.ended
+            else [*(it for it in self._known if not any(acknowledged.same(it, fault) for fault in new)), *new]
+        )
 
     def _failed(self, why: str) -> None:
         if self._why is None:
