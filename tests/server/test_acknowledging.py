@@ -1,5 +1,5 @@
-"""A fault of an audit that a person has looked into alarms nobody any more, stays in each report, and is told again when
-it has grown."""
+"""A fault of an audit that a person has looked into alarms nobody any more, stays in each report, and is told again
+when it has grown."""
 
 from __future__ import annotations
 

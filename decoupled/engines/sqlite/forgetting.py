@@ -271,8 +271,8 @@ class Forgetting:
 
 
 _SINCE = (
-    "It goes on: while this was erased, more was sent, or redriven, and that is there (`since`). Revoke the key, or wait"
-    " until nothing comes any more, and ask again."
+    "It goes on: while this was erased, more was sent, or redriven, and that is there (`since`). Revoke the key, or"
+    " wait until nothing comes any more, and ask again."
 )
 _LOG_STAYS = (
     f"SQLite's log could not be cut in {upkeep_limits.FORGET_LOG_S:g} s, since somebody reads it, or a backup is made:"
