@@ -11,6 +11,7 @@ import click
 from decoupled.cli.backup import shown
 from decoupled.cli.target import audit_of, restore_replica
 from decoupled.core.replicas import moment
+from decoupled.core.replicas import shown as place_of
 from decoupled.core.times import now_ms, rfc3339
 from decoupled.server.configuration import FILE, from_process
 
@@ -23,7 +24,7 @@ def restore_at(replica: str | None, when: str, data: Path) -> None:
     at = moment(when, now_ms())
     with shown() as show:
         as_of, holds = restore_replica(target, data, at, show)
-    click.echo(f"restored {target} to {data}, as of {rfc3339(as_of).removesuffix('.000Z')}Z: {holds.says()}")
+    click.echo(f"restored {place_of(target)} to {data}, as of {rfc3339(as_of).removesuffix('.000Z')}Z: {holds.says()}")
     found = audit_of(data, quick=True)  # SQLite's own check was made while it was restored
     with contextlib.closing(found.database):
         report = found.run(lambda _what, _done, _of: None, ())

@@ -26,6 +26,28 @@ def url_of(target: str, here: Path) -> str:
     return target if is_url(target) else f"file://{here / target}"
 
 
+def shown(target: str) -> str:
+    """For people on the machine: a URL without its options, and without the password that it may have."""
+    if not is_url(target):
+        return target
+    scheme, _, rest = target.partition("://")
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def nameless(why: str, target: str) -> str:
+    """An error's text for whoever asks: it does not say where the replica is, nor who may write there."""
+    names = {target, shown(target), target.removeprefix("file://"), target.removeprefix("file://").rstrip("/")}
+    for name in sorted(names - {""}, key=len, reverse=True):
+        why = why.replace(name, "its place")
+    return without_password(why)
+
+
+def without_password(text: str) -> str:
+    """Whatever URLs stand in it."""
+    return re.sub(r"://[^\s/@]+@", "://", text)
+
+
 def moment(text: str, now_ms: int) -> int:
     """2026-11-30T10:15:00Z, `10m ago` or `now`, in ms since the epoch. Raises ValueError; also if it is to come."""
     if text == "now":

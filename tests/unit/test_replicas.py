@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from decoupled.core.replicas import Lag, Place, Reached, is_url, moment, url_of
+from decoupled.core.replicas import Lag, Place, Reached, is_url, moment, nameless, shown, url_of
 from decoupled.core.times import parse_rfc3339
 from decoupled.core.upkeep_limits import REPLICA_LATE_S, REPLICA_PLACES
+from decoupled.engines.sqlite.litestream import ReplicaError
 from decoupled.server.upkeep.replicating import Replicating
 
 A, B, C = b"a" * 8, b"b" * 8, b"c" * 8
@@ -96,6 +97,23 @@ def test_a_place_is_a_url_or_a_directory() -> None:
     assert url_of("/mnt/replica", Path("/srv/shop")) == "file:///mnt/replica"
 
 
+@pytest.mark.parametrize(
+    ("target", "place"),
+    [
+        ("/mnt/replica", "/mnt/replica"),
+        ("s3://bucket/shop?region=eu-west-1", "s3://bucket/shop"),
+        ("sftp://shop:hunter2@host:22/srv/shop", "sftp://host:22/srv/shop"),
+        ("webdavs://shop:hunter2@host", "webdavs://host"),
+    ],
+)
+def test_a_password_in_a_url_is_shown_to_nobody_and_the_place_not_to_everybody(target: str, place: str) -> None:
+    assert shown(target) == place
+    for why in (f"{target} is away", f"{place} is away", f"dial {target}/ltx: no answer"):
+        assert "hunter2" not in nameless(why, target)
+        assert place not in nameless(why, target)
+    assert nameless("dial sftp://shop:hunter2@other/x: refused", target) == "dial sftp://other/x: refused"
+
+
 # --- the piece of a server's upkeep -------------------------------------------
 
 
@@ -165,7 +183,7 @@ def test_a_replica_that_is_behind_for_too_long_is_told_of_until_it_has_come() ->
         assert trouble is not None
         assert not trouble.refuses
         assert (
-            "does Litestream run? 61 s and 0.0 MiB are not in /mnt/replica, whose last change is of 2026-11-30T10:15"
+            "does Litestream run? 61 s and 0.0 MiB are not there; its last change is of 2026-11-30T10:15"
             in trouble.detail
         )
         assert piece.numbers()["replica_lag_bytes"] == 1_000
@@ -212,6 +230,20 @@ def test_a_second_litestream_is_told_of_at_once() -> None:
         looked(watched)
         trouble = piece.trouble()
         assert trouble is not None
-        assert "another Litestream writes to the replica in /mnt/replica" in trouble.detail
+        assert "another Litestream writes to the replica, and" in trouble.detail
 
     followed(watched, after)
+
+
+def test_who_asks_for_health_is_not_told_where_the_replica_is() -> None:
+    for at in (Reached(), Reached(None, NOW), Reached(None, NOW, (7,)), ReplicaError("there is none in /mnt/replica")):
+        watched = Faked(at)
+
+        def after(piece: Replicating, clock: Clock, watched: Faked = watched) -> None:
+            looked(watched)
+            clock.now += REPLICA_LATE_S + 1
+            trouble = piece.trouble()
+            assert trouble is not None
+            assert "/mnt/replica" not in f"{trouble.detail} {piece.told()}"
+
+        followed(watched, after)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from decoupled.core.replicas import Part, Place, Reached, is_url, url_of
+from decoupled.core.replicas import Part, Place, Reached, is_url, shown, url_of, without_password
 from decoupled.core.times import parse_rfc3339, rfc3339
 from decoupled.core.upkeep_limits import (
     REPLICA_ASK_S,
@@ -115,7 +115,7 @@ def _listed(url: str, levels: Sequence[int]) -> list[Part]:
     try:
         return [listed.part() for listed in msgspec.json.decode(said, type=list[_Listed])]
     except ValueError as error:
-        raise ReplicaError(f"what litestream says of {url} is not understood: {error}") from error
+        raise ReplicaError(f"what litestream says of {shown(url)} is not understood: {error}") from error
 
 
 def called(*arguments: str, timeout_s: float | None = REPLICA_ASK_S) -> bytes:
@@ -129,7 +129,8 @@ def called(*arguments: str, timeout_s: float | None = REPLICA_ASK_S) -> bytes:
         raise ReplicaError(f"{command[0]} cannot be called: {error.strerror}") from error
     if done.returncode != 0:
         said = (done.stderr + done.stdout).decode(errors="replace").strip()
-        raise ReplicaError(f"litestream {arguments[0]}: {said[-REPLICA_SAYS_CHARS:] or done.returncode}")
+        said = without_password(said)[-REPLICA_SAYS_CHARS:]
+        raise ReplicaError(f"litestream {arguments[0]}: {said or done.returncode}")
     return done.stdout
 
 
@@ -216,10 +217,10 @@ def fetch(target: str, to: Path, at: int) -> int:
     it is, to the second. Raises ReplicaError."""
     parts = parts_of(target)
     if not parts:
-        raise ReplicaError(f"there is nothing of a replica in {target}")
+        raise ReplicaError(f"there is nothing of a replica in {shown(target)}")
     begins, ends = min(part.at for part in parts), max(part.at for part in parts)
     if at < begins:
-        raise ReplicaError(f"the replica in {target} goes back to {rfc3339(begins)}, not to {rfc3339(at)}")
+        raise ReplicaError(f"the replica in {shown(target)} goes back to {rfc3339(begins)}, not to {rfc3339(at)}")
     moment = () if at >= ends + _SECOND_MS else ("-timestamp", rfc3339(at))  # Litestream knows of none after its newest
     arguments = ("-o", str(to), *moment, url_of(target, Path.cwd()))
     try:
@@ -227,11 +228,11 @@ def fetch(target: str, to: Path, at: int) -> int:
         reaches = max(int(file.max_txid, 16) for file in plan.files)
         as_of = max(parse_rfc3339(file.timestamp) for file in plan.files)
     except ValueError as error:
-        raise ReplicaError(f"what litestream says of {target} is not understood: {error}") from error
+        raise ReplicaError(f"what litestream says of {shown(target)} is not understood: {error}") from error
     if lost := sorted(part.last for part in parts if part.last > reaches and part.at + _SECOND_MS <= at):
         raise ReplicaError(
-            f"the replica in {target} has a gap: it is whole up to change {reaches}, as of {rfc3339(as_of)}, and has"
-            f" later ones up to {lost[-1]}. To do without these, name that moment"
+            f"the replica in {shown(target)} has a gap: it is whole up to change {reaches}, as of {rfc3339(as_of)},"
+            f" and has later ones up to {lost[-1]}. To do without these, name that moment"
         )
     called("restore", *arguments, timeout_s=None)  # as long as it takes
     return as_of

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from decoupled.core import upkeep_limits
 from decoupled.core.limits import MIB
-from decoupled.core.replicas import Lag, Place, Reached
+from decoupled.core.replicas import Lag, Place, Reached, nameless, shown
 from decoupled.core.times import rfc3339
 from decoupled.server.health import Trouble
 
@@ -99,12 +99,11 @@ class Replicating:
     def told(self) -> Mapping[str, Any] | None:
         at = None if self._reached is None else self._reached.at
         return {
-            "target": self._target,
             "lag_seconds": round(self._seconds(), 1),
             "lag_bytes": self._lag.bytes,
             "at": None if at is None else rfc3339(at),
             "looks": self._looks,
-            "failure": self._why,
+            "failure": None if self._why is None else nameless(self._why, self._target),
             "says": self._wrong() or self._says(),
         }
 
@@ -116,24 +115,24 @@ class Replicating:
         grace = self._monotonic() - self._began <= upkeep_limits.REPLICA_LATE_S
         if self._reached is not None and self._reached.foreign:
             return (
-                f"another Litestream writes to the replica in {self._target}, and two make it worthless:"
-                " stop one, and give the other a place of its own"
+                "another Litestream writes to the replica, and two make it worthless: stop one, and give the other a"
+                " place of its own"
             )
         if grace or not late:
             return None
         if self._why is not None:
-            return f"the replica in {self._target} cannot be looked at: {self._why}; {self._says()}"
+            return f"the replica cannot be looked at: {nameless(self._why, self._target)}; {self._says()}"
         return f"the replica is behind: does Litestream run? {self._says()}"
 
     def _says(self) -> str:
         if self._reached is None:
-            return f"nobody knows yet how far it is in {self._target}"
+            return "nobody knows yet how far it is"
         if self._reached.at is None:
-            return f"there is none yet in {self._target}"
+            return "there is none yet"
         if (seconds := self._seconds()) == 0:
-            return f"all is in {self._target}"
+            return "all is there"
         behind = f"{seconds:,.0f} s and {self._lag.bytes / MIB:,.1f} MiB"
-        return f"{behind} are not in {self._target}, whose last change is of {rfc3339(self._reached.at)}"
+        return f"{behind} are not there; its last change is of {rfc3339(self._reached.at)}"
 
     def _seconds(self) -> float:
         now = self._monotonic()
@@ -168,7 +167,8 @@ class Replicating:
         """Once when it begins, and once when it is over."""
         wrong = self._wrong()
         if wrong is not None and self._told is None:
-            log.error("the replica is not as it should be", extra={"error": wrong})
+            more = {"error": wrong, "replica": shown(self._target)}  # /health, which asks for no key, says not where
+            log.error("the replica is not as it should be", extra=more)
         elif wrong is None and self._told is not None:
             log.info("the replica is as it should be again")
         self._told = wrong
