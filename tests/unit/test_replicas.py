@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -179,6 +180,7 @@ def test_a_replica_that_is_behind_for_too_long_is_told_of_until_it_has_come() ->
         clock.now += REPLICA_LATE_S - 1
         assert piece.trouble() is None
         clock.now += 2
+        looked(watched)
         trouble = piece.trouble()
         assert trouble is not None
         assert not trouble.refuses
@@ -247,3 +249,33 @@ def test_who_asks_for_health_is_not_told_where_the_replica_is() -> None:
             assert "/mnt/replica" not in f"{trouble.detail} {piece.told()}"
 
         followed(watched, after)
+
+
+def test_a_place_that_hangs_is_told_of_and_what_comes_meanwhile_is_not_called_there() -> None:
+    hangs, waits, goes_on = (threading.Event() for _ in range(3))
+
+    class Hanging(Faked):
+        def reached(self) -> Reached:
+            if hangs.is_set():
+                waits.set()
+                assert goes_on.wait(20)
+            return super().reached()
+
+    watched = Hanging(Reached(Place(A, 500), NOW))
+
+    def after(piece: Replicating, clock: Clock) -> None:
+        looked(watched)
+        assert piece.numbers()["replica_lag_seconds"] == 0
+        hangs.set()
+        assert waits.wait(20)
+        clock.now += REPLICA_LATE_S + 1
+        trouble = piece.trouble()
+        assert trouble is not None
+        assert "cannot be looked at: its place gives no answer, for 61 s" in trouble.detail
+        assert piece.numbers()["replica_lag_seconds"] == REPLICA_LATE_S + 1
+        hangs.clear()
+        goes_on.set()
+        looked(watched)
+        assert piece.trouble() is None
+
+    followed(watched, after)

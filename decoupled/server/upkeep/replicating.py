@@ -70,7 +70,7 @@ class Replicating:
         self._loop = loop
         self._clock_ms = clock_ms
         self._monotonic = monotonic
-        self._began = monotonic()
+        self._began = self._looked_at = monotonic()  # when the last look came to its end
         self._lag = Lag(self._began)
         self._reached: Reached | None = None  # None until it was looked at
         self._looks = 0
@@ -103,7 +103,7 @@ class Replicating:
             "lag_bytes": self._lag.bytes,
             "at": None if at is None else rfc3339(at),
             "looks": self._looks,
-            "failure": None if self._why is None else nameless(self._why, self._target),
+            "failure": self._failure(),
             "says": self._wrong() or self._says(),
         }
 
@@ -120,8 +120,8 @@ class Replicating:
             )
         if grace or not late:
             return None
-        if self._why is not None:
-            return f"the replica cannot be looked at: {nameless(self._why, self._target)}; {self._says()}"
+        if (why := self._failure()) is not None:
+            return f"the replica cannot be looked at: {why}; {self._says()}"
         return f"the replica is behind: does Litestream run? {self._says()}"
 
     def _says(self) -> str:
@@ -134,9 +134,16 @@ class Replicating:
         behind = f"{seconds:,.0f} s and {self._lag.bytes / MIB:,.1f} MiB"
         return f"{behind} are not there; its last change is of {rfc3339(self._reached.at)}"
 
+    def _failure(self) -> str | None:
+        """Why nobody knows how far it is: its place refuses, or hangs, as a disk of another machine may."""
+        if self._why is not None:
+            return nameless(self._why, self._target)
+        silent_s = self._monotonic() - self._looked_at
+        return f"its place gives no answer, for {silent_s:,.0f} s" if silent_s > upkeep_limits.REPLICA_LATE_S else None
+
     def _seconds(self) -> float:
         now = self._monotonic()
-        return self._lag.seconds(now) if self._why is None else max(0.0, now - self._lag.safe_at)
+        return self._lag.seconds(now) if self._failure() is None else max(0.0, now - self._lag.safe_at)
 
     # --- the thread -------------------------------------------------------------
 
@@ -162,6 +169,7 @@ class Replicating:
         self._lag.look(reached.place, self._watched.here(), now)
         self._reached = reached
         self._looks += 1
+        self._looked_at = now
 
     def _tell(self) -> None:
         """Once when it begins, and once when it is over."""
