@@ -260,7 +260,7 @@ def restore_data(source: Path, data: Path, tell: Callable[[Step], None]) -> tupl
     return file, *restore(file, data, tell)
 
 
-def restore_replica(target: str, data: Path, at: int, tell: Callable[[Step], None]) -> tuple[int, Holdings]:
+def restore_replica(target: str, data: Path, at: int | None, tell: Callable[[Step], None]) -> tuple[int, Holdings]:
     """See `engines/sqlite/point_in_time.py`. Raises DataDirectoryError or OSError."""
     from decoupled.engines.sqlite.point_in_time import restore_at
 

@@ -48,10 +48,11 @@ def without_password(text: str) -> str:
     return re.sub(r"://[^\s/@]+@", "://", text)
 
 
-def moment(text: str, now_ms: int) -> int:
-    """2026-11-30T10:15:00Z, `10m ago` or `now`, in ms since the epoch. Raises ValueError; also if it is to come."""
+def moment(text: str, now_ms: int) -> int | None:
+    """2026-11-30T10:15:00Z or `10m ago`, in ms since the epoch; None: `now`, all that there is, whatever the time is
+    on a machine whose clock may be behind that of the one that died. Raises ValueError; also if it is to come."""
     if text == "now":
-        return now_ms
+        return None
     if found := _AGO.fullmatch(text):
         return now_ms - int(found[1]) * _SECONDS[found[2]] * 1000
     try:

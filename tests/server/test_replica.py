@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import shutil
 import sqlite3
@@ -211,3 +212,15 @@ def test_a_moment_before_there_was_a_replica_is_told_from_when_on_there_is_one(t
         wait_until_there(server)
     said = decoupled("restore", "--at", "30d ago", "--replica", target, "--data", tmp_path / "then", status=1)
     assert f"the replica in {target} goes back to 20" in said
+
+
+def test_a_clock_that_is_behind_that_of_the_machine_that_died_costs_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "replica"
+    with replicated(tmp_path, str(target)) as (server, _):
+        ids = server.accept("/ledger", *[ENTRY] * 20)
+        wait_until_there(server)
+    for part in target.rglob("*.ltx"):
+        later = part.stat().st_mtime + 3_600
+        os.utime(part, (later, later))
+    decoupled("restore", "--at", "now", "--replica", target, "--data", tmp_path / "restored")
+    assert known(tmp_path / "restored").issuperset(ids)

@@ -72,14 +72,14 @@ def test_a_lag_of_days_takes_no_more_memory_and_is_told_for_no_less() -> None:
 @pytest.mark.parametrize(
     ("text", "at"),
     [
-        ("now", NOW),
+        ("now", None),
         ("10m ago", NOW - 600_000),
         ("2d ago", NOW - 2 * 86_400_000),
         ("2026-11-30T10:14:59.500Z", NOW - 500),
         ("2026-11-30T11:14:00+01:00", NOW - 60_000),
     ],
 )
-def test_a_moment_is_understood(text: str, at: int) -> None:
+def test_a_moment_is_understood(text: str, at: int | None) -> None:
     assert moment(text, NOW) == at
 
 

@@ -212,16 +212,17 @@ class _Plan(msgspec.Struct):
     files: list[_Planned]
 
 
-def fetch(target: str, to: Path, at: int) -> int:
-    """Write the file as it was before that moment, in ms since the epoch, to a name that is not there yet. As of when
-    it is, to the second. Raises ReplicaError."""
+def fetch(target: str, to: Path, at: int | None) -> int:
+    """Write the file as it was before that moment, in ms since the epoch, or with all that there is, to a name that is
+    not there yet. As of when it is, to the second. Raises ReplicaError."""
     parts = parts_of(target)
     if not parts:
         raise ReplicaError(f"there is nothing of a replica in {shown(target)}")
     begins, ends = min(part.at for part in parts), max(part.at for part in parts)
-    if at < begins:
+    if at is not None and at < begins:
         raise ReplicaError(f"the replica in {shown(target)} goes back to {rfc3339(begins)}, not to {rfc3339(at)}")
-    moment = () if at >= ends + _SECOND_MS else ("-timestamp", rfc3339(at))  # Litestream knows of none after its newest
+    all_of_it = at is None or at >= ends + _SECOND_MS  # Litestream knows of no moment after its newest
+    moment = () if at is None or all_of_it else ("-timestamp", rfc3339(at))
     arguments = ("-o", str(to), *moment, url_of(target, Path.cwd()))
     try:
         plan = msgspec.json.decode(called("restore", "-dry-run", "-json", *arguments), type=_Plan)
@@ -229,7 +230,8 @@ def fetch(target: str, to: Path, at: int) -> int:
         as_of = max(parse_rfc3339(file.timestamp) for file in plan.files)
     except ValueError as error:
         raise ReplicaError(f"what litestream says of {shown(target)} is not understood: {error}") from error
-    if lost := sorted(part.last for part in parts if part.last > reaches and part.at + _SECOND_MS <= at):
+    counts = [part.last for part in parts if at is None or part.at + _SECOND_MS <= at]
+    if lost := sorted(last for last in counts if last > reaches):
         raise ReplicaError(
             f"the replica in {shown(target)} has a gap: it is whole up to change {reaches}, as of {rfc3339(as_of)},"
             f" and has later ones up to {lost[-1]}. To do without these, name that moment"

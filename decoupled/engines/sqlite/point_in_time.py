@@ -13,9 +13,9 @@ from decoupled.engines.sqlite.database import FILE_NAME
 from decoupled.engines.sqlite.restoring import Tell, refuse_a_database, restore
 
 
-def restore_at(target: str, data: Path, at: int, tell: Tell) -> tuple[int, Holdings]:
-    """As of when it is, in ms since the epoch, and what it holds; whole or not at all. For a moment the file is there
-    twice. Raises DataDirectoryError or OSError."""
+def restore_at(target: str, data: Path, at: int | None, tell: Tell) -> tuple[int, Holdings]:
+    """As of when it is, in ms since the epoch, and what it holds; whole or not at all. `at`: see `litestream.fetch`.
+    For a moment the file is there twice. Raises DataDirectoryError or OSError."""
     refuse_a_database(data)  # before much is fetched
     data.absolute().parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{data.name}.", dir=data.absolute().parent))  # for its owner's eyes
