@@ -3,6 +3,7 @@ and what a person means by a moment. Pure; what reads files and calls Litestream
 
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from decoupled.core.times import parse_rfc3339
 from decoupled.core.upkeep_limits import REPLICA_PLACES
 
 _AGO = re.compile(r"(\d{1,6})([smhd]) ago")
+_FILE = "file://"
+_ODD = re.compile(r"[^A-Za-z0-9/_.~$&+,:;=@!'()*\[\]-]")  # Go's net/url writes it otherwise
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -22,8 +25,26 @@ def is_url(target: str) -> bool:
 
 
 def url_of(target: str, here: Path) -> str:
-    """As Litestream has it; `here`: where a directory's name begins that is not absolute."""
-    return target if is_url(target) else f"file://{here / target}"
+    """As Litestream has it; `here`: where a directory's name begins that is not absolute. Raises ValueError where it
+    would understand another directory, which it does not tell."""
+    if is_url(target) and not target.startswith(_FILE):
+        return target
+    place = here / target.removeprefix(_FILE)
+    if odd := _ODD.search(str(place)):
+        raise ValueError(f"Litestream cannot be told of the directory {place}: rename it, without the {odd[0]!r}")
+    return f"{_FILE}{place}"
+
+
+def check(target: str, data: Path, here: Path) -> None:
+    """Raises ValueError if it can be no replica of that data directory."""
+    url = url_of(target, here)
+    if url.startswith(_FILE):
+        place, around = (Path(os.path.normpath(here / it)) for it in (url.removeprefix(_FILE), data))
+        if place.is_relative_to(around):
+            raise ValueError(
+                f"replica is {target}, in the data directory {data}, with which it would be lost: name another place,"
+                " best on another disk"
+            )
 
 
 def shown(target: str) -> str:

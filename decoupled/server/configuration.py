@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from decoupled.core.replicas import is_url
 from decoupled.server.options import OPTIONS, Option, Options
 
 FILE = Path("decoupled.toml")
@@ -96,7 +97,11 @@ def _section(section: Mapping[str, Any], where: str, root: Path, others: tuple[s
             raise ValueError(f"{where}there is no option {name!r}" + (f"; is it {near[0]!r}?" if near else ""))
         option = options[name]
         value = _value(option, given, f"{where}{name}")
-        values[option.field] = root / value if option.type is Path else value
+        if option.type is Path:
+            value = root / value
+        elif option.field == "replica" and not is_url(value):  # a directory, as any other
+            value = str(root / value)
+        values[option.field] = value
     return values
 
 

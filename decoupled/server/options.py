@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from decoupled.core import limits, retention
+from decoupled.core import limits, replicas, retention
 
 
 def _option(default: Any, text: str, least: float | None = None, most: float | None = None, **more: Any) -> Any:
@@ -149,6 +149,8 @@ class Options:
             check_origin(origin)
         retention.parse(self.record_ttl, "record_ttl")
         retention.parse(self.body_ttl, "body_ttl")
+        if self.replica is not None:
+            replicas.check(self.replica, self.data, Path.cwd())
         if self.visibility_timeout_s < self.function_timeout_s:
             raise ValueError(
                 f"the visibility timeout ({self.visibility_timeout_s:g} s) is shorter than the function timeout"

@@ -112,6 +112,8 @@ def test_paths_of_the_file_are_relative_to_it(tmp_path: Path) -> None:
     assert (options.root, options.data) == (tmp_path, tmp_path / ".data")
     assert options.workloads == ("./a,b.py",)
     assert choose({"data": Path("here")}, tmp_path / "decoupled.toml").data == Path("here")
+    assert choose({}, toml(tmp_path, 'replica = "../there"')).replica == str(tmp_path / "../there")
+    assert choose({}, toml(tmp_path, 'replica = "s3://bucket/shop"')).replica == "s3://bucket/shop"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from decoupled.core.replicas import Lag, Place, Reached, is_url, moment, nameless, shown, url_of
+from decoupled.core.replicas import Lag, Place, Reached, check, is_url, moment, nameless, shown, url_of
 from decoupled.core.times import parse_rfc3339
 from decoupled.core.upkeep_limits import REPLICA_LATE_S, REPLICA_PLACES
 from decoupled.engines.sqlite.litestream import ReplicaError
@@ -96,6 +96,27 @@ def test_a_place_is_a_url_or_a_directory() -> None:
     assert not is_url("/mnt/replica")
     assert url_of("replica", Path("/srv/shop")) == "file:///srv/shop/replica"
     assert url_of("/mnt/replica", Path("/srv/shop")) == "file:///mnt/replica"
+
+
+@pytest.mark.parametrize(
+    "directory", ["/mnt/my replica", "/mnt/büro", "/mnt/what?", "/mnt/#1", "file:///mnt/my replica"]
+)
+def test_a_directory_that_litestream_would_take_for_another_one_is_refused(directory: str) -> None:
+    with pytest.raises(ValueError, match="Litestream cannot be told of the directory /mnt/"):
+        url_of(directory, Path("/srv/shop"))
+
+
+@pytest.mark.parametrize(
+    "target", [".data", ".data/replica", "../shop/.data", "/srv/shop/.data/x", "file:///srv/shop/.data"]
+)
+def test_a_replica_in_the_data_directory_is_refused(target: str) -> None:
+    with pytest.raises(ValueError, match="with which it would be lost"):
+        check(target, Path(".data"), Path("/srv/shop"))
+
+
+@pytest.mark.parametrize("target", [".data2", "../replica", "/srv/shop", "s3://bucket/srv/shop/.data"])
+def test_another_place_is_not(target: str) -> None:
+    check(target, Path(".data"), Path("/srv/shop"))
 
 
 @pytest.mark.parametrize(
