@@ -145,6 +145,32 @@ def test_a_backup_is_made_beside_litestream_as_ever(tmp_path: Path) -> None:
         assert known(tmp_path / "restored").issuperset(ids)
 
 
+def test_keys_are_in_the_file_as_they_are_now_or_not_at_all(tmp_path: Path) -> None:
+    """Whoever restores it does not make those valid again that were revoked."""
+
+    def mirrored(server: Server) -> str | None:
+        rows = server.rows("SELECT value FROM marks WHERE name = 'backup keys'")
+        return rows[0][0] if rows else None
+
+    data = tmp_path / "data"
+    with serving(data, *WORKLOADS, "--replica", str(tmp_path / "replica")) as server:
+        decoupled("keys", "add", "ana", "--data", data)
+        decoupled("keys", "add", "ben", "--data", data)
+        decoupled("keys", "revoke", "ana", "--data", data)
+        keys = data / "keys"
+        wait_for(lambda: mirrored(server), lambda it: it == keys.read_text())
+        keys.rename(tmp_path / "keys")
+        wait_for(lambda: mirrored(server), lambda it: it is None)
+        (tmp_path / "keys").rename(keys)
+        wait_for(lambda: mirrored(server), lambda it: it == keys.read_text())
+    keys.unlink()
+    decoupled("backup", "--data", data, tmp_path / "backup.sqlite3")
+    decoupled("restore", tmp_path / "backup.sqlite3", "--data", tmp_path / "restored")
+    assert not (tmp_path / "restored" / "keys").exists()
+    with serving(data, *WORKLOADS) as server:
+        assert mirrored(server) is None
+
+
 def test_a_litestream_that_is_gone_and_a_second_one_are_seen(tmp_path: Path) -> None:
     target = str(tmp_path / "replica")
     with replicated(tmp_path, target) as (server, litestream):

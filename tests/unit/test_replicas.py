@@ -157,7 +157,7 @@ class Faked:
     def here(self) -> Place:
         return self.end
 
-    def keys(self) -> Callable[[], None] | None:
+    def keys(self) -> tuple[Callable[[], None], Callable[[], None]] | None:
         return None
 
 
@@ -300,3 +300,39 @@ def test_a_place_that_hangs_is_told_of_and_what_comes_meanwhile_is_not_called_th
         assert piece.trouble() is None
 
     followed(watched, after)
+
+
+def test_keys_that_could_not_be_written_into_the_file_are_written_at_the_next_look() -> None:
+    written: list[str] = []
+
+    class Changed(Faked):
+        kept = False
+
+        def keys(self) -> tuple[Callable[[], None], Callable[[], None]] | None:
+            return None if self.kept else (lambda: written.append("keys"), lambda: setattr(self, "kept", True))
+
+    class FullAtFirst:
+        tries = 0
+
+        def run(self, operation: Callable[[], None]) -> asyncio.Future[None]:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.tries += 1
+            if self.tries == 1:
+                operation()  # and it is undone
+                done.set_exception(OSError("database or disk is full"))
+            else:
+                operation()
+                done.set_result(None)
+            return done
+
+    async def follow() -> None:
+        watched, writer = Changed(Reached(Place(A, 500), NOW)), FullAtFirst()
+        piece = Replicating(watched, "/mnt/replica", writer, asyncio.get_running_loop(), lambda: NOW)
+        piece.start()
+        async with asyncio.timeout(20):
+            while not watched.kept:
+                await asyncio.sleep(0.001)
+        await piece.close()
+        assert (writer.tries, len(written)) == (2, 2)
+
+    asyncio.run(follow())

@@ -129,6 +129,7 @@ class Backup:
         with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as file:
             file.execute("PRAGMA journal_mode = MEMORY")  # nothing beside it; if it is torn, it has no name yet
             file.execute("BEGIN IMMEDIATE")
+            file.execute("DELETE FROM marks WHERE name = ?", (KEYS_MARK,))  # that a replica has, of another time
             file.executemany("INSERT OR REPLACE INTO marks (name, value) VALUES (?, ?)", marks)
             file.execute("COMMIT")
         os.fsync(self._file)

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from decoupled.engines.sqlite.data_directory import KEYS_NAME, LITESTREAM_NAME
 from decoupled.engines.sqlite.database import FILE_NAME, Database, DataDirectoryError
 
 LEVELS = range(10)
+_NOT_KNOWN = ""  # a file of keys has more
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.ltx")
 # https://github.com/superfly/ltx: magic, 28 bytes, timestamp, 8 bytes, place and length in the log, its salts
 _HEADER = struct.Struct(">4s28xQ8xQQ8s")
@@ -147,28 +149,26 @@ class Watched:
         self._data = data
         self._target = target
         self._database = database
-        self._keys: str | None = None  # as they were last
+        self._keys: str | None = _NOT_KNOWN  # as the file has them
 
     def here(self) -> Place:
         """How far the log is. Raises OSError."""
         return log_file.place(self._data / FILE_NAME)
 
-    def keys(self) -> Callable[[], None] | None:
-        """What puts the keys into the file, where a restored one looks for them, if they have changed. Raises
-        OSError."""
+    def keys(self) -> tuple[Callable[[], None], Callable[[], None]] | None:
+        """If the keys have changed, what puts them into the file, where a restored one looks for them; and what is to
+        be called once that is on the disk. Raises OSError."""
         try:
             keys = (self._data / KEYS_NAME).read_text()
         except FileNotFoundError:
-            return None
+            keys = None
         if keys == self._keys:
             return None
-        execute = self._database.execute
 
-        def write() -> None:
-            execute("INSERT OR REPLACE INTO marks (name, value) VALUES (?, ?)", (KEYS_MARK, keys))
+        def kept() -> None:
             self._keys = keys
 
-        return write
+        return partial(mirror_keys, self._database, keys), kept
 
     def reached(self) -> Reached:
         """What is at its place, held against what Litestream has written here: its word is not asked for. Raises
@@ -194,6 +194,21 @@ class Watched:
             return None
         magic, _, offset, size, salts = _HEADER.unpack(head)
         return Place(salts, offset + size) if magic == _MAGIC else None
+
+
+def mirror_keys(database: Database, keys: str | None) -> None:
+    """In a transaction: the file has these, or none any more, which somebody may have revoked since."""
+    if keys is None:
+        database.execute("DELETE FROM marks WHERE name = ?", (KEYS_MARK,))
+    else:
+        database.execute("INSERT OR REPLACE INTO marks (name, value) VALUES (?, ?)", (KEYS_MARK, keys))
+
+
+def drop_keys(database: Database) -> None:
+    """Of a file that is not replicated any more. Raises StoreUnavailable."""
+    if database.execute("SELECT 1 FROM marks WHERE name = ?", (KEYS_MARK,)).fetchone() is not None:
+        with database.transaction():
+            mirror_keys(database, None)
 
 
 # --- fetching it ----------------------------------------------------------------

@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from decoupled.core import upkeep_limits
@@ -37,8 +38,9 @@ class Watched(Protocol):
         """How far the log is. Raises OSError."""
         ...
 
-    def keys(self) -> Callable[[], None] | None:
-        """What the writer is to run, if the keys have changed. Raises OSError."""
+    def keys(self) -> tuple[Callable[[], None], Callable[[], None]] | None:
+        """What the writer is to run, if the keys have changed, and what is to be called when that is on the disk.
+        Raises OSError."""
         ...
 
 
@@ -74,6 +76,7 @@ class Replicating:
         self._lag = Lag(self._began)
         self._reached: Reached | None = None  # None until it was looked at
         self._looks = 0
+        self._writing = False  # the keys, into the file
         self._why: str | None = None  # it cannot be looked at
         self._told: str | None = None
         self._end = threading.Event()
@@ -160,8 +163,9 @@ class Replicating:
         self._in_loop(self._ended.set)
 
     def _look(self) -> None:
-        if (write := self._watched.keys()) is not None:
-            self._in_loop(lambda: self._write(write))
+        if not self._writing and (changed := self._watched.keys()) is not None:
+            self._writing = True
+            self._in_loop(partial(self._write, *changed))
         reached = self._watched.reached()  # first: what comes meanwhile counts as behind
         now = self._monotonic()
         if self._reached is None and reached.at is not None:  # what was accepted since then may be of an earlier server
@@ -187,10 +191,14 @@ class Replicating:
 
     # --- the event loop ---------------------------------------------------------
 
-    def _write(self, write: Callable[[], None]) -> None:
+    def _write(self, write: Callable[[], None], kept: Callable[[], None]) -> None:
         if not self._end.is_set():
-            self._writer.run(write).add_done_callback(self._written)
+            self._writer.run(write).add_done_callback(partial(self._written, kept))
 
-    def _written(self, done: asyncio.Future[None]) -> None:
+    def _written(self, kept: Callable[[], None], done: asyncio.Future[None]) -> None:
+        """Where it failed, the next look tries again."""
         if not done.cancelled() and (error := done.exception()) is not None:
             log.error("the keys could not be put where they are replicated", extra={"error": str(error)})
+        elif not done.cancelled():
+            kept()
+        self._writing = False

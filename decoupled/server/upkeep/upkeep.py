@@ -28,7 +28,7 @@ from decoupled.engines.sqlite.forget_tool import BEGIN as FORGET
 from decoupled.engines.sqlite.forget_tool import LOOK as FORGET_LOOK
 from decoupled.engines.sqlite.forgetting import Forgetting
 from decoupled.engines.sqlite.kept import Kept
-from decoupled.engines.sqlite.litestream import Watched
+from decoupled.engines.sqlite.litestream import Watched, drop_keys
 from decoupled.engines.sqlite.sweep import Sweep
 from decoupled.engines.sqlite.table import SqliteTable
 from decoupled.server.group_commit import Writer
@@ -73,6 +73,8 @@ def upkeep_of(
     pieces: list[Piece] = [departing, backups, keeping, auditing, forgettings, schedule, Disk(options.data)]
     if options.replica is not None:
         pieces.append(_replicating(options.data, options.replica, database, writer, clock))
+    else:  # those that it had once may be revoked by now
+        drop_keys(database)
     upkeep = Upkeep(pieces, calls)
 
     def take(options: Options, changed: Set[str]) -> None:
