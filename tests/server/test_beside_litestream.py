@@ -10,14 +10,17 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from decoupled.core import limits, upkeep_limits
 from decoupled.engines.protocols import StoreUnavailable
-from decoupled.engines.sqlite import log_file
+from decoupled.engines.sqlite import driver, log_file
 from decoupled.engines.sqlite.beside import Beside
-from decoupled.engines.sqlite.database import FILE_NAME, Database
+from decoupled.engines.sqlite.compaction import compact
+from decoupled.engines.sqlite.data_directory import DataDirectory
+from decoupled.engines.sqlite.database import FILE_NAME, Database, DataDirectoryError
 from decoupled.engines.sqlite.live_copy import LiveCopy
 from decoupled.engines.sqlite.wal import LOOK_EVERY, WriteAheadLog
 
@@ -201,6 +204,35 @@ def test_nobody_writes_while_we_fold(store: Store, litestream: Litestream, monke
     store.later()
     assert refused
     assert all(refused)
+
+
+def test_nor_while_a_file_is_to_be_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Database(tmp_path / FILE_NAME).close()
+    with contextlib.closing(Litestream(tmp_path / FILE_NAME)) as litestream:
+        litestream.writer.execute("PRAGMA busy_timeout = 0")
+        refused: list[bool] = []
+        connect = driver.sqlite3.connect
+
+        def looked_at(sql: str) -> None:
+            if "wal_checkpoint" in sql:
+                try:
+                    litestream.writer.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    refused.append(True)
+                else:
+                    litestream.writer.execute("ROLLBACK")
+                    refused.append(False)
+
+        def connected(*arguments: Any, **more: Any) -> sqlite3.Connection:
+            connection: sqlite3.Connection = connect(*arguments, **more)
+            connection.set_trace_callback(looked_at)
+            return connection
+
+        monkeypatch.setattr(driver.sqlite3, "connect", connected)
+        with pytest.raises(DataDirectoryError, match="another process reads"):
+            compact(DataDirectory(tmp_path))
+        assert refused
+        assert all(refused)
 
 
 def test_while_somebody_writes_we_do_not_fold(

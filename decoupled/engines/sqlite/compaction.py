@@ -12,6 +12,7 @@ import shutil
 
 from decoupled.core.limits import MIB
 from decoupled.engines.sqlite import durable
+from decoupled.engines.sqlite.beside import Beside
 from decoupled.engines.sqlite.data_directory import PRIVATE_FILE, DataDirectory
 from decoupled.engines.sqlite.database import FILE_NAME, Database, DataDirectoryError
 from decoupled.engines.sqlite.space import Space, space
@@ -46,7 +47,7 @@ def _copy(directory: DataDirectory, database: Database, before: Space) -> None:
     with database.refusals:
         database.execute("PRAGMA auto_vacuum = INCREMENTAL")
         database.execute("VACUUM INTO ?", (str(new),))
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        _fold(database, directory)
     with contextlib.closing(Database(new, read_only=True, still=True)) as made, made.refusals:
         wrong = made.execute("PRAGMA quick_check(1)").fetchone()[0]
     if wrong != "ok":
@@ -56,6 +57,13 @@ def _copy(directory: DataDirectory, database: Database, before: Space) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _fold(database: Database, directory: DataDirectory) -> None:
+    """The log, which goes with the last one that has the file open. Raises sqlite3.Error."""
+    with contextlib.closing(Beside(database.connection, str(directory.file))) as beside, beside.kept_off() as free:
+        if free:
+            database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _take_its_place(directory: DataDirectory) -> Space:
