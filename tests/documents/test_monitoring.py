@@ -154,7 +154,7 @@ SOUND = {
     "DecoupledBackendSick": ('decoupled_breaker_open{workload="orders"', "0 1x20", 16, "page"),
     "DecoupledSickGroups": ('decoupled_sick_groups{workload="orders"', "0 2x70", 61, "ticket"),
     "DecoupledDeadLetters": ('decoupled_dead_total{workload="orders"', "0 0 0 1x5", 3, "ticket"),
-    "DecoupledReplicaLate": ("decoupled_replica_lag_seconds{", "0 61x10", 3, "page"),
+    "DecoupledReplicaFails": ('decoupled_upkeep_trouble{piece="replica"', "0 1x10", 3, "page"),
     "DecoupledAuditFaults": ("decoupled_audit_faults{", "0 0 1x5", 2, "page"),
     "DecoupledDiskLow": ('decoupled_upkeep_trouble{piece="disk"', "0 1x10", 6, "page"),
     "DecoupledUpkeepFails": ('decoupled_upkeep_trouble{piece="backups"', "0 1x20", 16, "ticket"),
@@ -180,7 +180,6 @@ def test_an_alert_sounds_when_it_has_to_and_not_before(name: str, tmp_path: Path
 
     value = {
         "DecoupledOldestMessage": "5m 1s",
-        "DecoupledReplicaLate": "1m 1s",
         "DecoupledSickGroups": "2",
         "DecoupledLogUnfolded": "66.76Mi",
     }
