@@ -17,11 +17,13 @@ import pytest
 from decoupled.core import limits, upkeep_limits
 from decoupled.engines.protocols import StoreUnavailable
 from decoupled.engines.sqlite import driver, log_file
-from decoupled.engines.sqlite.beside import Beside
+from decoupled.engines.sqlite.backup_tool import back_up
+from decoupled.engines.sqlite.beside import Beside, has_come
 from decoupled.engines.sqlite.compaction import compact
 from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.database import FILE_NAME, Database, DataDirectoryError
 from decoupled.engines.sqlite.live_copy import LiveCopy
+from decoupled.engines.sqlite.restoring import restore
 from decoupled.engines.sqlite.wal import LOOK_EVERY, WriteAheadLog
 
 PAGE_BYTES = 4096
@@ -303,3 +305,18 @@ def test_a_file_that_litestream_has_had_is_ours_all_the_same(tmp_path: Path) -> 
         beside.close()
     with contextlib.closing(Database(tmp_path / FILE_NAME)) as database:
         assert database.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
+
+
+def test_a_file_that_was_restored_or_made_anew_is_nobody_else_s(tmp_path: Path) -> None:
+    """Or its backups, and what is forgotten, would wait for a Litestream that is long gone."""
+    data = tmp_path / "data"
+    data.mkdir()
+    with contextlib.closing(Database(data / FILE_NAME)):
+        Litestream(data / FILE_NAME).close()
+    back_up(DataDirectory(data), tmp_path / "backup.sqlite3", lambda _: None)
+    restore(tmp_path / "backup.sqlite3", tmp_path / "restored", lambda _: None)
+    compact(DataDirectory(data))
+    for directory in (data, tmp_path / "restored"):
+        with contextlib.closing(sqlite3.connect(directory / FILE_NAME)) as file:
+            assert not has_come(file)
+            assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -30,6 +30,13 @@ def has_come(connection: sqlite3.Connection) -> bool:
     return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", TABLES[:1]).fetchone() is not None
 
 
+def forget_it(connection: sqlite3.Connection) -> None:
+    """Of a copy, which it does not have: until it has, the log is nobody else's. It makes what it needs anew. Raises
+    sqlite3.Error."""
+    for table in TABLES:
+        connection.execute(f"DROP TABLE IF EXISTS {table}")
+
+
 def is_busy(error: sqlite3.Error) -> bool:
     """Somebody else has the lock."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == _BUSY

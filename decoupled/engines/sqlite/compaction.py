@@ -12,9 +12,10 @@ import shutil
 
 from decoupled.core.limits import MIB
 from decoupled.engines.sqlite import durable
-from decoupled.engines.sqlite.beside import Beside
+from decoupled.engines.sqlite.beside import Beside, forget_it
 from decoupled.engines.sqlite.data_directory import PRIVATE_FILE, DataDirectory
 from decoupled.engines.sqlite.database import FILE_NAME, Database, DataDirectoryError
+from decoupled.engines.sqlite.driver import sqlite3
 from decoupled.engines.sqlite.space import Space, space
 
 _SPARE_BYTES = 64 * MIB  # that the disk has afterwards
@@ -48,8 +49,11 @@ def _copy(directory: DataDirectory, database: Database, before: Space) -> None:
         database.execute("PRAGMA auto_vacuum = INCREMENTAL")
         database.execute("VACUUM INTO ?", (str(new),))
         _fold(database, directory)
-    with contextlib.closing(Database(new, read_only=True, still=True)) as made, made.refusals:
-        wrong = made.execute("PRAGMA quick_check(1)").fetchone()[0]
+        with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as made:
+            made.execute("PRAGMA journal_mode = MEMORY")  # nothing beside it; if it is torn, it has no name yet
+            forget_it(made)
+    with contextlib.closing(Database(new, read_only=True, still=True)) as copied, copied.refusals:
+        wrong = copied.execute("PRAGMA quick_check(1)").fetchone()[0]
     if wrong != "ok":
         raise DataDirectoryError(f"the copy of {directory.file} is damaged: {wrong}; the file stays as it was")
     descriptor = os.open(new, os.O_RDONLY | os.O_CLOEXEC)

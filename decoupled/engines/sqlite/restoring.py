@@ -16,6 +16,7 @@ from pathlib import Path
 from decoupled.core.backups import Holdings, Step
 from decoupled.engines.sqlite.backup import KEYS_MARK, SIDES, sealed_in
 from decoupled.engines.sqlite.backup_names import newest
+from decoupled.engines.sqlite.beside import forget_it, has_come
 from decoupled.engines.sqlite.data_directory import KEYS_NAME, PRIVATE_FILE, DataDirectory, write_private
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.departure import said_of
@@ -101,11 +102,14 @@ def _copy(source: Path, part: Path, tell: Tell) -> None:
 
 
 def _settle_in(database: Database, data: Path) -> None:
-    """The keys are a file again, if there is none yet; and no number of an end is given twice."""
+    """The keys are a file again, if there is none yet; nobody replicates it; and no number of an end is given twice."""
     row = database.execute("SELECT value FROM marks WHERE name = ?", (KEYS_MARK,)).fetchone()
     if row is not None:
         if not (data / KEYS_NAME).exists():
             write_private(data / KEYS_NAME, row[0], synced=True)
         with database.transaction():
             database.execute("DELETE FROM marks WHERE name = ?", (KEYS_MARK,))
+    if has_come(database.connection):
+        with database.transaction():
+            forget_it(database.connection)
     SqliteEnds(database).begin_anew()
