@@ -65,7 +65,9 @@ def test_a_server_removes_what_is_due_by_workload_and_status_and_tells_of_it(tmp
             lambda: server.get("/health").json["upkeep"]["retention"], lambda it: sum(it["removed"].values()) == 3
         )
         assert told["removed"] == {"processed": 1, "rejected": 1, "dead": 1}
-        assert told["says"].endswith("(records 90d, orders.rejected=30d, readings=0, readings.dead=365d)")
+        assert told["says"].endswith(
+            "(records 90d, orders.rejected=30d, readings=0, readings.dead=365d; not served here: readings)"
+        )
         assert server.get("/health").json["status"] == "ok"
 
 

@@ -61,7 +61,7 @@ def upkeep_of(
     """What is to be done in this server. `table` keeps the bodies of these workloads that shall be kept."""
     backups = Backups(partial(_backup, options.data, database, writer.loop, clock))
     auditing = _auditing(options.data, database, writer)
-    keeping = Keeping(*_kept(options, database), writer, clock.now_ms)
+    keeping = Keeping(*_kept(options, database, workloads), writer, clock.now_ms)
     schedule = BackupSchedule(_plan(options), backups.begin_at, clock.now_ms)
     calls: dict[str, Call] = {BEGIN: backups.begin, LOOK: backups.look, CANCEL: backups.cancel}
     calls[acknowledging.CALL] = auditing.acknowledge
@@ -80,7 +80,7 @@ def upkeep_of(
     def take(options: Options, changed: Set[str]) -> None:
         if changed & {"record_ttl", "body_ttl"}:
             table.keeps = bodies_kept(options, workloads)
-            keeping.change(*_kept(options, database))
+            keeping.change(*_kept(options, database, workloads))
         if any(name.startswith("backup_") for name in changed):
             schedule.change(_plan(options))
 
@@ -134,12 +134,14 @@ def bodies_kept(options: Options, workloads: Workloads) -> Mapping[Status, froze
     return {status: said.keeping(status, workloads) for status in FINAL}
 
 
-def _kept(options: Options, database: Database) -> tuple[Store | None, str]:
-    """Who removes what is due, if anything ever is; and what was said of it, for people."""
+def _kept(options: Options, database: Database, workloads: Workloads) -> tuple[Store | None, str]:
+    """Who removes what is due, if anything ever is; and what was said of it, for people, who mistype names."""
     records, bodies = (parse(options.record_ttl, "record_ttl"), parse(options.body_ttl, "body_ttl"))
     due = any(said.shortest() is not None for said in (records, bodies))
     says = [("records", options.record_ttl), ("bodies", options.body_ttl)]
     kept = "; ".join(f"{what} {', '.join(said)}" for what, said in says if said)
+    if strange := sorted((records.named() | bodies.named()) - set(workloads)):
+        kept += f"; not served here: {', '.join(strange)}"
     return Kept(database, Sweep(DataDirectory(options.data).file, records, bodies)) if due else None, kept
 
 
