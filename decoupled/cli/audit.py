@@ -15,10 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from decoupled.cli.acknowledging import acknowledge_all
+from decoupled.cli.data_files import audit_of
 from decoupled.cli.invariants import look_at_workloads
 from decoupled.cli.replay import options_of
 from decoupled.cli.stack_audit import audit_stack
-from decoupled.cli.target import audit_of, default_data, plain, refusals
+from decoupled.cli.target import default_data, plain, refusals
 from decoupled.core import acknowledged, upkeep_limits
 from decoupled.core.audit import Fault, Report
 from decoupled.core.identifiers import is_id

@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from decoupled.cli.data_files import back_up
 from decoupled.cli.keys import of_data
-from decoupled.cli.target import back_up
 from decoupled.core.backups import Step
 
 

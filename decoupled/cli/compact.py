@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from decoupled.cli.target import compact_data, default_data, refusals
+from decoupled.cli.data_files import compact_data
+from decoupled.cli.target import default_data, refusals
 from decoupled.core.limits import MIB
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from decoupled.cli.backup import shown
-from decoupled.cli.target import audit_of, restore_replica
+from decoupled.cli.data_files import audit_of, restore_replica
 from decoupled.core.replicas import moment
 from decoupled.core.replicas import shown as place_of
 from decoupled.core.times import now_ms, rfc3339

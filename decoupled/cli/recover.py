@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from decoupled.cli.target import default_data, recover_data, refusals
+from decoupled.cli.data_files import recover_data
+from decoupled.cli.target import default_data, refusals
 
 GAPS_SHOWN = 20
 

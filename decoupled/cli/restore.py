@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from decoupled.cli.backup import shown
+from decoupled.cli.data_files import restore_data
 from decoupled.cli.keys import of_data
-from decoupled.cli.target import restore_data
 
 
 @click.command()

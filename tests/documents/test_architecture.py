@@ -99,6 +99,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "decoupled.cli",
         "decoupled.server.configuration",
     },
+    "decoupled.cli.data_files": {"decoupled.core", "decoupled.engines.sqlite"},
     "decoupled.cli.acknowledging": {"decoupled.core", "decoupled.engines.sqlite", "decoupled.cli"},
     "decoupled.cli.calling_aws": {"decoupled.engines.aws", "decoupled.cli"},
     "decoupled.cli.secrets": {
