@@ -76,8 +76,8 @@ class Survey:
                 report.count({"queued": "unfinished"}.get(it.status, it.status))
                 if it.status == "queued" and len(report.ids) < FORGET_NAMED:
                     report.ids.append(it.id)
-            for kind, texts in enumerate(zip(*(it.texts for it in found), strict=True)):
-                self._sought.keep(texts, f"messages {kind}")
+            for column, texts in enumerate(zip(*(it.texts for it in found), strict=True)):
+                self._sought.keep(texts, f"messages {column}")
         for some in self.items():
             for kind, found_items in by_kind(some, self.asked.keep).items():
                 report.count(kind, len(found_items))

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from decoupled.core.limits import MIB
 from decoupled.core.upkeep_limits import SHRINK_PAGES
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.leftovers import Place
 
+REWRITE_MOST_BYTES = 4 * MIB  # of bodies before an edit that are put anew, likewise
 REINDEX_MOST = 20_000  # entries of an index that is made anew: tens of milliseconds
 _NAMES = {"items": ("rowid", "owner"), "messages": ("seq", "trace")}  # what numbers their rows, and has no index
 
@@ -49,7 +51,20 @@ def make_anew(database: Database) -> Sequence[str]:
                 long.append(name)
             else:
                 database.execute(f"REINDEX {name}")
+        if not _edits_anew(database):
+            long.append("edits")
     return long
+
+
+def _edits_anew(database: Database) -> bool:
+    """A table that is an index itself: all of it is taken out, which frees its pages and zeroes them, and put back."""
+    (size,) = database.execute("SELECT coalesce(sum(length(body)), 0) FROM edits").fetchone()
+    if size > REWRITE_MOST_BYTES:
+        return False
+    rows = database.execute("SELECT id, at, body FROM edits").fetchall()
+    database.execute("DELETE FROM edits")
+    database.executemany("INSERT INTO edits (id, at, body) VALUES (?, ?, ?)", rows)
+    return True
 
 
 def give_back(database: Database, most: int = SHRINK_PAGES) -> int:
