@@ -72,10 +72,10 @@ def audit(
     as_json: bool,
 ) -> None:
     """Account for every message that was ever accepted: of a data directory, while its server runs or not, of a FILE
-    that is a copy of one, or of a stack on AWS. Reads only.
+    that is a copy of one, or of a stack on AWS. Reads only; --acknowledge writes.
 
-    Exit status 0: nothing is wrong, or nothing but what was acknowledged. 1: something is. 2: there was nothing to
-    audit, or not all of it could be read."""
+    Exit status 0: nothing is wrong, or nothing but what was acknowledged. 1: something is.
+    2: there was nothing to audit, or not all of it could be read."""
     if sum(named is not None for named in (file, data, stack)) > 1:
         raise click.UsageError("FILE, --data and --stack name two things to audit; choose one")
     if acknowledge is not None and (file is not None or stack is not None or not acknowledge.strip()):

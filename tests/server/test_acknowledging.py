@@ -22,7 +22,7 @@ FAST = (*LAUNCH, "limits", "AUDIT_FIRST_S=0.1,AUDIT_ROUND_S=0.2,AUDIT_PART=1.0")
 
 
 def audit(data: Path, *arguments: str) -> tuple[int, str]:
-    command = [DECOUPLED, "audit", "--data", data, "--workloads", "readings", *arguments]
+    command = [str(DECOUPLED), "audit", "--data", str(data), "--workloads", "readings", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stdout + done.stderr
 
@@ -79,7 +79,7 @@ def test_without_a_server_it_is_kept_too_and_a_copy_knows_of_it(tmp_path: Path) 
         file.execute("UPDATE messages SET result = NULL WHERE seq IN (3, 4)")
         file.commit()
     assert audit(data)[0] == 1
-    report = json.loads(audit(data, "--acknowledge", "it was I", "--json")[1])
+    report = json.loads(audit(data, "--acknowledge", "it was I", "--json")[1].splitlines()[0])
     assert report["faults"][0]["acknowledged"]["why"] == "it was I"
     assert "@" in report["faults"][0]["acknowledged"]["by"]
     copy = tmp_path / "copy.sqlite3"

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -22,6 +22,8 @@ from decoupled.engines.sqlite.database import FILE_NAME, Database
 from decoupled.server.upkeep.auditing import Auditing, rest_s
 from tests.support.rows import many
 from tests.support.server import DECOUPLED, LAUNCH, Server, wait_for
+
+T = TypeVar("T")
 
 FAST = (*LAUNCH, "limits", "AUDIT_FIRST_S=0.1,AUDIT_ROUND_S=0.2,AUDIT_PART=1.0")
 
@@ -132,7 +134,7 @@ class Unwriting:
     def __init__(self, busy: bool = False) -> None:
         self.busy = busy
 
-    def run(self, _operation: Callable[[], None]) -> asyncio.Future[None]:
+    def run(self, _operation: Callable[[], T]) -> asyncio.Future[T]:
         future = asyncio.get_running_loop().create_future()
         future.set_exception(Unavailable("no space"))
         return future
