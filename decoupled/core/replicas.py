@@ -109,11 +109,12 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Reached:
     """How far a replica has got. `place`: in the log here, None where it is not known; `at`: as of when, in ms since
-    the epoch; `foreign`: of which of its parts there are others here."""
+    the epoch; `foreign`: of which of its parts there are others here; `mixed`: some stand in its place already."""
 
     place: Place | None = None
     at: int | None = None
     foreign: Sequence[int] = ()
+    mixed: bool = False
 
 
 class Lag:

@@ -178,11 +178,12 @@ class Watched:
             return Reached()
         here = {part.last: part for part in _parts_in(self._own, 0)}
         foreign = [part.last for part in there if part.last in here and here[part.last].size != part.size]
+        mixed = bool(foreign)
         newest = max(there, key=lambda part: part.last)
         if here and newest.last > max(here):  # ours writes each part here before it sends it
             foreign.append(newest.last)
         found = None if foreign or newest.last not in here else self._place(newest.last)
-        return Reached(found, newest.at, foreign)
+        return Reached(found, newest.at, foreign, mixed)
 
     def _place(self, number: int) -> Place | None:
         try:

@@ -76,6 +76,7 @@ class Replicating:
         self._lag = Lag(self._began)
         self._reached: Reached | None = None  # None until it was looked at
         self._looks = 0
+        self._mixed = False  # from then on: parts of two are put together, and then nobody can tell them apart
         self._writing = False  # the keys, into the file
         self._why: str | None = None  # it cannot be looked at
         self._told: str | None = None
@@ -103,7 +104,7 @@ class Replicating:
         at = None if self._reached is None else self._reached.at
         return {
             "lag_seconds": round(self._seconds(), 1),
-            "lag_bytes": self._lag.bytes,
+            "lag_bytes": None if self._failure() is not None else self._lag.bytes,
             "at": None if at is None else rfc3339(at),
             "looks": self._looks,
             "failure": self._failure(),
@@ -111,16 +112,19 @@ class Replicating:
         }
 
     def numbers(self) -> Mapping[str, float]:
-        return {"replica_lag_seconds": self._seconds(), "replica_lag_bytes": self._lag.bytes}
+        seconds = {"replica_lag_seconds": self._seconds()}
+        return seconds if self._failure() is not None else {**seconds, "replica_lag_bytes": self._lag.bytes}
 
     def _wrong(self) -> str | None:
         late = self._seconds() > upkeep_limits.REPLICA_LATE_S
         grace = self._monotonic() - self._began <= upkeep_limits.REPLICA_LATE_S
-        if self._reached is not None and self._reached.foreign:
+        if self._mixed:
             return (
-                "another Litestream writes to the replica, and two make it worthless: stop one, and give the other a"
-                " place of its own"
+                "another Litestream writes to the replica, or has since this server started, and two make it worthless:"
+                " let one run, begin anew in an empty place, and restart"
             )
+        if self._reached is not None and self._reached.foreign:
+            return "another Litestream writes to the replica: let one run, or give each server a place of its own"
         if grace or not late:
             return None
         if (why := self._failure()) is not None:
@@ -134,7 +138,7 @@ class Replicating:
             return "there is none yet"
         if (seconds := self._seconds()) == 0:
             return "all is there"
-        behind = f"{seconds:,.0f} s and {self._lag.bytes / MIB:,.1f} MiB"
+        behind = f"{seconds:,.0f} s" + f" and {self._lag.bytes / MIB:,.1f} MiB" * (self._failure() is None)
         return f"{behind} are not there; its last change is of {rfc3339(self._reached.at)}"
 
     def _failure(self) -> str | None:
@@ -172,6 +176,7 @@ class Replicating:
             self._lag.safe_at = min(now, now - (self._clock_ms() - reached.at) / 1000)
         self._lag.look(reached.place, self._watched.here(), now)
         self._reached = reached
+        self._mixed = self._mixed or reached.mixed
         self._looks += 1
         self._looked_at = now
 
