@@ -121,6 +121,7 @@ def _say(report: Report, as_json: bool, done: str) -> None:
 def _found(report: Report) -> str:
     elsewhere = f"; rows of others have some of these texts in {report.elsewhere:,} places" if report.elsewhere else ""
     found = f"{report.left:,} places have some of it" if report.left else "none of that is left"
+    found = found if report.searched_for else "nothing is proven"
     return ("nothing is left" if report.proven else found) + elsewhere
 
 

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from random import Random
 from typing import Any
 
 import msgspec
 
+from decoupled.core import limits
 from decoupled.core.outcomes import Record
+from decoupled.core.workload import Message, collection_of
 
 FORGOTTEN = "forgotten"
 """The reason of a record that has one; with it no import of an export brings the message back."""
 
 NOTHING = '{"forgotten":true}'
 """The result of a record that has one."""
+
+KEPT = "kept items"
+"""Begins the kind of those that stay, and are nobody's."""
 
 NEEDLE_CHARS = 12  # of a text that is searched for, at least: what is shorter stands elsewhere by chance
 NEEDLES = 32  # that are searched for, at most
@@ -48,8 +53,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 class Report(msgspec.Struct, kw_only=True):
     """What there was, by kind, and what was erased of it. `left`: places that belong to no row any more, and in which
-    something of it could be read still, after all that was done. `elsewhere`: rows of others in which the same texts
-    stand, and stay."""
+    something of it could be read still, after all that was done; on AWS, what is its still. `elsewhere`: rows of others
+    in which the same texts stand, and stay."""
 
     of: str
     erased: dict[str, int] = {}
@@ -57,6 +62,7 @@ class Report(msgspec.Struct, kw_only=True):
     ids: list[str] = []  # some of those that are unfinished
     searched_for: int = 0
     searched_bytes: int = 0
+    searched_items: int = 0
     left: int = 0
     elsewhere: int = 0
     scrubbed: int = 0  # places that were found and written over
@@ -84,6 +90,12 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     def ended(self) -> bool:
         """It will not change any more."""
         return self.error is not None or self.report is not None
+
+
+def item_kind(key: str, keep: Sequence[str]) -> str:
+    """What becomes of an item, and its collection."""
+    collection = collection_of(key)
+    return f"{KEPT if collection in keep else 'items'} of {collection or key.partition('/')[0]}"
 
 
 def is_forgotten(record: Record) -> bool:
@@ -168,3 +180,18 @@ def _strings(text: str) -> Iterator[str]:
             left += value
         elif isinstance(value, str) and value in text:
             yield value
+
+
+def may_come_of(message_id: str) -> list[str]:
+    """The ids of all that may have come of a message: what it emitted, and its callbacks."""
+    message = _of(message_id)
+    return [*(message.emitted_id(place) for place in range(limits.MAX_EMITS)), *callbacks_of(message_id)]
+
+
+def callbacks_of(message_id: str) -> list[str]:
+    """The ids of its callbacks."""
+    return [_of(message_id).callback_id(), _of(message_id).callback_id(purged=True)]
+
+
+def _of(message_id: str) -> Message:
+    return Message(message_id, "", "", "", 0)

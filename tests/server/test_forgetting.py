@@ -336,6 +336,38 @@ def test_killed_in_the_middle_and_asked_again_it_comes_to_its_end(tmp_path: Path
     assert _erased(data) == count * 9 // 10
 
 
+def interrupted(data: Path, message_id: str) -> None:
+    """As a run with an id leaves it that was killed after its only transaction."""
+    with contextlib.closing(Database(data / FILE_NAME)) as database:
+        whose = erasure.of_ids([message_id])
+        (there,) = erasure.there(database, whose, 1, 100)
+        assert erasure.erase(database, whose, [there.seq], unfinished=False, now_ms=T0).whose
+
+
+def test_what_was_not_searched_for_is_not_proven_and_made_anew_nothing_is_left_to_prove(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    rows.many(data, 5)
+    with contextlib.closing(sqlite3.connect(data / FILE_NAME)) as file:
+        ((message_id,),) = file.execute("SELECT id FROM messages WHERE seq = 3")
+    interrupted(data, message_id)
+    asked = ("forget", "--id", message_id, "--yes", "--data", data)
+    done = subprocess.run([DECOUPLED, *asked], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    said = done.stdout
+    assert "searched for 0 texts" in said
+    assert "nothing is proven" in said
+    assert "decoupled compact" in said
+    decoupled("compact", "--data", data)
+    assert "nothing that could be erased is here" in decoupled(*asked, status=1)
+    with contextlib.closing(sqlite3.connect(data / FILE_NAME)) as file:
+        ((other,),) = file.execute("SELECT id FROM messages WHERE seq = 4")
+        file.execute("UPDATE messages SET result = ? WHERE seq = 4", (json.dumps({"of": ANA}),))
+        file.commit()
+    report = json.loads(decoupled("forget", "--id", other, "--yes", "--json", "--data", data))
+    assert report["proven"]
+    assert not any("earlier run" in note for note in report["notes"])
+
+
 def _erased(data: Path) -> int:
     with contextlib.closing(sqlite3.connect(f"file:{data / FILE_NAME}?mode=ro", uri=True)) as file:
         number: int = file.execute("SELECT count(*) FROM messages WHERE caller = ''").fetchone()[0]

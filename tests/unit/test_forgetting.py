@@ -58,6 +58,23 @@ def test_of_what_is_long_the_middle_is_searched_for() -> None:
     assert len(said) < 60
 
 
+def test_of_what_has_no_long_text_in_it_the_longest_is_searched_for_as_it_stands() -> None:
+    sought = Sought()
+    sought.keep(['{"n":1}', '{"account":17171717,"amount":3}', '{"amount":17171717}'])
+    assert sought.texts(None) == ['{"account":17171717,"amount":3}']
+    sought.keep(['{"of":"Anastasia Forgetmenot"}'])
+    assert sought.texts("key:ana") == ["Anastasia Forgetmenot", "key:ana"]
+    assert Sought().texts("ana") == []  # too short a name, which stands everywhere by chance
+
+
+def test_of_many_texts_some_of_all_are_searched_for() -> None:
+    sought = Sought()
+    sought.keep(f'{{"of":"customer number {number:04}"}}' for number in range(1000))
+    numbers = [int(text[-4:]) for text in sought.texts("key:ana")[:-1]]
+    assert len(numbers) == NEEDLES - 1
+    assert numbers[-1] > 500
+
+
 def test_only_nobodys_record_with_nothing_in_it_is_forgotten() -> None:
     assert is_forgotten(record(result=NOTHING))
     assert is_forgotten(record(status="rejected", reason=FORGOTTEN))

@@ -11,7 +11,7 @@ import os
 import shutil
 
 from decoupled.core.limits import MIB
-from decoupled.engines.sqlite import durable
+from decoupled.engines.sqlite import durable, erasure
 from decoupled.engines.sqlite.beside import Beside, forget_it
 from decoupled.engines.sqlite.data_directory import PRIVATE_FILE, DataDirectory
 from decoupled.engines.sqlite.database import FILE_NAME, Database, DataDirectoryError
@@ -79,4 +79,5 @@ def _take_its_place(directory: DataDirectory) -> Space:
     (directory.path / f"{FILE_NAME}.compact").replace(directory.file)
     durable.sync_names(directory.path)
     with contextlib.closing(directory.open()) as database:
+        erasure.ended(database)  # of what was forgotten, only rows are copied: there is nothing left to search for
         return space(database)

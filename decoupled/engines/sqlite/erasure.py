@@ -8,9 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from decoupled.core import limits
-from decoupled.core.forgetting import FORGOTTEN, NOTHING
-from decoupled.core.workload import Message
+from decoupled.core.forgetting import FORGOTTEN, NOTHING, may_come_of
 from decoupled.engines.sqlite import tallies
 from decoupled.engines.sqlite.database import Database
 from decoupled.engines.sqlite.ends import told_anew
@@ -127,7 +125,7 @@ def descendants(database: Database, message_id: str, most: int) -> list[str]:
     so many, and StoreUnavailable."""
     found, new = dict.fromkeys([message_id]), [message_id]
     while new:
-        children = [child for parent in new for child in _children(parent)]
+        children = [child for parent in new for child in may_come_of(parent)]
         with database.refusals:
             rows = database.execute(
                 "SELECT id FROM messages WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(children),)
@@ -137,12 +135,6 @@ def descendants(database: Database, message_id: str, most: int) -> list[str]:
         if len(found) > most:
             raise ValueError(f"over {most:,} messages came of {message_id}; forget its caller's instead")
     return list(found)
-
-
-def _children(message_id: str) -> list[str]:
-    message = Message(message_id, "", "", "", 0)
-    emitted = [message.emitted_id(place) for place in range(limits.MAX_EMITS)]
-    return [*emitted, message.callback_id(), message.callback_id(purged=True)]
 
 
 # --- beside the rows ----------------------------------------------------------------

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from decoupled.core import upkeep_limits
-from decoupled.core.forgetting import Asked, Report, Sought, Told, unfinished
+from decoupled.core.forgetting import KEPT, Asked, Report, Sought, Told, item_kind, unfinished
 from decoupled.core.times import now_ms
 from decoupled.core.upkeep_limits import FORGET_NAMED, SWEEP_MESSAGES
 from decoupled.core.workload import ANONYMOUS, Unavailable, collection_of
@@ -112,16 +112,11 @@ class Survey:
         return self._sought.texts(self.asked.caller)
 
 
-_KEPT = "kept items"
-
-
 def by_kind(items: Sequence[tuple[int, str, str]], keep: Sequence[str]) -> dict[str, list[int]]:
     """The numbers of items, by what becomes of them and their collections."""
     found: dict[str, list[int]] = {}
     for number, key, _ in items:
-        collection = collection_of(key)
-        kind = f"{_KEPT if collection in keep else 'items'} of {collection or key.partition('/')[0]}"
-        found.setdefault(kind, []).append(number)
+        found.setdefault(item_kind(key, keep), []).append(number)
     return found
 
 
@@ -183,13 +178,9 @@ class Forgetting:
             report = Report(of=there.of)
             self._erase(survey, report)
             if again:
-                report.notes.append(
-                    "An earlier run did not come to its end: what that has erased was searched for by the caller's name"
-                    " only. `decoupled compact`, with the server stopped, leaves nothing."
-                )
+                report.notes.append(_AGAIN)
             sought = survey.sought()
-        self._prove(sought, report)
-        if report.proven and not again:
+        if self._prove(sought, report) and not again:
             self._owner.write(partial(erasure.ended, self._database))
         self._look_again(report)
         return report
@@ -214,7 +205,7 @@ class Forgetting:
         for found_items in survey.items():
             for kind, numbers in by_kind(found_items, asked.keep).items():
                 for some in _parts(numbers):
-                    keep = kind.startswith(_KEPT)
+                    keep = kind.startswith(KEPT)
                     operation = partial(erasure.erase_items, database, asked.caller or "", some, keep)
                     report.count(kind, self._owner.write(operation))
         if asked.caller is not None and erasure.followed(survey.database, asked.caller):
@@ -229,24 +220,27 @@ class Forgetting:
 
     # --- prove ------------------------------------------------------------------
 
-    def _prove(self, sought: Sequence[str], report: Report) -> None:
-        """Nothing is left of it in bytes that belong to no row, nor in the log. Whatever else is left on pages, of rows
-        that SQLite has moved at some time, is written over, too: it may be of bodies that nobody knows any more."""
+    def _prove(self, sought: Sequence[str], report: Report) -> bool:
+        """Whether nothing is left of it in bytes that belong to no row, nor in the log. Whatever else is left on pages,
+        of rows that SQLite has moved at some time, is written over, too: it may be of bodies that nobody knows any
+        more. Where there was nothing to search for, that is no proof."""
         report.searched_for = len(sought)
         (page_bytes,) = self._owner.between(lambda: self._database.execute("PRAGMA page_size").fetchone())
         for round_ in range(upkeep_limits.FORGET_ROUNDS):
             if not self._cut_log():
                 report.notes.append(_LOG_STAYS)
-                return
+                return False
             found = search(Wanted(str(self._file), page_bytes, list(sought), remains=round_ == 0), self._now)
             report.searched_bytes, report.elsewhere, report.left = found.searched_bytes, found.elsewhere, found.left
             if found.more:
                 report.notes.append(_MORE.format(found.more))
             if not found.left and not found.leaves:
-                report.proven = True
-                return
+                report.proven = bool(sought)
+                report.notes += [] if sought else [_NOTHING_SOUGHT]
+                return True
             report.scrubbed += self._scrub(found)
         report.notes.append(_LEFT)
+        return False
 
     def _cut_log(self) -> bool:
         until = time.monotonic() + upkeep_limits.FORGET_LOG_S
@@ -273,6 +267,14 @@ class Forgetting:
 _SINCE = (
     "It goes on: while this was erased, more was sent, or redriven, and that is there (`since`). Revoke the key, or"
     " wait until nothing comes any more, and ask again."
+)
+_AGAIN = (
+    "An earlier run did not come to its end: what that has erased was searched for by the caller's name at most."
+    " `decoupled compact`, with the server stopped, leaves nothing."
+)
+_NOTHING_SOUGHT = (
+    "There was nothing to search for: what is left of it has no text that is long enough. So nothing is proven."
+    " `decoupled compact`, with the server stopped, leaves nothing."
 )
 _LOG_STAYS = (
     f"SQLite's log could not be cut in {upkeep_limits.FORGET_LOG_S:g} s, since somebody reads it, or a backup is made:"
