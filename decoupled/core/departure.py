@@ -30,8 +30,10 @@ class Departure(msgspec.Struct, frozen=True):
         return self.state == "draining"
 
     def refusal(self) -> NotSent:
-        """What a client hears. To send the same there, under the same key, is safe."""
-        return NotSent(f"{self.elsewhere()}: send it there", retry_after_s=MOVING_RETRY_S)
+        """What a client hears. There, the same under the same key is safe once all has moved. Before that, what was
+        accepted here is not known there: it would be accepted a second time, or come before what it needs."""
+        what_next = "send it there" if self.state == "moved" else "send it here again, which says when they have moved"
+        return NotSent(f"{self.elsewhere()}: {what_next}", retry_after_s=MOVING_RETRY_S)
 
     def elsewhere(self) -> str:
         """Where the messages are to be looked for, or will be."""

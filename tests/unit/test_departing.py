@@ -49,6 +49,17 @@ def test_only_who_began_a_move_changes_it(wanted: Any) -> None:
         following(state("stopped", "elsewhere"), Wanted(wanted, "shop"), 7)
 
 
+@pytest.mark.parametrize("name", ["draining", "stopped"])
+def test_nobody_is_sent_there_before_all_has_moved(name: Any) -> None:
+    departure = state(name)
+    assert departure is not None
+    refusal = departure.refusal()
+    assert "send it there" not in refusal.detail
+    assert "send it here again" in refusal.detail
+    moved = msgspec.structs.replace(departure, state="moved")
+    assert "send it there" in moved.refusal().detail
+
+
 class Store:
     """The writer, the file, the workers, and whoever comes after the door; `fails` is what the next write meets."""
 
