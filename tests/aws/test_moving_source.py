@@ -13,7 +13,7 @@ from decoupled.core.fingerprints import difference, item_difference
 from decoupled.core.moving import Carried, CarriedItem, ItemPart, Part, State
 from decoupled.core.outcomes import Commit, Delivery
 from decoupled.core.times import now_ms
-from decoupled.core.workload import Message
+from decoupled.core.workload import Message, Unavailable
 from decoupled.engines.aws.closing import KEY
 from decoupled.engines.aws.dead_letter_queue import DeadLetterQueue
 from decoupled.engines.aws.dead_letters import AwsDeadLetters
@@ -112,23 +112,56 @@ def test_items_are_told_and_what_is_ours_is_not(filled: AwsEngine) -> None:
     assert item_difference(NOBODYS, found[NOBODYS.key]) is None
 
 
-def test_dead_letters_come_with_all_that_they_had(filled: AwsEngine) -> None:
-    gave_up = Message("gave-up", "shop", "{}", "key:shop", 1, "g")
-    filled.sqs.send_message(
-        QueueUrl=filled.dead_letter_queue_url,
+def give_up(engine: AwsEngine, message_id: str) -> Message:
+    """As SQS does with what was received too often."""
+    told = {"id": message_id, "workload": "shop", "caller": "key:shop", "accepted_at": "1"}
+    engine.sqs.send_message(
+        QueueUrl=engine.dead_letter_queue_url,
         MessageBody="{}",
-        MessageAttributes={
-            name: {"DataType": "String", "StringValue": value}
-            for name, value in {"id": "gave-up", "workload": "shop", "caller": "key:shop", "accepted_at": "1"}.items()
-        },
+        MessageAttributes={name: {"DataType": "String", "StringValue": value} for name, value in told.items()},
         MessageGroupId="shop:g",
     )
+    return Message(message_id, "shop", "{}", "key:shop", 1, "g")
+
+
+def test_dead_letters_come_with_all_that_they_had(filled: AwsEngine) -> None:
+    gave_up = give_up(filled, "gave-up")
     source = source_of(filled)
     found, _ = all_of(source.dead, 1)
     source.close()
     assert found.keys() == {"dead", "gave-up"}
     assert difference(dead(), found["dead"]) is None
     assert found["gave-up"].message() == gave_up
+
+
+def test_dead_letters_that_another_look_hides_are_waited_for(filled: AwsEngine) -> None:
+    give_up(filled, "gave-up")
+    another = DeadLetterQueue(filled.sqs, [filled.dead_letter_queue_url], 0)
+    another.look()  # of a tool, say, which was killed
+    source = source_of(filled)
+    with pytest.raises(Unavailable, match="1 messages on the dead-letter queue are hidden"):
+        source.dead("", 10)
+    another.release()
+    assert all_of(source.dead)[0].keys() == {"dead", "gave-up"}
+    assert all_of(source.dead)[0].keys() == {"dead", "gave-up"}
+    source.close()
+
+
+def test_more_dead_letters_than_a_look_sees_are_not_left_behind(
+    filled: AwsEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_up(filled, "gave-up")
+    monkeypatch.setattr(limits, "MAX_PEEKED", 1)
+    with pytest.raises(ValueError, match="more than one look can take"):
+        source_of(filled).dead("", 10)
+
+
+def test_what_sqs_gave_up_and_has_an_open_record_is_dead_and_not_lost(moto_engine: AwsEngine) -> None:
+    moto_engine.table.begin_attempt(Delivery(give_up(moto_engine, "gave-up"), "r", 1))
+    source = source_of(moto_engine)
+    assert all_of(source.dead)[0].keys() == {"gave-up"}
+    assert all_of(source.waiting)[0] == {}
+    source.close()
 
 
 def test_what_is_due_later_comes_from_its_schedule_and_its_record(moto_engine: AwsEngine) -> None:

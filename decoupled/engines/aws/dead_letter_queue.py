@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from decoupled.core import limits
-from decoupled.core.workload import Message
+from decoupled.core.workload import Message, Unavailable
 from decoupled.engines.aws.client import unavailable
 from decoupled.engines.aws.sqs_format import SYSTEM_ATTRIBUTES, message_of, received_attributes
 
 HIDDEN_S = 300  # from others, by a look; a tool that dies leaves it so for this long
+_DEPTHS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
 EMPTY_ANSWERS = 2  # in a row mean that nothing is left: each has asked all of SQS's servers (long polling)
 
 
@@ -74,6 +75,15 @@ class DeadLetterQueue:
                 copy = _copy(message, url)
                 self.copies.setdefault(copy.message.id, []).append(copy)
         self.cut_short |= total >= limits.MAX_PEEKED
+
+    def refuse_unseen(self) -> None:
+        """Raises ValueError if there is more than a look can take; Unavailable while another look, or what a tool has
+        left that was killed in one, hides some, HIDDEN_S at most."""
+        if self.cut_short:
+            raise ValueError("the dead-letter queue holds more than one look can take: redrive or purge some first")
+        there = sum(self._attribute(url, name) for url in self._urls for name in _DEPTHS)
+        if (hidden := there - sum(map(len, self.copies.values()))) > 0:
+            raise Unavailable(f"{hidden:,} messages on the dead-letter queue are hidden by another look at it")
 
     def _attribute(self, url: str, name: str) -> int:
         with unavailable():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from decoupled.core.dead_letters import DeadLetter
 from decoupled.core.outcomes import Record
 from decoupled.core.workload import Message
@@ -9,8 +11,20 @@ from decoupled.engines.aws import records
 from decoupled.engines.aws.attributes import Attributes, decode_time
 from decoupled.engines.aws.dead_letter_queue import Copy
 
+STORY = (
+    *("finished_at", "error_type", "error", "first_failed_at", "last_failed_at", "traceback", "body", "group"),
+    *("callback", "trace", "dead", "dead_at", "edited_at"),
+)
+"""What a record loses that is redriven."""
+OF_DEATH = [name for name in STORY if name != "finished_at"]
+"""And what one that is purged."""
 _QUEUE_BURIED = "MaxReceiveCountExceeded"
 _UNTOLD = "received more often than the queue's redrive policy allows, and never settled: what took it died each time"
+
+
+def names(attributes: Sequence[str]) -> str:
+    """As an expression has them, whatever words DynamoDB has taken for itself."""
+    return ", ".join(f"#{name}" for name in attributes)
 
 
 def recorded(item: Attributes, retention_ms: int) -> DeadLetter:

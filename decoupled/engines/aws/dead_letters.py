@@ -23,16 +23,12 @@ from decoupled.engines.aws import dead_letter_looks, records
 from decoupled.engines.aws import dead_letter_records as letters
 from decoupled.engines.aws.attributes import Attribute, Attributes, encode, encode_time
 from decoupled.engines.aws.dead_letter_queue import Copy, DeadLetterQueue
+from decoupled.engines.aws.dead_letter_records import OF_DEATH, STORY
 from decoupled.engines.aws.dead_letter_table import DeadRecords
 from decoupled.engines.aws.edits import CHANGED, Edits, seen
 from decoupled.engines.aws.messages import SqsQueue
 from decoupled.engines.aws.queues import SqsQueues, queues
 from decoupled.engines.aws.stack import dead_letter_urls, outputs, own_queue_urls, tool_client
-
-_STORY = (
-    *("finished_at", "error_type", "error", "first_failed_at", "last_failed_at", "traceback", "body", "group"),
-    *("callback", "trace", "dead", "dead_at", "edited_at"),
-)
 
 
 class AwsDeadLetters:
@@ -103,16 +99,22 @@ class AwsDeadLetters:
     def _unrecorded(self) -> list[Copy]:
         """What is on the queue and has no dead record, one copy a message; notes what is stale."""
         self._look()
-        found = []
-        for message_id, copies in self._dead_letter_queue.copies.items():
-            item = self._records.read(message_id)
-            if item is not None and "dead" in item:
-                continue
-            if item is not None and (item["status"] != records.after("accept") or copies[0].told):
-                self._stale.add(message_id)  # finished meanwhile, or redriven by a tool that did not come to its end
-            else:
-                found.append(copies[0])
-        return found
+        found = (self._left(it, self._records.read(it)) for it in self._dead_letter_queue.copies)
+        return [copy for copy in found if copy is not None]
+
+    def _left(self, message_id: str, item: Attributes | None) -> Copy | None:
+        copies = self._dead_letter_queue.copies.get(message_id)
+        if not copies or (item is not None and "dead" in item):
+            return None
+        if item is not None and (item["status"] != records.after("accept") or copies[0].told):
+            self._stale.add(message_id)  # finished meanwhile, or redriven by a tool that did not come to its end
+            return None
+        return copies[0]
+
+    def see_all(self) -> None:
+        """For who leaves the queues behind. Raises ValueError or Unavailable, if a look does not see all of them."""
+        self._look()
+        self._dead_letter_queue.refuse_unseen()
 
     def _look(self) -> None:
         if not self._looked:
@@ -123,8 +125,9 @@ class AwsDeadLetters:
         item = self._records.read(message_id)
         if item is not None and "dead" in item:
             return self._edits.with_edits(letters.recorded(item, self._retention_ms))
-        copies = (copy for copy in self._unrecorded() if copy.message.id == message_id)
-        return next((letters.untold(copy, self._retention_ms, True) for copy in copies), None)
+        self._look()
+        copy = self._left(message_id, item)
+        return None if copy is None else letters.untold(copy, self._retention_ms, True)
 
     # --- act
 
@@ -166,7 +169,7 @@ class AwsDeadLetters:
         if (outcome := self._send(message, item["dead_at"]["S"])) is not None:
             return outcome
         # Whatever became of it meanwhile stands: a final record has no dead_at, and one that died again has another.
-        self._records.change(letter.id, f"REMOVE {_names(_STORY)}", "dead_at = :seen", death, *_STORY)
+        self._records.change(letter.id, f"REMOVE {letters.names(STORY)}", "dead_at = :seen", death, *STORY)
         self._dead_letter_queue.delete(letter.id)
         return Outcome("redriven")
 
@@ -225,11 +228,10 @@ class AwsDeadLetters:
 
     def _purge_record(self, letter: DeadLetter) -> bool:
         """In one step, where the record tells of no callback."""
-        removed = [name for name in _STORY if name != "finished_at"]
         return self._records.change(
             letter.id,
             f"SET {_PURGED}, workload = if_not_exists(workload, :workload),"
-            f" accepted_at = if_not_exists(accepted_at, :accepted_at) REMOVE {_names(removed)}",
+            f" accepted_at = if_not_exists(accepted_at, :accepted_at) REMOVE {letters.names(OF_DEATH)}",
             "attribute_exists(dead) AND attribute_not_exists(#callback)"
             if letter.recorded
             else "attribute_not_exists(pk) OR #status = :queued",
@@ -240,7 +242,7 @@ class AwsDeadLetters:
                 **({} if letter.recorded else {":queued": records.after("accept")}),
             },
             "status",
-            *removed,
+            *OF_DEATH,
         )
 
     def _purge_and_tell(self, item: Attributes) -> Outcome | None:
@@ -253,8 +255,7 @@ class AwsDeadLetters:
             return Outcome(None, CHANGED)
         if (outcome := self._tell(letters.message(item, ""))) is not None:
             return outcome
-        removed = [name for name in _STORY if name != "finished_at"]
-        self._records.change(message_id, f"REMOVE {_names(removed)}", "dead_at = :seen", death, *removed)
+        self._records.change(message_id, f"REMOVE {letters.names(OF_DEATH)}", "dead_at = :seen", death, *OF_DEATH)
         return None
 
     def _tell(self, purged: Message) -> Outcome | None:
@@ -290,10 +291,6 @@ class AwsDeadLetters:
 
 _PURGED = "#status = :rejected, reason = :purged, finished_at = :now"
 _NO_ATTEMPTS: Mapping[str, Attribute] = {":none": {"N": "0"}}
-
-
-def _names(attributes: Sequence[str]) -> str:
-    return ", ".join(f"#{name}" for name in attributes)
 
 
 def _not_dead(item: Attributes | None) -> Outcome:

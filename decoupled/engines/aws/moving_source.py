@@ -82,14 +82,25 @@ class AwsSource:
         return page["Items"], None if last is None else last["pk"]["S"]
 
     def dead(self, after: str, most: int) -> Part:
-        """Those with a record, and then what SQS moved."""
-        if self._dead_letters is None:
-            self._dead_letters = self._make_dead_letters()
-        some = self._dead_letters.some(Wanted(), after or None, most)
-        whole = (self._dead_letters.get(letter.id) for letter in some.letters)
+        """Those with a record, and then what SQS moved. Raises ValueError or Unavailable if not all of that is seen."""
+        look = self._look()
+        some = look.some(Wanted(), after or None, most)
+        whole = (look.get(letter.id) for letter in some.letters)
         return Part(
             [forms.of_letter(letter) for letter in whole if letter], some.after or after, some.after is not None
         )
+
+    def _look(self) -> AwsDeadLetters:
+        """One that sees all, kept for as long as this is used: it hides what it sees from others, and from another."""
+        if self._dead_letters is None:
+            look = self._make_dead_letters()
+            try:
+                look.see_all()
+            except BaseException:
+                look.close()
+                raise
+            self._dead_letters = look
+        return self._dead_letters
 
     # --- what waits
 
@@ -130,7 +141,8 @@ class AwsSource:
         )
 
     def _refuse_lost(self, due: set[str]) -> None:
-        """Records that wait, with no message left: SQS has deleted it, or somebody has."""
+        """Records that wait, with no message left: SQS has deleted it, or somebody has. Those that SQS gave up go over
+        as dead."""
         lost, after, more = list[str](), "", True
         while more:
             found, mark = self._scan(
@@ -142,7 +154,7 @@ class AwsSource:
             )
             lost += [each["pk"]["S"] for each in found if each["pk"]["S"] not in due]
             after, more = mark or "", mark is not None
-        if lost:
+        if lost := [it for it in lost if self._look().get(it) is None]:
             some = ", ".join(lost[:20])
             raise ValueError(f"{len(lost):,} messages of {self.name} have an open record, and are on no queue: {some}")
 
