@@ -52,11 +52,9 @@ def from_stack(stack: str, to: Path) -> Iterator[Sides]:
     from decoupled.engines.aws.closing import QUIET_S
     from decoupled.engines.aws.moving_stack import source_of
     from decoupled.engines.sqlite.data_directory import DataDirectory
-    from decoupled.engines.sqlite.moving_target import SqliteTarget
+    from decoupled.engines.sqlite.moving_target import SqliteTarget, name_of
 
-    source = source_of(stack, EMULATORS_QUIET_S if is_emulator() else QUIET_S)
-    with (
-        contextlib.closing(source),
-        contextlib.closing(SqliteTarget(DataDirectory(to.absolute()), source.name)) as target,
-    ):
+    directory = DataDirectory(to.absolute())
+    source = source_of(stack, EMULATORS_QUIET_S if is_emulator() else QUIET_S, name_of(directory))
+    with contextlib.closing(source), contextlib.closing(SqliteTarget(directory, source.name)) as target:
         yield Sides(source, target, target)

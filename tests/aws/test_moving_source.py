@@ -32,6 +32,7 @@ class Closed:
         self.table = engine.table_name
         self._engine = engine
         self.said: list[str] = []
+        self.messages = 0
         self.state: tuple[State, str] = ("open", "")
 
     def schedules(self) -> Iterator[Mapping[str, Any]]:
@@ -54,13 +55,13 @@ class Closed:
         self.said.append("open again")
 
     def left(self) -> int:
-        return 0
+        return self.messages
 
 
-def source_of(engine: AwsEngine, closed: Closed | None = None) -> AwsSource:
+def source_of(engine: AwsEngine, closed: Closed | None = None, to: str = "") -> AwsSource:
     look = partial(DeadLetterQueue, engine.sqs, [engine.dead_letter_queue_url], 0)
     made = lambda: AwsDeadLetters(engine.dynamodb, engine.table_name, engine.queue, look())  # noqa: E731
-    return AwsSource("the stack boxes", closed or Closed(engine), engine.dynamodb, made)  # type: ignore[arg-type]
+    return AwsSource("the stack boxes", closed or Closed(engine), engine.dynamodb, made, to)  # type: ignore[arg-type]
 
 
 def target_of(engine: AwsEngine) -> AwsTarget:
@@ -200,6 +201,31 @@ def test_who_stops_says_so_first_and_who_opens_last(moto_engine: AwsEngine) -> N
     with pytest.raises(ValueError, match="for good"):
         source.go_on()
     assert source.state() == "moved"
+
+
+def test_only_who_moves_it_opens_it_again(moto_engine: AwsEngine) -> None:
+    closed = Closed(moto_engine)
+    source_of(moto_engine, closed, "the data directory back").stop("the data directory back", "", drain=False)
+    with pytest.raises(ValueError, match="moves to the data directory back, and not to elsewhere"):
+        source_of(moto_engine, closed, "elsewhere").go_on()
+    assert closed.state == ("stopped", "the data directory back")
+    source_of(moto_engine, closed, "the data directory back").go_on()
+    assert closed.state[0] == "open"
+
+
+def test_what_was_opened_or_has_messages_again_is_not_given_over(moto_engine: AwsEngine) -> None:
+    closed = Closed(moto_engine)
+    source = source_of(moto_engine, closed)
+    with pytest.raises(ValueError, match="somebody has opened it again"):
+        source.give_over()
+    source.stop("back", "", drain=False)
+    closed.messages = 1
+    with pytest.raises(ValueError, match="--back-out"):
+        source.give_over()
+    assert closed.state == ("stopped", "back")
+    closed.messages = 0
+    source.give_over()
+    assert closed.state == ("moved", "back")
 
 
 def test_a_moved_record_counts_as_an_attempt_where_it_failed_before(filled: AwsEngine) -> None:

@@ -56,24 +56,37 @@ class Closing:
 
     def told(self) -> tuple[State, str]:
         """Its state, and where it has gone."""
-        answer = asked(self._dynamodb.get_item, TableName=self.table, Key={"pk": {"S": KEY}}, ConsistentRead=True)
-        item = answer.get("Item")
-        return ("open", "") if item is None else (item["state"]["S"], item["to"]["S"])
+        return told_of(self._dynamodb, self.table)
 
     def tell(self, state: State, to: str) -> None:
-        """Raises ValueError where it has moved for good, or to somewhere else."""
+        """Raises ValueError where it has moved for good, to somewhere else, or somebody else changes it now."""
         was, before = self.told()
         if was != "open" and before != to:
             raise ValueError(f"it has been closed to move to {before}, and not to {to}")
+        if was == state:
+            return
         if was == "moved":
-            if state != "moved":
-                raise ValueError(f"it has given over to {before}, for good")
-            return
+            raise ValueError(f"it has given over to {before}, for good")
+        if was == "open" and state == "moved":
+            raise ValueError("somebody has opened it again, and it has accepted others since")
+        try:
+            self._write(was, state, to)
+        except _Changed as error:
+            if self.told() != (state, to if state != "open" else ""):  # else it was written, and not heard of
+                raise ValueError("somebody else opens or closes it at this moment: look what became of that") from error
+
+    def _write(self, was: State, state: State, to: str) -> None:
+        """Only if it is as it was."""
+        request: dict[str, Any] = {"TableName": self.table, "ConditionExpression": "attribute_not_exists(pk)"}
+        if was != "open":
+            request["ConditionExpression"] = "#state = :was"
+            request["ExpressionAttributeNames"] = {"#state": "state"}
+            request["ExpressionAttributeValues"] = {":was": {"S": was}}
         if state == "open":
-            asked(self._dynamodb.delete_item, TableName=self.table, Key={"pk": {"S": KEY}})
-            return
-        item = {"pk": {"S": KEY}, "state": {"S": state}, "to": {"S": to}}
-        asked(self._dynamodb.put_item, TableName=self.table, Item=item)
+            asked(self._dynamodb.delete_item, **request, Key={"pk": {"S": KEY}})
+        else:
+            item = {"pk": {"S": KEY}, "state": {"S": state}, "to": {"S": to}}
+            asked(self._dynamodb.put_item, **request, Item=item)
 
     def close(self) -> None:
         """Nothing comes in any more; what a receiver has begun, it ends."""
@@ -151,8 +164,19 @@ class Closing:
         return sum(int(answer["Attributes"][name]) for name in _DEPTHS)
 
 
+def told_of(dynamodb: Any, table: str) -> tuple[State, str]:
+    """Of a stack that has this table: its state, and where it has gone."""
+    answer = asked(dynamodb.get_item, TableName=table, Key={"pk": {"S": KEY}}, ConsistentRead=True)
+    item = answer.get("Item")
+    return ("open", "") if item is None else (item["state"]["S"], item["to"]["S"])
+
+
 class Gone(ValueError):  # noqa: N818  an answer
     """There is no such thing any more."""
+
+
+class _Changed(ValueError):  # noqa: N818  likewise
+    """It is not as it was."""
 
 
 _OF_A_SCHEDULE = (
@@ -170,6 +194,8 @@ def asked(call: Callable[..., Any], **request: Any) -> Any:
         name = code(error)
         if name == "ResourceNotFoundException":
             raise Gone(detail(error)) from error
+        if name == "ConditionalCheckFailedException":
+            raise _Changed(detail(error)) from error
         if any(part in name for part in _LATER) or name in ("EndpointConnectionError", "ConnectionClosedError"):
             raise Unavailable(detail(error), limits.SPIKE_PAUSE_S) from error
         raise ValueError(f"AWS refuses: {detail(error)}") from error

@@ -28,10 +28,14 @@ _AGAIN = "again"  # the mark of a round that has come to its end
 
 
 class AwsSource:
-    """Implements Source. `dead_letters` makes a look at them, which hides what it sees from others for a while."""
+    """Implements Source. `dead_letters` makes a look at them, which hides what it sees from others for a while. `to`:
+    where it moves, so that nobody opens it who moves it elsewhere; "" is anywhere."""
 
-    def __init__(self, name: str, closing: Closing, dynamodb: Any, dead_letters: Callable[[], AwsDeadLetters]) -> None:
+    def __init__(
+        self, name: str, closing: Closing, dynamodb: Any, dead_letters: Callable[[], AwsDeadLetters], to: str = ""
+    ) -> None:
         self.name = name
+        self._to = to
         self._closing = closing
         self._dynamodb = dynamodb
         self._make_dead_letters = dead_letters
@@ -175,12 +179,19 @@ class AwsSource:
         state, to = self._closing.told()
         if state == "moved":
             raise ValueError(f"{self.name} has given over to {to}, for good")
+        if self._to not in ("", to):
+            raise ValueError(f"{self.name} moves to {to}, and not to {self._to}: take that back")
         self._closing.open()
         self._closing.tell("open", to)
 
     def give_over(self) -> None:
-        """It stays closed."""
-        self._closing.tell("moved", self._closing.told()[1])
+        """It stays closed. Raises ValueError if it did not: then what has gone over is not all."""
+        state, to = self._closing.told()
+        if state == "open":
+            raise ValueError(f"{self.name} accepts messages: somebody has opened it again")
+        if state == "stopped" and self._closing.left():
+            raise ValueError(f"{self.name} has messages on its way since it was drained: take it back with --back-out")
+        self._closing.tell("moved", to)
 
     def close(self) -> None:
         """Give back what a look at the dead letters has hidden."""

@@ -39,11 +39,11 @@ def target_of(stack: str, workloads: Workloads) -> tuple[AwsTarget, str]:
     return target, found["Endpoint"]
 
 
-def source_of(stack: str, quiet_s: float = QUIET_S) -> AwsSource:
-    """The other way round. Raises ValueError or Unavailable."""
+def source_of(stack: str, quiet_s: float = QUIET_S, to: str = "") -> AwsSource:
+    """The other way round, `to` there. Raises ValueError or Unavailable."""
     closing = Closing(stack, quiet_s)
     dead_letters = partial(AwsDeadLetters.of_outputs, closing.outputs)
-    return AwsSource(f"the stack {stack}", closing, tool_client("dynamodb"), dead_letters)
+    return AwsSource(f"the stack {stack}", closing, tool_client("dynamodb"), dead_letters, to)
 
 
 def _refuse_lacking(stack: str, found: Mapping[str, str], workloads: Workloads) -> None:

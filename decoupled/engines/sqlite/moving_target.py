@@ -32,13 +32,18 @@ ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name i
 """  # noqa: S608  the columns are constants
 
 
+def name_of(directory: DataDirectory) -> str:
+    """As people call it, and the other side."""
+    return f"the data directory {directory.path}"
+
+
 class SqliteTarget:
     """Implements Target; and Marks, of a move that comes here."""
 
     def __init__(self, directory: DataDirectory, of: str, clock_ms: Callable[[], int] = now_ms) -> None:
         """`of`: the side that is left, the same each time. Owns the directory until it is closed. Raises
         DataDirectoryError: it is another's, or in use."""
-        self.name = f"the data directory {directory.path}"
+        self.name = name_of(directory)
         self._directory = directory
         self._of = of
         self._clock_ms = clock_ms

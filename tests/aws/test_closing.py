@@ -1,0 +1,91 @@
+"""How a stack is closed and opened again, as its resources are told; and that two who do it at once are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from decoupled.engines.aws import closing, stack_events
+from decoupled.engines.aws.closing import Closing, told_of
+from tests.support.engines import AwsEngine
+
+
+class Scheduler:
+    """What EventBridge Scheduler has, as far as it is asked."""
+
+    def __init__(self, **at: str) -> None:
+        self.schedules = {name: self._made(name, time, "ENABLED") for name, time in at.items()}
+        self.gone: set[str] = set()
+
+    def _made(self, name: str, time: str, state: str) -> dict[str, Any]:
+        return {"Name": name, "GroupName": "later", "ScheduleExpression": f"at({time})", "State": state, "Target": {}}
+
+    def list_schedules(self, **_: Any) -> Mapping[str, Any]:
+        return {"Schedules": [{"Name": name, "State": it["State"]} for name, it in self.schedules.items()]}
+
+    def get_schedule(self, GroupName: str, Name: str) -> Mapping[str, Any]:  # noqa: N803  as AWS has them
+        return self.schedules[Name]
+
+    def update_schedule(self, **request: Any) -> None:
+        if request["Name"] in self.gone:
+            raise refused("ResourceNotFoundException")
+        self.schedules[request["Name"]] = request
+
+
+class Lambda:
+    """The receiver's executions; the stack has no mappings here."""
+
+    def __init__(self) -> None:
+        self.executions: list[int | None] = []
+
+    def put_function_concurrency(self, FunctionName: str, ReservedConcurrentExecutions: int) -> None:  # noqa: N803
+        self.executions.append(ReservedConcurrentExecutions)
+
+    def delete_function_concurrency(self, FunctionName: str) -> None:  # noqa: N803
+        self.executions.append(None)
+
+
+def refused(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "?"}}, "?")
+
+
+def closing_of(engine: AwsEngine, monkeypatch: pytest.MonkeyPatch, scheduler: Scheduler | None = None) -> Closing:
+    found = {"TableName": engine.table_name, "QueueUrl": engine.queue_url, "DeadLetterQueueUrl": "none"}
+    monkeypatch.setattr(closing, "outputs", lambda _stack: found)
+    named = [("Receiver", "AWS::Lambda::Function"), ("Schedules", "AWS::Scheduler::ScheduleGroup")]
+    resources = [{"LogicalResourceId": it, "PhysicalResourceId": it, "ResourceType": kind} for it, kind in named]
+    monkeypatch.setattr(stack_events, "resources", lambda _stack: resources)
+    monkeypatch.setattr(stack_events, "current", lambda _stack: {})
+    clients = {
+        "sqs": engine.sqs,
+        "dynamodb": engine.dynamodb,
+        "lambda": Lambda(),
+        "scheduler": scheduler or Scheduler(),
+    }
+    return Closing("boxes", 0.0, clients.__getitem__)
+
+
+def test_of_two_who_change_it_at_once_one_is_told(moto_engine: AwsEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = closing_of(moto_engine, monkeypatch)
+    one.tell("stopped", "here")
+    monkeypatch.setattr(one, "told", iter([("stopped", "here"), ("open", "")]).__next__)
+    moto_engine.dynamodb.delete_item(TableName=one.table, Key={"pk": {"S": closing.KEY}})  # by another, in between
+    with pytest.raises(ValueError, match="somebody else opens or closes it"):
+        one.tell("moved", "here")
+    assert told_of(moto_engine.dynamodb, one.table) == ("open", "")
+
+
+def test_what_was_opened_meanwhile_has_not_moved(moto_engine: AwsEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = closing_of(moto_engine, monkeypatch)
+    with pytest.raises(ValueError, match="somebody has opened it"):
+        one.tell("moved", "here")
+    one.tell("stopped", "here")
+    one.tell("stopped", "here")
+    with pytest.raises(ValueError, match="to move to here, and not to there"):
+        one.tell("stopped", "there")
+    one.tell("moved", "here")
+    with pytest.raises(ValueError, match="for good"):
+        one.tell("open", "here")
