@@ -161,6 +161,9 @@ def test_and_back_to_a_data_directory(stack: Stack) -> None:
     assert statuses["processed"] > 3
     said = stack.run("audit", "--data", "back")
     assert "nothing is wrong" in said
+    status, said = moved(stack, "--dry-run", way=("--data", "back", "--to", "boxes"))
+    assert status == 1
+    assert "it is closed: its messages have moved" in said
 
 
 def executions_of_the_receiver() -> int | None:

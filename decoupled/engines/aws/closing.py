@@ -171,6 +171,14 @@ def told_of(dynamodb: Any, table: str) -> tuple[State, str]:
     return ("open", "") if item is None else (item["state"]["S"], item["to"]["S"])
 
 
+def why_closed(dynamodb: Any, table: str) -> str | None:
+    """Why nothing is to be changed in the stack that has this table, nor sent to it; None if it is open."""
+    state, to = told_of(dynamodb, table)
+    if state == "open":
+        return None
+    return f"it is closed: its messages {'have moved' if state == 'moved' else 'move'} to {to}"
+
+
 class Gone(ValueError):  # noqa: N818  an answer
     """There is no such thing any more."""
 

@@ -8,7 +8,7 @@ from functools import partial
 from decoupled.core import upkeep_limits
 from decoupled.core.workload import Unavailable, Workloads, listed
 from decoupled.engines.aws.client import AwsError, detail
-from decoupled.engines.aws.closing import QUIET_S, Closing
+from decoupled.engines.aws.closing import QUIET_S, Closing, why_closed
 from decoupled.engines.aws.dead_letters import AwsDeadLetters
 from decoupled.engines.aws.moving_source import AwsSource
 from decoupled.engines.aws.moving_target import AwsTarget
@@ -19,7 +19,7 @@ from decoupled.engines.aws.stack import outputs, own_queue_urls, tool_client
 
 def target_of(stack: str, workloads: Workloads) -> tuple[AwsTarget, str]:
     """The side, and the URL of its API. Raises ValueError where the stack does not serve all of the workloads, or not
-    as they are; Unavailable."""
+    as they are, or nothing any more, since it has been closed to move elsewhere; Unavailable."""
     found = outputs(stack)
     _refuse_lacking(stack, found, workloads)
     told = _told(found)
@@ -34,6 +34,8 @@ def target_of(stack: str, workloads: Workloads) -> tuple[AwsTarget, str]:
         _schedules(told),
     )
     table = tool_client("dynamodb", calls=upkeep_limits.MOVE_CALLS)
+    if (why := why_closed(table, found["TableName"])) is not None:
+        raise ValueError(f"nothing can move to the stack {stack}, {why}")
     days = int(told.get("RECORD_TTL_DAYS", "0"))
     target = AwsTarget(f"the stack {stack}", table, found["TableName"], queue, ordered, listed(workloads), days)
     return target, found["Endpoint"]
