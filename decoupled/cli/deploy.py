@@ -57,7 +57,7 @@ def deploy(
 
     With AWS_ENDPOINT_URL on this machine (an emulator, which runs functions here) it builds for this machine."""
     with calling_aws():
-        from decoupled.engines.aws import kept, releases, stack_events, stack_states, take_back
+        from decoupled.engines.aws import closing, kept, releases, stack_events, stack_states, take_back
         from decoupled.engines.aws.code_bucket import CodeBucket, key_of
         from decoupled.engines.aws.stack import account_and_region
 
@@ -68,6 +68,7 @@ def deploy(
         account, region = account_and_region()
         bucket = CodeBucket(os.environ.get("CODE_BUCKET") or f"decoupled-code-{account}-{region}", account, region)
         current = stack_states.settled(stack, click.echo)
+        closing.refuse_closed(stack, current)
         deployed: Mapping[str, str] = stack_events.parameters(current)
         left = None if deployed or anew else take_back.left(bucket, stack, take_back.is_taken(current))
         deployed = deployed if left is None else left.parameters

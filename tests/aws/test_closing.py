@@ -89,3 +89,14 @@ def test_what_was_opened_meanwhile_has_not_moved(moto_engine: AwsEngine, monkeyp
     one.tell("moved", "here")
     with pytest.raises(ValueError, match="for good"):
         one.tell("open", "here")
+
+
+def test_nothing_is_deployed_to_a_stack_that_is_closed(moto_engine: AwsEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = closing_of(moto_engine, monkeypatch)
+    monkeypatch.setattr(closing, "tool_client", lambda _service: moto_engine.dynamodb)
+    described = {"Outputs": [{"OutputKey": "TableName", "OutputValue": one.table}]}
+    for found in (described, None, {}):
+        closing.refuse_closed("boxes", found)
+    one.tell("stopped", "here")
+    with pytest.raises(ValueError, match="nothing is deployed to boxes, it is closed: its messages move to here"):
+        closing.refuse_closed("boxes", described)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from decoupled.core import limits
+from decoupled.core.dead_letters import Wanted
 from decoupled.core.fingerprints import difference, item_difference
 from decoupled.core.moving import Carried, CarriedItem, ItemPart, Part, State
 from decoupled.core.outcomes import Commit, Delivery
@@ -226,6 +227,21 @@ def test_what_was_opened_or_has_messages_again_is_not_given_over(moto_engine: Aw
     closed.messages = 0
     source.give_over()
     assert closed.state == ("moved", "back")
+
+
+def test_nothing_that_is_dead_is_changed_in_a_stack_that_is_closed(moto_engine: AwsEngine) -> None:
+    target_of(moto_engine).put([dead()])
+    look = DeadLetterQueue(moto_engine.sqs, [moto_engine.dead_letter_queue_url], 0)
+    letters = AwsDeadLetters(moto_engine.dynamodb, moto_engine.table_name, moto_engine.queue, look)
+    (letter,) = letters.some(Wanted(), None, 10).letters
+    closed = {"pk": {"S": KEY}, "state": {"S": "stopped"}, "to": {"S": "the data directory back"}}
+    moto_engine.dynamodb.put_item(TableName=moto_engine.table_name, Item=closed)
+    for change in (letters.redrive, letters.purge, letters.restore, letters.edit):
+        with pytest.raises(Unavailable, match="its messages move to the data directory back"):
+            change([letter])
+    moto_engine.dynamodb.delete_item(TableName=moto_engine.table_name, Key={"pk": {"S": KEY}})
+    assert [it.done for it in letters.redrive([letter])] == ["redriven"]
+    letters.close()
 
 
 def test_a_moved_record_counts_as_an_attempt_where_it_failed_before(filled: AwsEngine) -> None:

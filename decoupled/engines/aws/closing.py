@@ -179,6 +179,13 @@ def why_closed(dynamodb: Any, table: str) -> str | None:
     return f"it is closed: its messages {'have moved' if state == 'moved' else 'move'} to {to}"
 
 
+def refuse_closed(stack: str, found: Mapping[str, Any] | None) -> None:
+    """For who would deploy to it, which may open it again. Raises ValueError or Unavailable."""
+    told = {it["OutputKey"]: it["OutputValue"] for it in (found or {}).get("Outputs", [])}
+    if (table := told.get("TableName")) and (why := why_closed(tool_client("dynamodb"), table)) is not None:
+        raise ValueError(f"nothing is deployed to {stack}, {why}: back out of that, or destroy it first")
+
+
 class Gone(ValueError):  # noqa: N818  an answer
     """There is no such thing any more."""
 

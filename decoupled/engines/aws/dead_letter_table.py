@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from decoupled.core.dead_letters import PURGED
+from decoupled.core.workload import Unavailable
 from decoupled.engines.aws import records
 from decoupled.engines.aws.attributes import Attribute, Attributes, encode_time
 from decoupled.engines.aws.client import AwsError, code, unavailable
+from decoupled.engines.aws.closing import why_closed
 
 
 class DeadRecords:
@@ -29,6 +31,11 @@ class DeadRecords:
             answer = self._dynamodb.get_item(TableName=self._table, Key={"pk": {"S": message_id}}, ConsistentRead=True)
         item: Attributes | None = answer.get("Item")
         return item
+
+    def refuse_closed(self) -> None:
+        """Raises Unavailable if the stack is closed to move elsewhere: what is dead may have gone over already."""
+        if (why := why_closed(self._dynamodb, self._table)) is not None:
+            raise Unavailable(f"nothing is changed in this stack, {why}")
 
     def restore(self, item: Attributes) -> bool:
         """Put a dead record; False where there is one already that was not purged."""

@@ -99,8 +99,7 @@ class AwsDeadLetters:
     def _unrecorded(self) -> list[Copy]:
         """What is on the queue and has no dead record, one copy a message; notes what is stale."""
         self._look()
-        found = (self._left(it, self._records.read(it)) for it in self._dead_letter_queue.copies)
-        return [copy for copy in found if copy is not None]
+        return [it for each in self._dead_letter_queue.copies if (it := self._left(each, self._records.read(each)))]
 
     def _left(self, message_id: str, item: Attributes | None) -> Copy | None:
         copies = self._dead_letter_queue.copies.get(message_id)
@@ -132,6 +131,7 @@ class AwsDeadLetters:
     # --- act
 
     def redrive(self, chosen: Sequence[DeadLetter]) -> list[Outcome]:
+        self._records.refuse_closed()
         self._look()
         self._tidying = True
         return list(self._threads.map(self._redrive_one, chosen))
@@ -190,6 +190,7 @@ class AwsDeadLetters:
         return None if unsent is None else Outcome(None, f"it was not sent: {unsent.detail}")
 
     def restore(self, chosen: Sequence[DeadLetter]) -> list[Outcome]:
+        self._records.refuse_closed()
         return list(self._threads.map(self._restore_one, chosen))
 
     def _restore_one(self, letter: DeadLetter) -> Outcome:
@@ -200,6 +201,7 @@ class AwsDeadLetters:
         return Outcome("imported")
 
     def edit(self, chosen: Sequence[DeadLetter]) -> list[Outcome]:
+        self._records.refuse_closed()
         if not all(letter.recorded for letter in chosen):
             self._look()
         return list(self._threads.map(self._edit_one, chosen))
@@ -209,6 +211,7 @@ class AwsDeadLetters:
         return self._edits.edit(letter, self._records.read(letter.id), copies)
 
     def purge(self, chosen: Sequence[DeadLetter]) -> list[Outcome]:
+        self._records.refuse_closed()
         self._look()
         self._tidying = True
         return list(self._threads.map(self._purge_one, chosen))
