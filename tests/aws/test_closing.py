@@ -12,6 +12,8 @@ from decoupled.engines.aws import closing, stack_events
 from decoupled.engines.aws.closing import Closing, told_of
 from tests.support.engines import AwsEngine
 
+NOW_MS = 1_795_000_020_001  # 2026-11-18T11:07:00.001Z
+
 
 class Scheduler:
     """What EventBridge Scheduler has, as far as it is asked."""
@@ -65,7 +67,7 @@ def closing_of(engine: AwsEngine, monkeypatch: pytest.MonkeyPatch, scheduler: Sc
         "lambda": Lambda(),
         "scheduler": scheduler or Scheduler(),
     }
-    return Closing("boxes", 0.0, clients.__getitem__)
+    return Closing("boxes", 0.0, clients.__getitem__, clock_ms=lambda: NOW_MS)
 
 
 def test_of_two_who_change_it_at_once_one_is_told(moto_engine: AwsEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,3 +102,19 @@ def test_nothing_is_deployed_to_a_stack_that_is_closed(moto_engine: AwsEngine, m
     one.tell("stopped", "here")
     with pytest.raises(ValueError, match="nothing is deployed to boxes, it is closed: its messages move to here"):
         closing.refuse_closed("boxes", described)
+
+
+def test_what_came_due_while_a_stack_was_closed_is_sent_when_it_is_open_again(
+    moto_engine: AwsEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = {"over": "2026-11-18T11:06:00", "now": "2026-11-18T11:08:00", "then": "2026-11-19T00:00:00"}
+    scheduler = Scheduler(**later)
+    one = closing_of(moto_engine, monkeypatch, scheduler)
+    assert one.left() == 1
+    assert {it["State"] for it in scheduler.schedules.values()} == {"DISABLED"}
+    scheduler.schedules["over"]["ScheduleExpression"] = "at(2026-11-18T11:06:00)"
+    scheduler.gone = {"now"}  # it has sent at the moment at which it was to be changed
+    one.open()
+    told = {name: (it["State"], it["ScheduleExpression"]) for name, it in scheduler.schedules.items()}
+    assert told["over"] == ("ENABLED", "at(2026-11-18T11:09:00)")
+    assert told["then"] == ("ENABLED", "at(2026-11-19T00:00:00)")

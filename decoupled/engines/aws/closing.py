@@ -10,21 +10,25 @@ stands in the table that the stack is closed, under a key that no workload's ite
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from decoupled.core import limits
 from decoupled.core.moving import State
+from decoupled.core.times import now_ms
 from decoupled.core.workload import Unavailable
 from decoupled.engines.aws import stack_events
 from decoupled.engines.aws.client import AwsError, code, detail
+from decoupled.engines.aws.schedules import at, minute
 from decoupled.engines.aws.stack import outputs, queue_urls, tool_client
 
 OURS = "-/"
 """Begins the keys of items that are no workload's."""
 KEY = f"{OURS}move"
 _DEPTHS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
+_SOON_MINUTES = 2  # from the minute that it is: so the time has not come when EventBridge is told
 QUIET_S = 60.0  # AWS: after which what SQS says of an empty queue is true
 Clients = Callable[[str], Any]
 
@@ -38,8 +42,10 @@ class Closing:
         quiet_s: float = QUIET_S,
         clients: Clients = tool_client,
         monotonic: Callable[[], float] = time.monotonic,
+        clock_ms: Callable[[], int] = now_ms,
     ) -> None:
         """Raises ValueError or Unavailable."""
+        self._clock_ms = clock_ms
         self.outputs = outputs(stack)
         self.table = self.outputs["TableName"]
         resources = stack_events.resources(stack)
@@ -145,8 +151,16 @@ class Closing:
         for name in names:
             if (found := self.schedule(name)) is not None:
                 kept = {each: found[each] for each in _OF_A_SCHEDULE if each in found}
-                asked(self.scheduler.update_schedule, **kept, State=to)
+                kept["ScheduleExpression"] = self._to_come(kept["ScheduleExpression"])
+                with contextlib.suppress(Gone):  # it has sent, just now
+                    asked(self.scheduler.update_schedule, **kept, State=to)
         return len(names)
+
+    def _to_come(self, expression: str) -> str:
+        """Its time; soon, where that is over: EventBridge sends nothing for a time that passed while it was disabled,
+        nor needs to take such a time."""
+        soonest = (self._clock_ms() // 60_000 + _SOON_MINUTES) * 60_000
+        return expression if at(expression) >= soonest else f"at({minute(soonest)})"
 
     def _take(self, going: bool) -> int:
         """Have messages taken from the queues, or not. How many mappings are not so yet."""

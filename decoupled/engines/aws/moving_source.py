@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import bisect
 import json
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -22,6 +21,7 @@ from decoupled.engines.aws import records
 from decoupled.engines.aws.attributes import Attributes
 from decoupled.engines.aws.closing import OURS, Closing, asked
 from decoupled.engines.aws.dead_letters import AwsDeadLetters
+from decoupled.engines.aws.schedules import at
 from decoupled.engines.aws.sqs_format import message_of
 
 _AGAIN = "again"  # the mark of a round that has come to its end
@@ -141,7 +141,7 @@ class AwsSource:
             callback=message.callback,
             trace=message.trace,
             hops=message.hops,
-            due_at=_time_of(schedule),
+            due_at=at(schedule["ScheduleExpression"]),
         )
 
     def _refuse_lost(self, due: set[str]) -> None:
@@ -207,9 +207,3 @@ def _opened(message: Any) -> Carried:
         accepted_at=message.accepted_at,
         caller=message.caller,
     )
-
-
-def _time_of(schedule: Mapping[str, Any]) -> int:
-    """When a schedule of ours is due: at(2026-11-18T11:07:00), in UTC."""
-    text = schedule["ScheduleExpression"].removeprefix("at(").removesuffix(")")
-    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)

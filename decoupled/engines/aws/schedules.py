@@ -76,7 +76,7 @@ class Schedules:
             self._scheduler().create_schedule(
                 Name=name,
                 GroupName=self._group,
-                ScheduleExpression=f"at({_minute(due_at)})",
+                ScheduleExpression=f"at({minute(due_at)})",
                 ScheduleExpressionTimezone="UTC",
                 FlexibleTimeWindow={"Mode": "OFF"},
                 ActionAfterCompletion="DELETE",
@@ -96,7 +96,13 @@ class Schedules:
             return self._client
 
 
-def _minute(due_at: int) -> str:
+def at(expression: str) -> int:
+    """The time of a schedule of ours, in milliseconds: at(2026-11-18T11:07:00), in UTC."""
+    text = expression.removeprefix("at(").removesuffix(")")
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def minute(due_at: int) -> str:
     """The minute in which a time lies, or the next: never before it."""
     at = datetime.fromtimestamp(due_at / 1000, UTC).replace(tzinfo=None)
     whole = at.replace(second=0, microsecond=0)
