@@ -139,10 +139,11 @@ class Move:
         self.verify()
 
     def back_out(self) -> None:
-        """The source accepts again; what of the target would be another thing later is taken back."""
+        """The source accepts again; what of the target would be another thing later is taken back. Where nothing of
+        that was put yet, nothing is waited for: what is in the way of a move must not be in the way of its end."""
         self._refuse_unless("stopped")
-        self._wait_until_still()
         if self.progress.put:
+            self._wait_until_still()
             back = self._changing(self._take_back, self._take_back_items, ", taken back")
             self._forget(*self._changing(self._put, self._put_items))  # whatever comes next puts all of it again
             self._write()

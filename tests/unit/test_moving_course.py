@@ -110,6 +110,17 @@ def test_what_is_backed_out_of_leaves_nothing_on_the_other_side_that_may_change(
     assert target.things == {}
 
 
+def test_what_cannot_be_drained_is_no_reason_not_to_back_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = still()
+    source.fate = Fate(source.chance, 0, 0)
+    monkeypatch.setattr(source, "busy", lambda: 1)
+    with pytest.raises(Unavailable, match="do not come to an end"):
+        begin(source, target).cut_over("there", "", drain=True)
+    assert source.state() == "stopped"
+    begin(source, target).back_out()
+    assert source.state() == "open"
+
+
 def test_what_differs_ends_a_move_before_anything_is_given_over() -> None:
     source, target = still()
     key = next(iter(source.things))
