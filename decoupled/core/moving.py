@@ -127,6 +127,7 @@ class Source(Protocol):
     text, "" is the beginning; what was asked for from one mark may be asked for again. May raise Unavailable."""
 
     name: str  # for people
+    identity: str  # what is made anew under the name has another one
 
     def counts(self) -> Counts:
         """As it is now; those of a stack may be a moment old."""
@@ -184,6 +185,7 @@ class Target(Protocol):
     be: to put all again is safe. ValueError, which names an id or a key: that can never be put."""
 
     name: str  # for people
+    identity: str  # likewise
 
     def check(self, counts: Counts) -> Sequence[str]:
         """What a person should know before so much is put here. Raises ValueError if it cannot be."""

@@ -29,10 +29,11 @@ from decoupled.pipeline.patience import Patience, Tell
 
 class Progress(msgspec.Struct):
     """How far a move has got, as its `Marks` keep it. `marks`: of the source, by step. `done`: how many, likewise.
-    `put`: something that may still change in the source may be on the other side."""
+    `put`: what may still change in the source may be on the other side. `identities`: which of these names they are."""
 
     source: str
     target: str
+    identities: tuple[str, str] = ("", "")
     marks: dict[str, str] = {}
     done: dict[str, int] = {}
     put: bool = False
@@ -82,13 +83,21 @@ class Move:
 
     def _begun(self) -> Progress:
         """What was begun by these two, or anew. Raises ValueError."""
+        identities = (self.source.identity, self.target.identity)
+        anew = Progress(self.source.name, self.target.name, identities)
         text = self._patience(self._marks.read)
         if text is None:
-            return Progress(self.source.name, self.target.name)
+            return anew
         begun = msgspec.json.decode(text, type=Progress)
         if (begun.source, begun.target) != (self.source.name, self.target.name):
             raise ValueError(f"a move from {begun.source} to {begun.target} has been begun: go on with that")
-        return begun
+        if begun.identities == identities:
+            return begun
+        if begun.identities[0] != identities[0]:
+            raise ValueError(f"{self.source.name} is another one than the one that was copied: move it to a new place")
+        if self._patience(self.source.state) == "moved":
+            raise ValueError(f"{self.target.name} is another one than the one to which {self.source.name} has moved")
+        return anew  # what was copied to the other one is not in this one
 
     def _write(self) -> None:
         text = msgspec.json.encode(self.progress).decode()

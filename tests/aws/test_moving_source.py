@@ -29,6 +29,8 @@ LATER_MS = 1000 * (limits.MAX_DELAY_S + 600)
 class Closed:
     """The closing of a stack, as far as a source asks it."""
 
+    identity = "the first"
+
     def __init__(self, engine: AwsEngine) -> None:
         self.table = engine.table_name
         self._engine = engine

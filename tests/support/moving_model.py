@@ -104,7 +104,7 @@ class System:
 class ModelSource(System):
     """A Source; it goes on by itself between the calls."""
 
-    name = "here"
+    name, identity = "here", "the first"
 
     def __init__(self, chance: random.Random) -> None:
         super().__init__(chance)
@@ -197,7 +197,7 @@ class ModelSource(System):
 class ModelTarget(System):
     """A Target. It serves what it is sent."""
 
-    name = "there"
+    name, identity = "there", "the first"
 
     def __init__(self, chance: random.Random, source: ModelSource) -> None:
         super().__init__(chance)

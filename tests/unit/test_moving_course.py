@@ -149,6 +149,25 @@ def test_another_move_is_not_gone_on_with() -> None:
         begin(source, target)
 
 
+def test_what_was_copied_to_another_of_that_name_is_copied_again() -> None:
+    source, target = still()
+    begin(source, target).copy()
+    anew = ModelTarget(source.chance, source)
+    anew.identity = "the second"
+    begin(source, anew).cut_over("there", "", drain=False)
+    assert anew.records.keys() == source.records.keys()
+    with pytest.raises(ValueError, match="another one than the one to which here has moved"):
+        begin(source, target)
+
+
+def test_two_of_one_name_do_not_come_to_one_place() -> None:
+    source, target = still()
+    begin(source, target).copy()
+    source.identity = "the second"
+    with pytest.raises(ValueError, match="another one than the one that was copied"):
+        begin(source, target)
+
+
 def test_a_record_that_is_lost_on_the_other_side_is_found() -> None:
     source, target = still()
     begin(source, target).cut_over("there", "", drain=False)

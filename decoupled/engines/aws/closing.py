@@ -52,7 +52,9 @@ class Closing:
         self._named = {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in resources}
         kind = "AWS::Lambda::EventSourceMapping"
         self._mappings = [each["PhysicalResourceId"] for each in resources if each["ResourceType"] == kind]
-        self._reserved = int(stack_events.parameters(stack_events.current(stack)).get("ReceiverReserved", "0"))
+        described = stack_events.current(stack)
+        self.identity = str((described or {}).get("StackId", ""))
+        self._reserved = int(stack_events.parameters(described).get("ReceiverReserved", "0"))
         self._lambda, self._sqs, self._dynamodb = clients("lambda"), clients("sqs"), clients("dynamodb")
         self.scheduler = clients("scheduler")
         self.group = self._named.get("Schedules", "")

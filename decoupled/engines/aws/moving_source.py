@@ -35,6 +35,7 @@ class AwsSource:
         self, name: str, closing: Closing, dynamodb: Any, dead_letters: Callable[[], AwsDeadLetters], to: str = ""
     ) -> None:
         self.name = name
+        self.identity = closing.identity
         self._to = to
         self._closing = closing
         self._dynamodb = dynamodb

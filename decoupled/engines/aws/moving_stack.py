@@ -15,6 +15,7 @@ from decoupled.engines.aws.moving_target import AwsTarget
 from decoupled.engines.aws.queues import queues
 from decoupled.engines.aws.schedules import Schedules
 from decoupled.engines.aws.stack import outputs, own_queue_urls, tool_client
+from decoupled.engines.aws.stack_events import current
 
 
 def target_of(stack: str, workloads: Workloads) -> tuple[AwsTarget, str]:
@@ -37,7 +38,10 @@ def target_of(stack: str, workloads: Workloads) -> tuple[AwsTarget, str]:
     if (why := why_closed(table, found["TableName"])) is not None:
         raise ValueError(f"nothing can move to the stack {stack}, {why}")
     days = int(told.get("RECORD_TTL_DAYS", "0"))
-    target = AwsTarget(f"the stack {stack}", table, found["TableName"], queue, ordered, listed(workloads), days)
+    target = AwsTarget(
+        *(f"the stack {stack}", table, found["TableName"], queue, ordered, listed(workloads), days),
+        identity=str((current(stack) or {}).get("StackId", "")),
+    )
     return target, found["Endpoint"]
 
 

@@ -57,8 +57,10 @@ class AwsTarget:
         listed: Collection[str] = (),
         record_ttl_days: int = 0,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        identity: str = "",
     ) -> None:
         self.name = name
+        self.identity = identity
         self._dynamodb = dynamodb
         self._table = table_name
         self._edits = Edits(dynamodb, table_name)

@@ -48,6 +48,7 @@ class SqliteSource:
     def __init__(self, directory: DataDirectory, clock_ms: Callable[[], int] = now_ms) -> None:
         """Raises DataDirectoryError or Unavailable."""
         self.name = f"the data directory {directory.path}"
+        self.identity = ""  # how far it has got goes with its file
         self._directory = directory
         self._departure = ToolDeparture(directory, clock_ms)
         self._clock_ms = clock_ms

@@ -44,6 +44,7 @@ class SqliteTarget:
         """`of`: the side that is left, the same each time. Owns the directory until it is closed. Raises
         DataDirectoryError: it is another's, or in use."""
         self.name = name_of(directory)
+        self.identity = ""  # how far it has got goes with its file
         self._directory = directory
         self._of = of
         self._clock_ms = clock_ms
