@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError, ProxyConnectionError, ReadTimeoutError
 
+from decoupled.core.workload import Unavailable
 from decoupled.engines.aws import closing, stack_events
-from decoupled.engines.aws.closing import Closing, told_of
+from decoupled.engines.aws.client import code
+from decoupled.engines.aws.closing import Closing, asked, told_of
 from tests.support.engines import AwsEngine
 
 NOW_MS = 1_795_000_020_001  # 2026-11-18T11:07:00.001Z
@@ -118,3 +120,31 @@ def test_what_came_due_while_a_stack_was_closed_is_sent_when_it_is_open_again(
     told = {name: (it["State"], it["ScheduleExpression"]) for name, it in scheduler.schedules.items()}
     assert told["over"] == ("ENABLED", "at(2026-11-18T11:09:00)")
     assert told["then"] == ("ENABLED", "at(2026-11-19T00:00:00)")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *map(refused, ["ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"]),
+        *map(refused, ["TooManyRequestsException", "InternalServerError", "ServiceUnavailable"]),
+        EndpointConnectionError(endpoint_url="?"),
+        ProxyConnectionError(proxy_url="?"),
+        ReadTimeoutError(endpoint_url="?"),
+    ],
+    ids=code,
+)
+def test_what_may_be_over_in_a_moment_is_waited_for(error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(Unavailable):
+        asked(fail)
+
+
+@pytest.mark.parametrize("name", ["AccessDeniedException", "ValidationException", "ExpiredTokenException"])
+def test_what_a_person_has_to_see_to_is_not(name: str) -> None:
+    def fail() -> None:
+        raise refused(name)
+
+    with pytest.raises(ValueError, match=name):
+        asked(fail)

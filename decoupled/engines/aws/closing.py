@@ -214,7 +214,10 @@ _OF_A_SCHEDULE = (
     *("Name", "GroupName", "ScheduleExpression", "ScheduleExpressionTimezone", "FlexibleTimeWindow"),
     *("ActionAfterCompletion", "Target", "KmsKeyArn", "Description", "StartDate", "EndDate"),
 )
-_LATER = ("Throttl", "TooManyRequests", "Unavailable", "Internal", "ResourceInUse", "ConflictException", "Timeout")
+_LATER = (
+    *("Throttl", "ThroughputExceeded", "LimitExceeded", "TooManyRequests", "Unavailable", "Internal", "ResourceInUse"),
+    *("ConflictException", "Timeout", "ConnectionError", "ConnectionClosed", "HTTPClientError"),
+)
 
 
 def asked(call: Callable[..., Any], **request: Any) -> Any:
@@ -227,6 +230,6 @@ def asked(call: Callable[..., Any], **request: Any) -> Any:
             raise Gone(detail(error)) from error
         if name == "ConditionalCheckFailedException":
             raise _Changed(detail(error)) from error
-        if any(part in name for part in _LATER) or name in ("EndpointConnectionError", "ConnectionClosedError"):
+        if any(part in name for part in _LATER):
             raise Unavailable(detail(error), limits.SPIKE_PAUSE_S) from error
         raise ValueError(f"AWS refuses: {detail(error)}") from error
