@@ -79,6 +79,27 @@ def test_get_says_the_same_of_it_as_before(moto_engine: AwsEngine) -> None:
         assert before == after
 
 
+def test_a_table_that_takes_less_at_once_than_there_is_takes_all_in_the_end(moto_engine: AwsEngine) -> None:
+    many = [processed(f"done-{n}") for n in range(60)]
+    target = target_of(moto_engine)
+    put, left, tries = moto_engine.dynamodb.put_item, [0], iter(range(6))
+
+    def throttled(**request: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "?"}}, "PutItem")
+        return put(**request)
+
+    with mock.patch.object(moto_engine.dynamodb, "put_item", throttled):
+        for _ in tries:
+            left[0] = 10
+            with contextlib.suppress(Unavailable):
+                assert target.put(many) == []
+                break
+    assert next(tries, None) is None  # each brought ten of them further
+    assert target.get([it.id for it in many]).keys() == {it.id for it in many}
+
+
 def test_a_time_that_is_to_come_is_told(moto_engine: AwsEngine) -> None:
     due_at = now_ms() + 3_600_000
     target_of(moto_engine).put([queued(due_at=due_at)])

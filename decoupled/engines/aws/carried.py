@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from decoupled.core import dead_letters, limits
-from decoupled.core.dead_letters import DeadLetter
+from decoupled.core.dead_letters import PURGED, DeadLetter
+from decoupled.core.forgetting import is_forgotten
 from decoupled.core.moving import Carried, CarriedItem, Edit
 from decoupled.core.outcomes import Record
 from decoupled.core.status import FINAL
@@ -65,6 +66,20 @@ def attributes(carried: Carried, expires_at_s: int | None = None) -> Attributes:
     if expires_at_s is not None and carried.status in FINAL:
         made["expires_at"] = {"N": str(expires_at_s)}
     return made
+
+
+def is_later(later: Carried, there: Carried) -> bool:
+    """Whether what goes over came after the final record that an earlier round of the move has put: it was purged then,
+    and imported since; a person had it forgotten since; or its time was over here, and it was sent again under its
+    key."""
+    if there.status not in FINAL:
+        return False
+    if there.reason == PURGED and later.reason != PURGED:
+        return True
+    if is_forgotten(record(later)):
+        return not is_forgotten(record(there))
+    same_sender = (there.workload, there.caller) == (later.workload, later.caller)
+    return same_sender and later.accepted_at > there.accepted_at
 
 
 def letter(carried: Carried) -> DeadLetter:

@@ -17,9 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from decoupled.core import limits, upkeep_limits
-from decoupled.core.dead_letters import PURGED
 from decoupled.core.fingerprints import difference, item_difference
-from decoupled.core.forgetting import is_forgotten
 from decoupled.core.moving import Carried, CarriedItem, Counts
 from decoupled.core.outcomes import NotSent
 from decoupled.core.status import FINAL
@@ -69,6 +67,8 @@ class AwsTarget:
         self._listed = listed
         self._ttl_s = record_ttl_days * 86_400
         self._clock_ms = clock_ms
+        self._begun: Sequence[Any] = ()  # the page that was put last,
+        self._done: dict[int, str | None] = {}  # and by place what came of each that was
         self._threads = ThreadPoolExecutor(upkeep_limits.MOVE_CALLS, "move")
 
     def check(self, counts: Counts) -> Sequence[str]:
@@ -85,8 +85,8 @@ class AwsTarget:
 
     def put(self, records: Sequence[Carried]) -> Sequence[str]:
         """Each unless there is one: what is open may have gone on meanwhile. A final record that a move has put may be
-        another one by now, see `_is_later`."""
-        return [why for why in self._each(self._put, records) if why]
+        another one by now, see `is_later`."""
+        return [why for why in self._rest(self._put, records) if why]
 
     def _put(self, record: Carried) -> str | None:
         made = self._attributes(record)
@@ -96,7 +96,7 @@ class AwsTarget:
         if existing is None:
             return None
         there = self._whole(existing)
-        if forms.MOVED in existing and _is_later(record, there) and self._replaced(made, there):
+        if forms.MOVED in existing and forms.is_later(record, there) and self._replaced(made, there):
             return None
         return difference(record, there)
 
@@ -154,7 +154,7 @@ class AwsTarget:
 
     def put_items(self, items: Sequence[CarriedItem]) -> Sequence[str]:
         """Each with its owner, and in the index of those that are listed."""
-        return [why for why in self._each(self._put_item, items) if why]
+        return [why for why in self._rest(self._put_item, items) if why]
 
     def _put_item(self, item: CarriedItem) -> str | None:
         existing = self._put_unless_there(forms.item_attributes(item, listing.names(item.key, self._listed)))
@@ -254,6 +254,20 @@ class AwsTarget:
         """End the threads."""
         self._threads.shutdown()
 
+    def _rest(self, do: Callable[[T], str | None], of: Sequence[T]) -> list[str | None]:
+        """As `_each`; asked for again, those that were not done. A table that takes fewer writes a second than there
+        are here would else never have taken all of them at once."""
+        if self._begun is not of:
+            self._begun, self._done = of, {}
+
+        def once(place: int) -> None:
+            if place not in self._done:
+                self._done[place] = do(of[place])
+
+        self._each(once, range(len(of)))
+        self._begun, done = (), self._done
+        return [done[place] for place in range(len(of))]
+
     def _each(self, do: Callable[[T], R], of: Sequence[T]) -> list[R]:
         """At once; the first trouble is raised when all have ended."""
         futures = [self._threads.submit(do, one) for one in of]
@@ -261,20 +275,6 @@ class AwsTarget:
         for error in sorted(errors, key=lambda it: isinstance(it, Unavailable)):
             raise error
         return [future.result() for future in futures]
-
-
-def _is_later(record: Carried, there: Carried) -> bool:
-    """Whether what goes over came after the final record that an earlier round of the move has put: it was purged then,
-    and imported since; a person had it forgotten since; or its time was over here, and it was sent again under its
-    key."""
-    if there.status not in FINAL:
-        return False
-    if there.reason == PURGED and record.reason != PURGED:
-        return True
-    if is_forgotten(forms.record(record)):
-        return not is_forgotten(forms.record(there))
-    same_sender = (there.workload, there.caller) == (record.workload, record.caller)
-    return same_sender and record.accepted_at > there.accepted_at
 
 
 def _in_turn(waiting: Iterable[Carried]) -> Iterator[list[Carried]]:
