@@ -138,6 +138,11 @@ def test_dead_letters_come_with_all_that_they_had(filled: AwsEngine) -> None:
     assert found["gave-up"].message() == gave_up
 
 
+def test_what_died_after_the_time_that_this_machine_thinks_it_is_goes_over(moto_engine: AwsEngine) -> None:
+    target_of(moto_engine).put([dead("ahead", finished_at=now_ms() + 3_600_000)])
+    assert all_of(source_of(moto_engine).dead)[0].keys() == {"ahead"}
+
+
 def test_dead_letters_that_another_look_hides_are_waited_for(filled: AwsEngine) -> None:
     give_up(filled, "gave-up")
     another = DeadLetterQueue(filled.sqs, [filled.dead_letter_queue_url], 0)

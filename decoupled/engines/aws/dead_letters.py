@@ -92,7 +92,7 @@ class AwsDeadLetters:
         return (letters.untold(copy, self._retention_ms, False) for copy in self._unrecorded())
 
     def _recorded(self, wanted: Wanted) -> Iterator[DeadLetter]:
-        until = min(wanted.dead_before or self._clock_ms(), self._clock_ms())
+        until = self._clock_ms() if wanted.dead_before is None else wanted.dead_before
         for item in self._records.listed(wanted.dead_after or 0, until):
             yield letters.recorded(item, self._retention_ms)
 

@@ -24,6 +24,7 @@ from decoupled.engines.aws.dead_letters import AwsDeadLetters
 from decoupled.engines.aws.schedules import at
 from decoupled.engines.aws.sqs_format import message_of
 
+_END_OF_TIME_MS = 253_402_300_799_000  # 9999-12-31T23:59:59Z: this machine's clock may be behind that of AWS
 _AGAIN = "again"  # the mark of a round that has come to its end
 
 
@@ -89,7 +90,7 @@ class AwsSource:
     def dead(self, after: str, most: int) -> Part:
         """Those with a record, and then what SQS moved. Raises ValueError or Unavailable if not all of that is seen."""
         look = self._look()
-        some = look.some(Wanted(), after or None, most)
+        some = look.some(Wanted(dead_before=_END_OF_TIME_MS), after or None, most)
         whole = (look.get(letter.id) for letter in some.letters)
         return Part(
             [forms.of_letter(letter) for letter in whole if letter], some.after or after, some.after is not None
