@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 from unittest import mock
@@ -98,6 +99,25 @@ def test_a_table_that_takes_less_at_once_than_there_is_takes_all_in_the_end(moto
                 break
     assert next(tries, None) is None  # each brought ten of them further
     assert target.get([it.id for it in many]).keys() == {it.id for it in many}
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_an_edited_dead_letter_is_taken_back_whole_whoever_was_killed_on_the_way(
+    moto_engine: AwsEngine, last: int
+) -> None:
+    target = target_of(moto_engine)
+    target.put([dead()])
+    delete, calls = moto_engine.dynamodb.delete_item, iter(range(1, 99))
+
+    def killed(**request: Any) -> Any:
+        if next(calls) >= last:
+            raise ClientError({"Error": {"Code": "InternalServerError", "Message": "?"}}, "DeleteItem")
+        return delete(**request)
+
+    with mock.patch.object(moto_engine.dynamodb, "delete_item", killed), contextlib.suppress(Unavailable):
+        target.take_back([dead()])
+    target.take_back([dead()])
+    assert moto_engine.dynamodb.scan(TableName=moto_engine.table_name)["Items"] == []
 
 
 def test_a_time_that_is_to_come_is_told(moto_engine: AwsEngine) -> None:

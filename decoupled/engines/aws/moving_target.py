@@ -199,11 +199,14 @@ class AwsTarget:
     # --- taken back
 
     def take_back(self, records: Sequence[Carried]) -> None:
-        """Those that are there as they were put, one by one."""
+        """Those that are there as they were put, one by one; what they had before an edit at last, so that they are
+        still as they were put for who does it again."""
         there = self.get([record.id for record in records])
-        same = [it for it in records if difference(it, there.get(it.id)) is None and it.status == there[it.id].status]
-        self._each(self._edits.forget, [record.id for record in same if record.edits])
-        self._each(self._remove, [record.id for record in same])
+        found = [(it, there[it.id]) for it in records if it.id in there]
+        same = {it.id for it, was in found if it.status == was.status and difference(it, was) is None}
+        self._each(self._remove, list(same))
+        gone = [it.id for it in records if it.edits and (it.id in same or it.id not in there)]
+        self._each(self._edits.forget, gone)
 
     def take_back_items(self, items: Sequence[CarriedItem]) -> None:
         """Likewise."""
