@@ -14,15 +14,23 @@ from decoupled.core.status import FINAL
 
 
 def difference(here: Carried, there: Carried | None, serves: bool = False) -> str | None:
-    """Why what is there is not what goes over, in a sentence; None if it is. What was queued may have gone on; and what
-    was dead, if the other side `serves` by now."""
+    """Why what is there is not what goes over, in a sentence; None if it is. What was queued may have gone on. If the
+    other side `serves` by now, so may have what was dead: it was redriven, and may have died again, or was edited."""
     if there is None:
         return f"{here.id} is {here.status} here, and not there"
-    if here.status == "queued" or (serves and here.status == "dead" != there.status):
+    if here.status == "queued" or (serves and here.status == "dead" and _has_gone_on(here, there)):
         return None if _identity(here) == _identity(there) else f"{here.id} is another message there"
     if here.status != there.status:
         return f"{here.id} is {here.status} here, and {there.status} there"
     return None if fingerprint(here) == fingerprint(there) else f"{here.id} is {here.status}, and not the same there"
+
+
+def _has_gone_on(here: Carried, there: Carried) -> bool:
+    return (
+        here.status != there.status
+        or (there.finished_at or 0) > (here.finished_at or 0)
+        or len(there.edits) > len(here.edits)
+    )
 
 
 def item_difference(here: CarriedItem, there: CarriedItem | None) -> str | None:

@@ -74,6 +74,19 @@ def test_a_dead_letter_that_differs_is_found(changed: dict[str, object]) -> None
     assert difference(DEAD, DEAD) is None
 
 
+@pytest.mark.parametrize(
+    "since",
+    [{"finished_at": 9, "error": "y"}, {"body": "[]", "edits": [Edit(8, "{}", "ana")]}, {"status": "processed"}],
+)
+def test_what_was_done_about_a_dead_letter_where_it_went_is_no_difference(since: dict[str, object]) -> None:
+    before = msgspec.structs.replace(DEAD, finished_at=7)
+    there = msgspec.structs.replace(before, **since)
+    assert difference(before, there) is not None
+    assert difference(before, there, serves=True) is None
+    assert difference(before, msgspec.structs.replace(there, accepted_at=2), serves=True) is not None
+    assert difference(before, msgspec.structs.replace(before, error="y"), serves=True) is not None
+
+
 @pytest.mark.parametrize("status", STATUSES)
 def test_what_waited_may_have_gone_on_but_not_be_another(status: Status) -> None:
     queued = msgspec.structs.replace(PROCESSED, status="queued", result=None, body="{}")
