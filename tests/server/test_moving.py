@@ -24,6 +24,7 @@ from decoupled.engines.sqlite import moving_open
 from decoupled.engines.sqlite.audit import SqliteAudit
 from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.database import Database, DataDirectoryError
+from decoupled.engines.sqlite.departure import ARRIVAL
 from decoupled.engines.sqlite.departure_tool import ToolMarks
 from decoupled.engines.sqlite.moving_source import SqliteSource
 from decoupled.engines.sqlite.moving_target import SqliteTarget
@@ -328,7 +329,12 @@ def test_a_directory_that_is_anothers_is_refused(tmp_path: Path) -> None:
     rows.many(tmp_path / "used", 3)
     with pytest.raises(DataDirectoryError, match="has messages of its own"):
         SqliteTarget(DataDirectory(tmp_path / "used"), "stack shop")
-    SqliteTarget(DataDirectory(tmp_path / "begun"), "stack shop").close()
+    SqliteTarget(DataDirectory(tmp_path / "begun"), "stack other").close()  # who only looked has begun nothing
+    with contextlib.closing(SqliteTarget(DataDirectory(tmp_path / "begun"), "stack shop")) as target:
+        with pytest.raises(ValueError, match="has no body"):
+            target.put([moving.queued("bare", body=None)])
+        assert target.marked(ARRIVAL) is None
+        target.put([moving.processed()])
     with pytest.raises(DataDirectoryError, match="is where stack shop moves to, and not stack other"):
         SqliteTarget(DataDirectory(tmp_path / "begun"), "stack other")
     SqliteTarget(DataDirectory(tmp_path / "begun"), "stack shop").close()

@@ -64,9 +64,13 @@ class SqliteTarget:
             ).fetchone()
             if foreign or "departure" in marks:
                 raise DataDirectoryError(f"{self.name} has messages of its own: name a new directory")
-            self.mark(ARRIVAL, self._of)
         elif of != self._of:
             raise DataDirectoryError(f"{self.name} is where {of} moves to, and not {self._of}: name another directory")
+
+    def _begin(self) -> None:
+        """From the first thing that is put here on, it is the move's; a look at it changes nothing."""
+        if not self.arrived and self.marked(ARRIVAL) is None:
+            self.mark(ARRIVAL, self._of)
 
     @property
     def arrived(self) -> bool:
@@ -91,6 +95,7 @@ class SqliteTarget:
         differs: list[str] = []
         latest = {record.id: record for record in records}
         with self._database.transaction():
+            self._begin()
             there = self.get(list(latest))
             rejected = 0
             for record in latest.values():
@@ -141,6 +146,7 @@ class SqliteTarget:
     def put_items(self, items: Sequence[CarriedItem]) -> Sequence[str]:
         self._refuse_when_arrived()
         with self._database.transaction():
+            self._begin()
             there = self.get_items([item.key for item in items])
             self._database.executemany(
                 "INSERT INTO items (key, item, owner) VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING",
@@ -191,7 +197,9 @@ class SqliteTarget:
         return self.marked(MOVE_IN)
 
     def write(self, text: str) -> None:
-        self.mark(MOVE_IN, text)
+        with self._database.transaction():
+            self._begin()
+            self.mark(MOVE_IN, text)
 
     def marked(self, name: str) -> str | None:
         """What a mark says."""
