@@ -60,17 +60,22 @@ class SqliteSource:
 
     def counts(self) -> Counts:
         with self._database.refusals, self._database.snapshot():
-            queued = self._one("SELECT count(*) FROM messages INDEXED BY messages_queued WHERE status = 'queued'")
-            later = self._one(
-                "SELECT count(*) FROM messages INDEXED BY messages_due"
-                " WHERE due_at IS NOT NULL AND status = 'queued' AND due_at > ?",
-                self._clock_ms(),
-            )
+            queued, later = self._queued()
             dead = self._one("SELECT count(*) FROM messages INDEXED BY messages_dead WHERE status = 'dead'")
             items = self._one("SELECT count(*) FROM items")
             rejected, total = tallies.rejected(self._database), tallies.messages(self._database)
         processed = total - rejected - dead - queued
         return Counts(processed=processed, rejected=rejected, dead=dead, queued=queued, later=later, items=items)
+
+    def _queued(self) -> tuple[int, int]:
+        """How many are queued, and how many of them are due later."""
+        queued = self._one("SELECT count(*) FROM messages INDEXED BY messages_queued WHERE status = 'queued'")
+        later = self._one(
+            "SELECT count(*) FROM messages INDEXED BY messages_due"
+            " WHERE due_at IS NOT NULL AND status = 'queued' AND due_at > ?",
+            self._clock_ms(),
+        )
+        return queued, later
 
     def _one(self, statement: str, *values: int) -> int:
         number: int = self._database.execute(statement, values).fetchone()[0]
@@ -211,8 +216,9 @@ class SqliteSource:
         return int(told.in_flight)
 
     def _due_now(self) -> int:
-        counts = self.counts()
-        return counts.queued - counts.later
+        with self._database.refusals, self._database.snapshot():
+            queued, later = self._queued()
+        return queued - later
 
     def go_on(self) -> None:
         if (departure := self._departure.look().departure) is not None:
