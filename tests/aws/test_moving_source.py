@@ -185,6 +185,29 @@ def test_what_is_due_later_comes_from_its_schedule_and_its_record(moto_engine: A
     assert [found[it.id].attempts for it in sent] == [2, 2, 0]
 
 
+def test_what_is_due_later_is_asked_for_once_unless_something_seems_to_be_lost(moto_engine: AwsEngine) -> None:
+    due_at = (now_ms() + LATER_MS) // 60_000 * 60_000
+    sent = [queued(name, due_at=due_at) for name in "abcdef"]
+    target = target_of(moto_engine)
+    target.put(sent)
+    target.send(sent)
+    closed = Closed(moto_engine)
+    asked: list[str] = []
+    one = closed.schedule
+
+    def schedule(name: str) -> Mapping[str, Any] | None:
+        asked.append(name)
+        return one(name)
+
+    closed.schedule = schedule  # type: ignore[method-assign]
+    all_of(source_of(moto_engine, closed).waiting)
+    assert sorted(asked) == [*"abcdef"]
+    target.put([queued("put-off")])  # whose schedule has a name of its own
+    assert moto_engine.queue.defer([(Delivery(queued("put-off").message(), "r", 1), due_at)], now_ms()) == []
+    found, _ = all_of(source_of(moto_engine).waiting)
+    assert found.keys() == {*"abcdef", "put-off"}
+
+
 def test_a_record_that_waits_for_no_message_is_named(filled: AwsEngine) -> None:
     with pytest.raises(ValueError, match=r"1 messages .* no queue: waits"):
         all_of(source_of(filled).waiting)

@@ -119,7 +119,7 @@ class AwsSource:
         found = [self._due(name) for name in names]
         mark, more = (names[-1], first + most < len(self._later)) if names else (after, False)
         if not more:
-            self._refuse_lost({each.id for each in map(self._due, self._later) if each})
+            self._refuse_lost(self._later)
         return Part([each for each in found if each], mark, more)
 
     def _due(self, name: str) -> Carried | None:
@@ -146,10 +146,11 @@ class AwsSource:
             due_at=at(schedule["ScheduleExpression"]),
         )
 
-    def _refuse_lost(self, due: set[str]) -> None:
+    def _refuse_lost(self, later: Sequence[str]) -> None:
         """Records that wait, with no message left: SQS has deleted it, or somebody has. Those that SQS gave up go over
-        as dead."""
-        lost, after, more = list[str](), "", True
+        as dead. Most of what is due `later` has the name of its message; the others are only asked for that where it
+        matters."""
+        names, lost, after, more = {*later}, list[str](), "", True
         while more:
             found, mark = self._scan(
                 after,
@@ -158,9 +159,10 @@ class AwsSource:
                 ExpressionAttributeNames={"#status": "status"},
                 ExpressionAttributeValues={":queued": records.after("accept")},
             )
-            lost += [each["pk"]["S"] for each in found if each["pk"]["S"] not in due]
+            lost += [each["pk"]["S"] for each in found if each["pk"]["S"] not in names]
             after, more = mark or "", mark is not None
-        if lost := [it for it in lost if self._look().get(it) is None]:
+        due = {each.id for each in map(self._due, later) if each} if lost else set[str]()
+        if lost := [it for it in lost if it not in due and self._look().get(it) is None]:
             some = ", ".join(lost[:20])
             raise ValueError(f"{len(lost):,} messages of {self.name} have an open record, and are on no queue: {some}")
 
