@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -63,8 +64,8 @@ def move(
                 bars.say(line)
         except Differs as differs:
             raise click.ClickException(f"{plain(str(differs))}\n{_hint(sides)}") from differs
-        except Unavailable as trouble:
-            raise click.ClickException(f"{trouble}\nthe same command goes on from there") from trouble
+        except (ValueError, Unavailable, KeyboardInterrupt) as end:
+            raise click.ClickException("\n".join([plain(str(end)) or "interrupted", *_what_next(sides, end)])) from end
 
 
 def _sides(data: Path | None, stack: str | None, to: str, workloads: str | None) -> AbstractContextManager[Sides]:
@@ -96,6 +97,15 @@ def _done(course: Move, sides: Sides, asked: str = "copy", *, url: str, drain: b
             course.copy()
             copied = course.progress.done.get("records", 0)
             yield f"in {there}, and the same: {copied:,} that have ended; {here} goes on"
+
+
+def _what_next(sides: Sides, end: BaseException) -> Iterator[str]:
+    """After an end before the end; above all, whether clients are refused until somebody does something."""
+    if not isinstance(end, ValueError):
+        yield "the same command goes on from there"
+    with contextlib.suppress(ValueError, Unavailable):  # who is away cannot be asked
+        if sides.source.state() == "stopped":
+            yield f"{sides.source.name} accepts nothing until it has moved, or --back-out has taken that back"
 
 
 def _hint(sides: Sides) -> str:
