@@ -105,6 +105,12 @@ def test_nothing_is_deployed_to_a_stack_that_is_closed(moto_engine: AwsEngine, m
     with pytest.raises(ValueError, match="nothing is deployed to boxes, it is closed: its messages move to here"):
         closing.refuse_closed("boxes", described)
 
+    def denied(**_: Any) -> None:
+        raise refused("AccessDeniedException")
+
+    monkeypatch.setattr(moto_engine.dynamodb, "get_item", denied)
+    closing.refuse_closed("boxes", described)
+
 
 def test_what_came_due_while_a_stack_was_closed_is_sent_when_it_is_open_again(
     moto_engine: AwsEngine, monkeypatch: pytest.MonkeyPatch

@@ -196,14 +196,23 @@ def why_closed(dynamodb: Any, table: str) -> str | None:
 
 
 def refuse_closed(stack: str, found: Mapping[str, Any] | None) -> None:
-    """For who would deploy to it, which may open it again. Raises ValueError or Unavailable."""
+    """For who would deploy to it, which may open it again; who may not read its table, deploys as ever. Raises
+    ValueError or Unavailable."""
     told = {it["OutputKey"]: it["OutputValue"] for it in (found or {}).get("Outputs", [])}
-    if (table := told.get("TableName")) and (why := why_closed(tool_client("dynamodb"), table)) is not None:
+    why = None
+    if table := told.get("TableName"):
+        with contextlib.suppress(_Denied, Gone):
+            why = why_closed(tool_client("dynamodb"), table)
+    if why is not None:
         raise ValueError(f"nothing is deployed to {stack}, {why}: back out of that, or destroy it first")
 
 
 class Gone(ValueError):  # noqa: N818  an answer
     """There is no such thing any more."""
+
+
+class _Denied(ValueError):  # noqa: N818  likewise
+    """Whoever asks may not."""
 
 
 class _Changed(ValueError):  # noqa: N818  likewise
@@ -230,6 +239,8 @@ def asked(call: Callable[..., Any], **request: Any) -> Any:
             raise Gone(detail(error)) from error
         if name == "ConditionalCheckFailedException":
             raise _Changed(detail(error)) from error
+        if name.startswith("AccessDenied"):
+            raise _Denied(f"AWS refuses: {detail(error)}") from error
         if any(part in name for part in _LATER):
             raise Unavailable(detail(error), limits.SPIKE_PAUSE_S) from error
         raise ValueError(f"AWS refuses: {detail(error)}") from error
