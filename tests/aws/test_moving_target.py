@@ -383,6 +383,10 @@ def test_a_result_that_no_map_of_dynamodb_holds_is_kept_as_it_is(moto_engine: Aw
     assert found is not None
     assert found.result == refused
     assert difference(large, target.get(["done"])["done"]) is None
+    again = processed(result=refused, accepted_at=AT + 10, finished_at=AT + 20)  # sent again after its time was over
+    with mock.patch.object(moto_engine.dynamodb, "put_item", as_aws):
+        assert target.put([again]) == []
+    assert difference(again, target.get(["done"])["done"]) is None
 
 
 def test_an_audit_of_the_stack_finds_nothing_wrong_with_what_was_put(moto_engine: AwsEngine) -> None:

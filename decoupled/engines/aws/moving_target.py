@@ -96,11 +96,11 @@ class AwsTarget:
         if existing is None:
             return None
         there = self._whole(existing)
-        if forms.MOVED in existing and forms.is_later(record, there) and self._replaced(made, there):
+        if forms.MOVED in existing and forms.is_later(record, there) and self._replaced(made, there, record):
             return None
         return difference(record, there)
 
-    def _replaced(self, made: Attributes, there: Carried) -> bool:
+    def _replaced(self, made: Attributes, there: Carried, of: Carried) -> bool:
         """Put it in the place of a final one that a move has put, and that nobody has changed since."""
         try:
             self._dynamodb.put_item(
@@ -114,8 +114,13 @@ class AwsTarget:
                 },
             )
         except AwsError as error:
-            if code(error) == "ConditionalCheckFailedException":
-                return False
+            match code(error):
+                case "ConditionalCheckFailedException":
+                    return False
+                case "ValidationException" if (again := forms.with_text(made, of)) is not None:
+                    return self._replaced(again, there, of)
+                case "ValidationException":
+                    raise ValueError(f"{there.id} does not fit the table of {self.name}: {detail(error)}") from error
             raise self._trouble(f"{there.id} was not put", error) from error
         return True
 
