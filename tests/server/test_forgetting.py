@@ -328,6 +328,8 @@ def test_killed_in_the_middle_and_asked_again_it_comes_to_its_end(tmp_path: Path
         assert 0 < erased < count * 9 // 10
         if server is not None:
             server.start()
+        nobody = decoupled("forget", "--caller", ANA.lower(), "--yes", "--data", data, status=1)  # else a typo is proof
+        assert "nothing that could be erased is here" in nobody
         report = json.loads(decoupled("forget", "--caller", ANA, "--yes", "--json", "--data", data))
     assert report["erased"]["processed"] == count * 9 // 10 - erased
     assert report["proven"]

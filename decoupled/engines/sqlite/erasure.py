@@ -3,6 +3,7 @@ times (see `core/forgetting.py`). Also what is kept beside the rows. `forgetting
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -93,7 +94,7 @@ def erase(database: Database, whose: Whose, seqs: Sequence[int], unfinished: boo
     """Those of these numbers that are still whose they were. What is `unfinished` is given up, or stays."""
     texts = ", ".join(f"coalesce({name}, '') <> ''" for name in _TEXTS)
     with database.transaction():
-        _begin(database)
+        _begin(database, whose.value)
         rows = database.execute(
             f"""
             SELECT seq, id, status, workload, caller, ended, {texts} FROM messages
@@ -160,7 +161,7 @@ def erase_items(database: Database, owner: str, numbers: Sequence[int], keep: bo
     """Those that are still the owner's, or that they are, where the items are to be kept; how many."""
     change = "UPDATE items SET owner = ''" if keep else "DELETE FROM items"
     with database.transaction():
-        _begin(database)
+        _begin(database, owner)
         return database.execute(
             f"{change} WHERE rowid IN (SELECT value FROM json_each(?)) AND owner = ?",  # noqa: S608  it is constant
             (json.dumps(numbers), owner),
@@ -177,22 +178,40 @@ def followed(database: Database, caller: str) -> int:
 def unfollow(database: Database, caller: str) -> int:
     """Who follows these ends begins anew; how many did."""
     with database.transaction():
-        _begin(database)
+        _begin(database, caller)
         return database.execute("DELETE FROM followed WHERE caller = ?", (caller,)).rowcount
 
 
-def _begin(database: Database) -> None:
-    """In the same transaction as what is erased: that it may still be read somewhere in the file."""
-    database.execute("INSERT OR IGNORE INTO marks (name, value) VALUES (?, '{}')", (MARK,))
+def _begin(database: Database, of: str) -> None:
+    """In the same transaction as what is erased: that it may still be read somewhere in the file; by a digest of whose
+    it is, since nobody else's may be taken for it."""
+    known = _known(database) or {}
+    if _digest(of) not in known:
+        text = json.dumps({**known, _digest(of): 1})
+        database.execute("INSERT OR REPLACE INTO marks (name, value) VALUES (?, ?)", (MARK, text))
 
 
-def begun(database: Database) -> bool:
-    """Whether something was erased of which it is not known that nothing is left. Raises StoreUnavailable."""
+def begun(database: Database, of: str) -> bool:
+    """Whether something of it was erased of which it is not known that nothing is left. Raises StoreUnavailable."""
     with database.refusals:
-        return database.execute("SELECT 1 FROM marks WHERE name = ?", (MARK,)).fetchone() is not None
+        known = _known(database)
+    return known is not None and (not known or _digest(of) in known)  # of an earlier version: whose is not known
 
 
-def ended(database: Database) -> None:
-    """Nothing of it is found any more."""
+def ended(database: Database, of: str | None = None) -> None:
+    """Nothing of it is found any more; None: of nobody's."""
     with database.transaction():
+        known = {} if of is None else _known(database) or {}
+        known.pop(_digest(of or ""), None)
         database.execute("DELETE FROM marks WHERE name = ?", (MARK,))
+        if known:
+            database.execute("INSERT INTO marks (name, value) VALUES (?, ?)", (MARK, json.dumps(known)))
+
+
+def _known(database: Database) -> dict[str, int] | None:
+    row = database.execute("SELECT value FROM marks WHERE name = ?", (MARK,)).fetchone()
+    return None if row is None else dict(json.loads(row[0]))
+
+
+def _digest(of: str) -> str:
+    return hashlib.blake2b(of.encode(), digest_size=16).hexdigest()

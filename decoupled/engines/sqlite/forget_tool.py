@@ -28,7 +28,8 @@ def survey(directory: DataDirectory, asked: Asked, show: Show) -> tuple[Report, 
     """What there is, beside whoever owns the directory; and whether an earlier run has left something to be proven.
     Raises DataDirectoryError, StoreUnavailable or ValueError."""
     with closing(Database(directory.file, read_only=True)) as database:
-        return Survey(database, asked, show).report(), erasure.begun(database)
+        looked = Survey(database, asked, show)
+        return looked.report(), erasure.begun(database, looked.whose.value)
 
 
 def forget(directory: DataDirectory, asked: Asked, show: Show) -> Report:

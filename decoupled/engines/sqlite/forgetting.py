@@ -172,7 +172,7 @@ class Forgetting:
             if (departure := departure_in(reader)) is not None and departure.state != "moved":
                 raise ForgettingError(f"nothing is erased while it moves: {departure.elsewhere()}")
             survey = Survey(reader, self._asked, self._now)
-            there, again = survey.report(), erasure.begun(reader)
+            there, again = survey.report(), erasure.begun(reader, survey.whose.value)
             if there.unfinished and not self._asked.unfinished:
                 raise ForgettingError(unfinished(there))
             report = Report(of=there.of)
@@ -181,7 +181,7 @@ class Forgetting:
                 report.notes.append(_AGAIN)
             sought = survey.sought()
         if self._prove(sought, report) and not again:
-            self._owner.write(partial(erasure.ended, self._database))
+            self._owner.write(partial(erasure.ended, self._database, survey.whose.value))
         self._look_again(report)
         return report
 
