@@ -18,8 +18,9 @@ import yaml
 from decoupled.cli.unit import text_of
 from decoupled.server.options import Options
 from decoupled.workloads.orders import WORKLOAD as ORDERS
+from tests.support.litestream import LITESTREAM, Litestream, wait_until_there
 from tests.support.managed import Managed
-from tests.support.server import DECOUPLED, ROOT, decoupled, wait_for
+from tests.support.server import DECOUPLED, ROOT, decoupled, serving, wait_for
 
 MOST_EXPOSED = 16  # tenths, of systemd's 0.0 to 10.0; 1.4 as of systemd 252
 CONFINED = (sys.executable, "-P", str(ROOT / "tests" / "support" / "confined.py"))
@@ -100,6 +101,23 @@ def test_a_server_does_its_work_within_what_the_unit_forbids(confined: Managed) 
         _is_confined(pid)
     assert confined.stop() == 0, confined.logged()
     assert "not permitted" not in confined.logged()
+
+
+@pytest.mark.skipif(not HAS_SYSTEMD or sys.platform != "linux", reason="there is no systemd-analyze")
+def test_and_litestream_within_what_its_unit_does(tmp_path: Path) -> None:
+    target, unit = str(tmp_path / "replica"), tmp_path / "unit"
+    unit.write_text(text_of("litestream", Options(), DECOUPLED, Path("/srv/shop")) + "LimitNOFILE=1024\n")
+    litestream = Litestream(tmp_path / "data", target)
+    litestream.program = (*CONFINED, str(unit), str(LITESTREAM))
+    try:
+        with serving(tmp_path / "data", "--workloads", "ledger,echoes", "--replica", target) as server:
+            started = litestream.start().process
+            wait_until_there(server)
+            assert started is not None
+            _is_confined(started.pid)
+            assert litestream.stop() == 0
+    finally:
+        litestream.kill()
 
 
 def _is_confined(pid: int) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Litestream:
         self.config = self.directory / f"{data.name}.litestream.yml"
         self.log = self.directory / f"{data.name}.litestream.log"
         self.environment = {**os.environ, **(environment or {})}
+        self.program: Sequence[str] = (str(LITESTREAM),)
         self.process: subprocess.Popen[bytes] | None = None
         (self.directory / "decoupled.toml").write_text("")
         variables = {**self.environment, "DECOUPLED_REPLICA": target, "DECOUPLED_DATA": str(data)}
@@ -32,7 +33,7 @@ class Litestream:
 
     def start(self) -> Litestream:
         with self.log.open("ab") as log:
-            command = [str(LITESTREAM), "replicate", "-config", str(self.config)]
+            command = [*self.program, "replicate", "-config", str(self.config)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment)
         return self
 
