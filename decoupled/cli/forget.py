@@ -12,7 +12,8 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from decoupled.cli.keys import of_data
+from decoupled.cli.target import target
+from decoupled.core import upkeep_limits
 from decoupled.core.forgetting import Asked, Report
 from decoupled.core.forgetting import unfinished as why_unfinished
 from decoupled.core.identifiers import is_id
@@ -24,7 +25,7 @@ Show = Callable[[str, int, int], None]
 
 
 @click.command()
-@of_data
+@target
 @click.option("--caller", help="All that this caller has sent, and what came of it: key:NAME is the caller of a key.")
 @click.option("--id", "message_id", help="One message, and all that it emitted.")
 @click.option("--all-anonymous", is_flag=True, help="With --caller anonymous: all who did not say who they are.")
@@ -35,28 +36,40 @@ Show = Callable[[str, int, int], None]
     metavar="COLLECTION",
     help="Leave the caller's items of it, such as shop/stock, which others have a share in; they are nobody's then.",
 )
+@click.option(
+    "--read-units",
+    type=click.FloatRange(1),
+    default=upkeep_limits.AUDIT_READ_UNITS_S,
+    show_default=True,
+    help="Of a stack's table, a second at most; each is 8 KB.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what there is, and erase nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="The report, as one JSON object.")
 def forget(
     data: Path,
+    stack: str | None,
     caller: str | None,
     message_id: str | None,
     all_anonymous: bool,
     unfinished: bool,
     keep: tuple[str, ...],
+    read_units: float,
     dry_run: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
     """Erase the contents of messages for good, and what is kept beside them: bodies, results, errors, items. Of each
-    message its id, status and times stay, so that sent again it has no effect. Then search all bytes of the file.
+    message its id, status and times stay, so that sent again it has no effect. Then search all bytes of the file,
+    or all of a stack's table.
 
     Exit status 0: nothing is left. 1: something is, and what to do; or nothing was erased, and why."""
-    from decoupled.cli.forget_target import OfData
+    from decoupled.cli.forget_target import OfData, OfStack
 
     asked = msgspec.structs.replace(_asked(caller, message_id, all_anonymous, unfinished), keep=keep)
-    where = OfData(data)
+    where: OfData | OfStack = OfData(data) if stack is None else OfStack(stack, read_units)
+    if cost := where.cost(asked):
+        click.echo(cost, err=True)
     with _shown(as_json) as show:
         there, again = where.survey(asked, show)
     _check(there, asked, again)
@@ -109,8 +122,10 @@ def _say(report: Report, as_json: bool, done: str) -> None:
         click.echo(msgspec.json.encode(report).decode())
         return
     click.echo(f"of {report.of} {done}: {_counts(report.erased)}")
-    if report.searched_bytes:
-        where = f"{report.searched_bytes / MIB:,.1f} MiB, the whole file and its log"
+    where = f"{report.searched_bytes / MIB:,.1f} MiB, the whole file and its log"
+    if report.searched_items:
+        where = f"{report.searched_items:,} records and items, the whole table"
+    if report.searched_bytes or report.searched_items:
         click.echo(f"searched for {report.searched_for:,} texts of it in {where}: {_found(report)}")
     if report.since:
         click.echo(f"came meanwhile, and is there: {_counts(report.since)}")

@@ -1,10 +1,11 @@
-"""Where `decoupled forget` erases: a data directory, and what else here may have a copy of what it erases."""
+"""Where `decoupled forget` erases, a data directory or a stack; and what else may have a copy of what it erases."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from decoupled.core.api_keys import KeysError
 from decoupled.core.forgetting import Asked, Report
@@ -14,6 +15,9 @@ from decoupled.engines.sqlite.data_directory import DataDirectory
 from decoupled.engines.sqlite.forget_tool import forget, survey
 from decoupled.engines.sqlite.keys_file import KeysFile
 from decoupled.server.configuration import from_process
+
+if TYPE_CHECKING:
+    from decoupled.engines.aws.forgetting import AwsForgetting
 
 Show = Callable[[str, int, int], None]
 
@@ -25,6 +29,10 @@ class OfData:
 
     def __init__(self, data: Path) -> None:
         self._directory = DataDirectory(data)
+
+    def cost(self, asked: Asked) -> str:  # noqa: ARG002  nothing is billed
+        """In words, where there is one."""
+        return ""
 
     def survey(self, asked: Asked, show: Show) -> tuple[Report, bool]:
         """What there is, and whether an earlier run is still to be proven. Raises DataDirectoryError or Unavailable."""
@@ -73,3 +81,37 @@ class OfData:
                     f" have it still. The last of them goes when {options.backup_keep:,} newer ones are made; make one"
                     " now, and delete these, to be sooner rid of it."
                 )
+
+
+class OfStack:
+    """A stack on AWS. `units_s`: of its table's capacity a second, at most."""
+
+    def __init__(self, stack: str, units_s: float) -> None:
+        """Raises ValueError or Unavailable."""
+        self._forgetting = forgetting_of(stack, units_s)
+
+    def cost(self, asked: Asked) -> str:
+        """In words. Raises Unavailable."""
+        return self._forgetting.cost(asked)
+
+    def survey(self, asked: Asked, show: Show) -> tuple[Report, bool]:
+        """What there is. Nothing of an earlier run is to be proven: what is erased there has left nothing. Raises
+        ValueError or Unavailable."""
+        return self._forgetting.survey(asked, show), False
+
+    def forget(self, asked: Asked, show: Show) -> Report:
+        """Erase it. Raises ValueError or Unavailable."""
+        report = self._forgetting.forget(asked, show)
+        report.notes += self.copies(asked)
+        return report
+
+    def copies(self, asked: Asked) -> Sequence[str]:  # noqa: ARG002  whose it is makes no difference
+        """What else has it, and until when."""
+        return self._forgetting.copies()
+
+
+def forgetting_of(stack: str, units_s: float) -> AwsForgetting:
+    """The engine's part. Raises ValueError or Unavailable."""
+    from decoupled.engines.aws.forgetting import AwsForgetting
+
+    return AwsForgetting.of_stack(stack, units_s)

@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from decoupled.core import upkeep_limits
-from decoupled.core.audit import Day, Report, faults_of
+from decoupled.core.audit import EMPTY_WHEN_FORGOTTEN, Day, Report, faults_of
+from decoupled.core.forgetting import NOTHING
 from decoupled.core.status import STATUSES
-from decoupled.core.workload import Unavailable
 
 GRACE_MS = 3_600_000  # for which what was sent may be on its way, and SQS's numbers behind
 QUIET_MS = 60_000  # before an audit, without an end: then items have stood still as well
 TIMES = ("accepted_at", "finished_at", "first_failed_at", "last_failed_at", "dead_at")
+_NOTHING = msgspec.json.decode(NOTHING)
 _EMPTY = ("error", "error_type")  # which are not stored where there is nothing to tell
 
 
@@ -70,8 +73,12 @@ def _as_here(key: str, row: Mapping[str, Any]) -> dict[str, Any]:
     told = {name: row.get(name) for name in fields} | {"id": key}
     told["attempts"], told["mark"] = row.get("attempts", 0), row.get("mark", 0)
     told |= {name: row.get(name, "") for name in _EMPTY}
+    has = {"message_group": row.get("group"), **row}
+    told |= {name: has[name] for name in EMPTY_WHEN_FORGOTTEN if has.get(name)} | {"caller": row.get("caller", "")}
     result = row.get("result")
     told["result"] = None if result is None else "{}" if isinstance(result, Mapping) else "[]"
+    if result == _NOTHING:
+        told["result"] = NOTHING
     return told
 
 
@@ -133,8 +140,3 @@ class Unseen:
         if asked:
             said = ", ".join(f"{status} {count:,}" for status, count in sorted(self._ledger.items()))
             report.checked.append(f"{asked:,} ids of the ledger: {said}")
-
-
-def throttled(count: int) -> Unavailable:
-    """DynamoDB has not answered for so many."""
-    return Unavailable(f"DynamoDB does not answer for {count:,} records: audit more slowly (--read-units)")

@@ -113,6 +113,7 @@ FORGET_AT_ONCE = 50  # rows that are erased in a transaction, some milliseconds
 FORGET_PART = 0.2  # of all the time, that its transactions take beside requests
 FORGET_PAUSE_S = 1.0  # between two of them at most, and for which they give way to requests
 FORGET_DESCENDANTS = 10_000  # messages that came of one that is to be forgotten
+FORGET_WAITING = 100_000  # unfinished ones of a stack, which are kept in mind
 FORGET_NAMED = 20  # ids of unfinished messages that are named
 FORGET_ROUNDS = 6  # searches of the whole file, and mending after each, before a person is asked to make it anew
 FORGET_LOG_S = 30.0  # for the log to be cut: somebody's reading may keep it from that

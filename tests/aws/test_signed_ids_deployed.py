@@ -235,3 +235,20 @@ def test_a_tool_takes_a_dead_letter_s_id_as_its_client_has_it(stack: Stack) -> N
         letter = json.loads(stack.run("dead", "show", "--stack", "boxes", known))
         assert (letter["id"], letter["error_type"]) == (record_id(shown), "KeyError")
     assert "1 redriven" in stack.run("dead", "redrive", "--stack", "boxes", shown)
+
+
+def test_what_is_forgotten_is_a_410_and_sent_again_it_has_no_effect(stack: Stack) -> None:
+    shown = stack.post(8, idempotency_key="mine", prefer="wait=15").json()["id"]
+    dead = stack.post(13).json()["id"]
+    wait_for(lambda: stack.ask(dead)[1], until=lambda it: it["status"] == "dead", seconds=60)
+    for known in (shown, dead):
+        said = stack.run("forget", "--stack", "boxes", "--id", known, "--yes")
+        assert "it is read once" in said
+        assert re.search("in [1-9][0-9]* records and items, the whole table: nothing is left", said), said
+        assert "CloudWatch has what functions and the API have logged" in said
+        assert stack.ask(known)[0] == 410
+    assert stack.post(8, idempotency_key="mine").json()["id"] == shown
+    assert stack.post(8, prefer="wait=15").status_code == 200  # which is behind it
+    assert stack.ask(shown)[0] == 410
+    assert "is not dead here" in stack.run("dead", "show", "--stack", "boxes", dead)
+    assert "nothing that could be erased" in stack.run("forget", "--stack", "boxes", "--id", dead, "--yes")

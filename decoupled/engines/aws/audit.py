@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
 from typing import Any
 
 from decoupled.core import audit_stack, limits, upkeep_limits
 from decoupled.core.audit import Progress, Report
 from decoupled.core.audit_stack import Unseen
-from decoupled.core.identifiers import is_id
 from decoupled.core.signed_ids import record_id
 from decoupled.core.status import FINAL
 from decoupled.core.workload import collection_of
@@ -23,10 +21,9 @@ from decoupled.engines.aws import listing, records
 from decoupled.engines.aws.attributes import Attributes, decode, decode_time
 from decoupled.engines.aws.client import unavailable
 from decoupled.engines.aws.kept import GROUP, resources
+from decoupled.engines.aws.paced import GET_AT_ONCE, PacedTable, parts
 from decoupled.engines.aws.stack import dead_letter_urls, outputs, queue_urls, tool_client
 
-SEGMENTS = 8  # of the scan, in turn: one partition of the table alone would bear less
-GET_AT_ONCE = 100  # AWS: of BatchGetItem
 SCHEDULES = 100  # AWS: of a page
 _WAITING = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
 
@@ -47,15 +44,13 @@ class AwsAudit:
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._dynamodb, self._sqs = clients("dynamodb"), clients("sqs")
+        self._table = PacedTable(clients("dynamodb"), found["TableName"], units_s, pause)
+        self._sqs = clients("sqs")
         self._clients = clients
         self._found = found
         self._group = group
-        self._units_s = units_s
         self._clock_ms = clock_ms
-        self._pause = pause
         self.report = Report(of=stack)
-        self.units = 0.0  # of capacity, that it took
         self.moving = False  # while it was looked at
         self._since = clock_ms()
         self._records = audit_stack.Records(self.report)
@@ -94,40 +89,8 @@ class AwsAudit:
     # --- the table --------------------------------------------------------------
 
     def _scan(self, progress: Progress, keep: Keep) -> None:
-        """A page of each segment in turn, at a pace."""
-        with unavailable():
-            table = self._dynamodb.describe_table(TableName=self._found["TableName"])["Table"]
-        about, done = int(table.get("ItemCount", 0)), 0
-        begins: dict[int, Attributes | None] = dict.fromkeys(range(SEGMENTS))
-        while begins:
-            for segment, start in list(begins.items()):
-                page = self._page(segment, start)
-                for stored in page["Items"]:
-                    self._look_at(stored, keep)
-                done += len(page["Items"])
-                progress("records and items", done, max(about, done))
-                if "LastEvaluatedKey" in page:
-                    begins[segment] = page["LastEvaluatedKey"]
-                else:
-                    del begins[segment]
-
-    def _page(self, segment: int, start: Attributes | None) -> dict[str, Any]:
-        request: dict[str, Any] = {} if start is None else {"ExclusiveStartKey": start}
-        with unavailable():
-            page: dict[str, Any] = self._dynamodb.scan(
-                TableName=self._found["TableName"],
-                Segment=segment,
-                TotalSegments=SEGMENTS,
-                ReturnConsumedCapacity="TOTAL",
-                **request,
-            )
-        self._spent(page.get("ConsumedCapacity", {}))
-        return page
-
-    def _spent(self, capacity: Mapping[str, Any]) -> None:
-        units = float(capacity.get("CapacityUnits", 0))
-        self.units += units
-        self._pause(units / self._units_s)
+        for stored in self._table.scan(lambda done, about: progress("records and items", done, about)):
+            self._look_at(stored, keep)
 
     def _look_at(self, stored: Attributes, keep: Keep) -> None:
         key = stored[limits.KEY_ATTRIBUTE].get("S", "")
@@ -168,49 +131,30 @@ class AwsAudit:
 
     def _look_for_emitted(self) -> None:
         """Those that were sent a moment ago may have no record yet, as all that wait."""
-        found = self._statuses(list(self._emitted))
+        found = self._statuses(self._emitted)
         for message_id, at in self._emitted.items():
             if message_id not in found:
                 self._unseen.emitted(message_id, at)
         self._emitted = {}
 
     def _ledger(self, ledger: Iterable[str]) -> int:
-        ids, asked = iter(ledger), 0
-        while some := list(islice(ids, upkeep_limits.EMITTED_AT_ONCE)):
+        asked = 0
+        for some in parts(ledger, upkeep_limits.EMITTED_AT_ONCE):
             asked += len(some)
-            found = self._statuses([record_id(message_id) for message_id in some])
+            found = self._statuses(record_id(message_id) for message_id in some)
             for message_id in some:
                 self._unseen.of_ledger(message_id, found.get(record_id(message_id)))
         return asked
 
-    def _statuses(self, ids: list[str]) -> dict[str, str]:
+    def _statuses(self, ids: Iterable[str]) -> dict[str, str]:
         """Of those that have a record."""
-        found: dict[str, str] = {}
-        for some in _parts(dict.fromkeys(ids), GET_AT_ONCE):
-            keys = [{"pk": {"S": message_id}} for message_id in some if is_id(message_id)]
-            for _ in range(limits.CONFLICT_TRIES):
-                if not keys:
-                    break
-                with unavailable():
-                    answer = self._dynamodb.batch_get_item(
-                        RequestItems={
-                            self._found["TableName"]: {
-                                "Keys": keys,
-                                "ConsistentRead": True,
-                                "ProjectionExpression": "pk, #status",
-                                "ExpressionAttributeNames": {"#status": "status"},
-                            }
-                        },
-                        ReturnConsumedCapacity="TOTAL",
-                    )
-                for capacity in answer.get("ConsumedCapacity", []):
-                    self._spent(capacity)
-                for stored in answer["Responses"].get(self._found["TableName"], []):
-                    found[stored["pk"]["S"]] = stored.get("status", {}).get("S", "")
-                keys = answer.get("UnprocessedKeys", {}).get(self._found["TableName"], {}).get("Keys", [])
-            if keys:
-                raise audit_stack.throttled(len(keys))
-        return found
+        found = self._table.read(ids)
+        return {message_id: stored.get("status", {}).get("S", "") for message_id, stored in found.items()}
+
+    @property
+    def units(self) -> float:
+        """Of the table's capacity, that it took."""
+        return self._table.units
 
     # --- what waits -------------------------------------------------------------
 
@@ -234,9 +178,3 @@ class AwsAudit:
             if not page.get("NextToken"):
                 return
             more = {"NextToken": page["NextToken"]}
-
-
-def _parts(ids: Iterable[str], most: int) -> Iterator[list[str]]:
-    left = iter(ids)
-    while some := list(islice(left, most)):
-        yield some

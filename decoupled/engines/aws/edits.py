@@ -26,6 +26,7 @@ from decoupled.engines.aws.dead_letter_queue import Copy
 
 CHANGED = "it changed at this moment"
 _DEAD = records.after("bury")
+_PREFIX = "-/edits/"
 
 
 def seen(item: Attributes) -> tuple[str, dict[str, Attribute]]:
@@ -154,4 +155,10 @@ class Edits:
 
 
 def _key(message_id: str, number: int) -> Attributes:
-    return {"pk": {"S": f"-/edits/{message_id}/{number}"}}
+    return {"pk": {"S": f"{_PREFIX}{message_id}/{number}"}}
+
+
+def id_of(stored: Attributes) -> str | None:
+    """Of which message something in the table is a body from before an edit; None if it is none."""
+    key: str = stored["pk"].get("S", "")
+    return key.removeprefix(_PREFIX).partition("/")[0] if key.startswith(_PREFIX) else None
