@@ -30,7 +30,7 @@ from decoupled.pipeline.call import Call
 from decoupled.pipeline.settlement import Policy, settle
 from decoupled.pipeline.status import read
 from decoupled.workloads import orders
-from tests.aws.test_audit_aws import audit
+from tests.support.audited_stack import audit
 from tests.support.dead_letters import let_sqs_move, letters_of, receive_one
 from tests.support.engines import AwsEngine
 
