@@ -68,11 +68,11 @@ def nothing_waits(engine: AwsEngine) -> None:
     engine.sqs.purge_queue(QueueUrl=engine.dead_letter_queue_url)  # of copies that a tool before has hidden
 
 
-def put(**changed: Any) -> Callable[[AwsEngine], None]:
+def put(pk: str = "m-3", **changed: Any) -> Callable[[AwsEngine], None]:
     """A record as the table has it, with something else in it; None: without it."""
 
     def plant(engine: AwsEngine) -> None:
-        key = {"pk": {"S": changed.pop("pk", "m-3")}}
+        key = {"pk": {"S": pk}}
         item = engine.dynamodb.get_item(TableName=engine.table_name, Key=key).get("Item", key)
         for name, value in changed.items():
             item.pop(name, None)
