@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import engines, ministack
 from tests.support.longest_first import longest_first
@@ -16,6 +17,10 @@ from tests.support.signing import endpoint, front
 __all__ = ["endpoint", "front"]
 
 collect_ignore_glob = ["support/data/*"]  # projects of others, with tests of their own
+
+# How long an example takes says only what else the machine does.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # What starts in the background ignores SIGINT (`make test &`), and so would all that the tests start: those that press
 # Ctrl-C would wait in vain.

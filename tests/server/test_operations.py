@@ -12,12 +12,13 @@ from typing import Any
 from unittest import mock
 
 import click
+import msgspec
 import pytest
 from botocore.stub import Stubber
 
 from decoupled.cli.main import main
 from decoupled.core import limits
-from decoupled.core.dead_letters import PURGED, Wanted
+from decoupled.core.dead_letters import PURGED, Edit, Wanted
 from decoupled.engines.aws import stack as aws_stack
 from decoupled.engines.aws.client import client
 from decoupled.engines.aws.dead_letter_queue import HIDDEN_S
@@ -91,7 +92,9 @@ def test_the_policy_allows_what_the_tools_do_and_nothing_else(moto_engine: engin
     exported = list(tool.find(Wanted(), bodies=True))
     tool.redrive(exported[2:])
     tool.purge(exported[:1])
-    tool.restore(exported[:1])
+    edited = msgspec.structs.replace(exported[0], edits=(Edit(1, "ana@desk", "{}"),))
+    tool.restore([edited])
+    tool.purge([edited])
     tool.close()
     outputs = {
         "QueueUrl": moto_engine.queue_url,
