@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -58,10 +58,9 @@ def everywhere(data: Path, *texts: str) -> dict[str, list[str]]:
 class Shop:
     """A server with two callers whose names begin alike."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, keys: Mapping[str, str]) -> None:
         self.server = server
-        self.keys = {name: decoupled("keys", "add", name, "--data", server.data) for name in ("ana", "ana-2")}
-        self.keys["ops"] = decoupled("keys", "add", "ops", "--operator", "--data", server.data)
+        self.keys = keys
 
     def send(self, caller: str, path: str, entry: Any, **headers: str) -> dict[str, Any]:
         answer = self.server.post(path, entry, authorization=f"Bearer {self.keys[caller]}", **headers)
@@ -83,7 +82,8 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     data = tmp_path_factory.mktemp("forget") / "data"
-    decoupled("keys", "add", "first", "--data", data)
+    keys = {name: decoupled("keys", "add", name, "--data", data) for name in ("ana", "ana-2")}
+    keys["ops"] = decoupled("keys", "add", "ops", "--operator", "--data", data)  # all before a front looks for them
     options = (
         "--auth",
         "keys",
@@ -95,7 +95,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         "1",
     )
     with serving(data, *options) as server:
-        yield Shop(server)
+        yield Shop(server, keys)
 
 
 def test_a_caller_is_forgotten_under_load_and_its_neighbour_is_not(shop: Shop) -> None:
