@@ -16,7 +16,7 @@ run: .venv/run.stamp ## serve on http://127.0.0.1:8080
 # A file's tests stay in one process, which makes its servers and stacks once; the longest files begin first.
 test: tools
 	$(BIN)/python -m compileall -q decoupled functions benchmarks tests/support
-	$(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-fast: install ## under a minute: no server, no emulator, no AWS tools
 	$(BIN)/pytest tests/unit tests/contract -k "not ministack" $(ARGS)
